@@ -1,0 +1,1 @@
+//! Documents in, Authorized<Operation> out. Pure.

@@ -1,0 +1,1 @@
+//! The untrusted coordinator as a state machine. Pure.

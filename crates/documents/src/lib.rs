@@ -1,0 +1,1 @@
+//! Signed documents, their rules, and the state they add up to. Pure.

@@ -1,0 +1,1 @@
+//! The key server as a state machine. Pure.

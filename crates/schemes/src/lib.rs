@@ -1,0 +1,1 @@
+//! Threshold mathematics: the RFC 9497 PRF and COCKTAIL-DKG. Pure.

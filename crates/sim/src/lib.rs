@@ -1,0 +1,1 @@
+//! N nodes and M coordinators in one deterministic world, with faults. Pure.

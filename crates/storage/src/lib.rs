@@ -1,0 +1,1 @@
+//! Store backends for a node: memory and SQLite.

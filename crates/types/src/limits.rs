@@ -1,0 +1,63 @@
+//! Every bound on what may grow, each with its reason. Past a bound the caller gets a clear error
+//! and nobody else is hurt.
+
+/// Nodes of one committee. A DKG relays n^2 shares and a certificate names every node; 128 keeps
+/// the first under 48 MB and the second under 24 KB.
+pub const MAX_COMMITTEE: u16 = 128;
+
+/// Labels of one evaluation. One core answers 4096 in about 0.2 s, so no request holds one longer.
+pub const MAX_BATCH: usize = 4096;
+
+/// Bytes of one label. The fixed fields need under 200; the rest is room for later fields.
+pub const MAX_LABEL_BYTES: usize = 1024;
+
+/// Bytes of one request body: the largest honest one is round 2 of a 128-of-128 DKG (about 0.8 MB).
+pub const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of one reply body that a client accepts: a `GetKey` of a 128-node key with several versions.
+pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of one signed document: a roster of 128 nodes with long names fits four times.
+pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Documents in one `PutDocuments`.
+pub const MAX_DOCUMENTS_PER_REQUEST: usize = 64;
+
+/// Signatures on one envelope: a certificate carries one of each participant.
+pub const MAX_SIGNATURES: usize = 2 * MAX_COMMITTEE as usize;
+
+/// Pairs of one encryption context.
+pub const MAX_CONTEXT_PAIRS: usize = 32;
+
+/// Bytes of one encryption context, canonically encoded.
+pub const MAX_CONTEXT_BYTES: usize = 4096;
+
+/// Bytes of a name or alias that people choose.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Open ceremony sessions at one node. Each holds under 8 KiB until it expires.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// Open ceremony sessions of one principal at one node, so that none can fill the table.
+pub const MAX_SESSIONS_PER_PRINCIPAL: usize = 64;
+
+/// Attempts of one order. A last mover can bias a key by aborting, so it may do so few times.
+pub const MAX_ATTEMPTS_PER_ORDER: u32 = 16;
+
+/// Seconds until an unsigned session expires.
+pub const SESSION_SECONDS: u64 = 600;
+
+/// Seconds that an object's creation time may differ from a node's clock when encrypting.
+pub const CLOCK_TOLERANCE_SECONDS: u64 = 60;
+
+/// Seconds from T nodes' clocks within which the SDK stamps.
+pub const STAMP_TOLERANCE_SECONDS: u64 = 30;
+
+/// Days after which a roster is no longer believed, so that retired nodes cannot replay an old one.
+pub const ROSTER_DAYS: u64 = 400;
+
+/// Days after which a principal expires unless its document says otherwise.
+pub const PRINCIPAL_DAYS: u64 = 90;
+
+/// Stanzas of one sealed object: readers and versions, with room; bounds the header.
+pub const MAX_STANZAS: usize = 64;
