@@ -1,0 +1,1 @@
+//! Proofs that two pairs of points have one discrete logarithm.
