@@ -4,9 +4,16 @@
 #![forbid(unsafe_code)]
 
 mod context;
+pub mod digests;
 mod label;
+pub mod proto;
+mod refusal;
+mod signing;
+pub mod strict;
 mod transcript;
 
 pub use context::{ContextError, EncryptionContext};
 pub use label::{LABEL_NONCE_BYTES, Label};
+pub use refusal::{Category, RefusalCode};
+pub use signing::{EnvelopeError, PayloadType, PublicKey, PublicKeyError, SigningKey, Verified};
 pub use transcript::Transcript;
