@@ -1,1 +1,26 @@
-//! The key server as a state machine. Pure.
+//! The key server as a state machine.
+//!
+//! No IO: time, randomness and stored rows are arguments. The contract:
+//!
+//! 1. the shell decodes and authenticates a request into a [`Call`];
+//! 2. it calls [`NodeCore::plan`] and reads what that asks for into a [`View`], again and again
+//!    (at most [`MAX_PLAN_ROUNDS`] times) until the read set is empty;
+//! 3. it calls [`NodeCore::decide`], which never fails: a refusal is a [`Step`] too;
+//! 4. it calls [`Step::commit`] with its store, and sends what that returns. On
+//!    [`CommitError::Conflict`] it begins again at 2 with a fresh view.
+//!
+//! Nothing else reaches a reply. Calls run in parallel over `&NodeCore`.
+#![forbid(unsafe_code)]
+
+mod call;
+mod row;
+mod step;
+mod view;
+
+pub use call::{Call, METHODS, Outcome, Reply, Request, refuse};
+pub use row::{RowKey, Table, alias_prefix};
+pub use step::{Batch, Commit, CommitError, Step, Write};
+pub use view::{Entry, Read, ReadSet, Sequence, View};
+
+/// Rounds of planning that a request may need at most.
+pub const MAX_PLAN_ROUNDS: usize = 6;

@@ -1,0 +1,185 @@
+//! The tables of a node and the keys of their rows.
+
+use quorate_types::{
+    Digest, DocumentId, Generation, KeyId, KeyVersion, PrincipalId, SessionId, TenantId,
+};
+use quorate_wire::PublicKey;
+
+/// A table: rows of bytes under keys of bytes, sorted by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Every document version: id, version (8 bytes), digest -> `DocumentRow`.
+    Documents,
+    /// The heads of each document: id -> `HeadsRow`.
+    Heads,
+    /// Which documents there are of a kind: kind (1 byte), tenant, id -> nothing.
+    Kinds,
+    /// Which principal has a public key: key -> principal id.
+    PrincipalKeys,
+    /// Which keys have an alias: tenant, SHA-512/256 of the alias, key id -> nothing.
+    Aliases,
+    /// What the node knows of its cluster: a name -> bytes.
+    Cluster,
+    /// The highest certificate: key, version -> compact certificate.
+    Certificates,
+    /// Signing shares: key, version, generation -> `ShareRow`.
+    Shares,
+    /// What was signed: key, version -> `SignedRow`.
+    Signed,
+    /// Open sessions: session -> `SessionRow`.
+    Sessions,
+    /// Open sessions by opener: principal -> `OpenSessionsRow`.
+    OpenSessions,
+    /// Sessions opened under an order: order digest -> `AttemptsRow`.
+    Attempts,
+    /// The node's own sealed keys and settings, which only the shell reads: a name -> bytes.
+    Local,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 13] = [
+        Self::Documents,
+        Self::Heads,
+        Self::Kinds,
+        Self::PrincipalKeys,
+        Self::Aliases,
+        Self::Cluster,
+        Self::Certificates,
+        Self::Shares,
+        Self::Signed,
+        Self::Sessions,
+        Self::OpenSessions,
+        Self::Attempts,
+        Self::Local,
+    ];
+
+    /// The table's name in a database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Documents => "documents",
+            Self::Heads => "heads",
+            Self::Kinds => "kinds",
+            Self::PrincipalKeys => "principal_keys",
+            Self::Aliases => "aliases",
+            Self::Cluster => "cluster",
+            Self::Certificates => "certificates",
+            Self::Shares => "shares",
+            Self::Signed => "signed",
+            Self::Sessions => "sessions",
+            Self::OpenSessions => "open_sessions",
+            Self::Attempts => "attempts",
+            Self::Local => "local",
+        }
+    }
+
+    /// Whether rows of this table hold sealed secrets: never in a backup, erased for real.
+    #[must_use]
+    pub const fn holds_secrets(self) -> bool {
+        matches!(self, Self::Shares | Self::Sessions | Self::Local)
+    }
+}
+
+/// The place of one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// The table.
+    pub table: Table,
+    /// The key in it.
+    pub key: Vec<u8>,
+}
+
+impl RowKey {
+    fn of(table: Table, parts: &[&[u8]]) -> Self {
+        Self { table, key: parts.concat() }
+    }
+
+    /// A document version.
+    #[must_use]
+    pub fn document(id: DocumentId, version: u64, digest: Digest) -> Self {
+        Self::of(Table::Documents, &[id.as_bytes(), &version.to_be_bytes(), digest.as_bytes()])
+    }
+
+    /// The heads of a document.
+    #[must_use]
+    pub fn heads(id: DocumentId) -> Self {
+        Self::of(Table::Heads, &[id.as_bytes()])
+    }
+
+    /// A document in the list of its kind and tenant. Cluster documents have an all-zero tenant.
+    #[must_use]
+    pub fn kind(kind: u8, tenant: TenantId, id: DocumentId) -> Self {
+        Self::of(Table::Kinds, &[&[kind], tenant.as_bytes(), id.as_bytes()])
+    }
+
+    /// The principal that has a public key.
+    #[must_use]
+    pub fn principal_key(key: PublicKey) -> Self {
+        Self::of(Table::PrincipalKeys, &[key.as_bytes()])
+    }
+
+    /// A key in the list of an alias.
+    #[must_use]
+    pub fn alias(tenant: TenantId, alias: &str, key: KeyId) -> Self {
+        Self::of(Table::Aliases, &[&alias_prefix(tenant, alias), key.as_bytes()])
+    }
+
+    /// A named fact about the cluster.
+    #[must_use]
+    pub fn cluster(name: &str) -> Self {
+        Self::of(Table::Cluster, &[name.as_bytes()])
+    }
+
+    /// The highest certificate of a key version.
+    #[must_use]
+    pub fn certificate(key: KeyId, version: KeyVersion) -> Self {
+        Self::of(Table::Certificates, &[key.as_bytes(), &version.get().to_be_bytes()])
+    }
+
+    /// A signing share.
+    #[must_use]
+    pub fn share(key: KeyId, version: KeyVersion, generation: Generation) -> Self {
+        Self::of(
+            Table::Shares,
+            &[key.as_bytes(), &version.get().to_be_bytes(), generation.as_bytes()],
+        )
+    }
+
+    /// What was signed for a key version.
+    #[must_use]
+    pub fn signed(key: KeyId, version: KeyVersion) -> Self {
+        Self::of(Table::Signed, &[key.as_bytes(), &version.get().to_be_bytes()])
+    }
+
+    /// An open session.
+    #[must_use]
+    pub fn session(session: SessionId) -> Self {
+        Self::of(Table::Sessions, &[session.as_bytes()])
+    }
+
+    /// The open sessions of a principal.
+    #[must_use]
+    pub fn open_sessions(opener: PrincipalId) -> Self {
+        Self::of(Table::OpenSessions, &[opener.as_bytes()])
+    }
+
+    /// The attempts of an order.
+    #[must_use]
+    pub fn attempts(order: Digest) -> Self {
+        Self::of(Table::Attempts, &[order.as_bytes()])
+    }
+
+    /// One of the shell's own rows.
+    #[must_use]
+    pub fn local(name: &str) -> Self {
+        Self::of(Table::Local, &[name.as_bytes()])
+    }
+}
+
+/// What every row of an alias begins with.
+#[must_use]
+pub fn alias_prefix(tenant: TenantId, alias: &str) -> Vec<u8> {
+    let digest = quorate_wire::Transcript::new("alias").field(alias.as_bytes()).digest();
+    [tenant.as_bytes().as_slice(), digest.as_bytes()].concat()
+}
