@@ -1,1 +1,41 @@
-fn main() {}
+//! Development tasks: `cargo xtask test | check | bench | docs | dist`.
+
+use std::process::ExitCode;
+
+mod bench;
+mod check;
+mod dist;
+mod docs;
+mod run;
+mod test;
+
+const USAGE: &str = "\
+cargo xtask test [-- ARGS]   everything that must hold: check, then every test; what CI runs
+cargo xtask check            formatting, architecture, clippy, generated documents
+cargo xtask bench [ARGS]     figures of this machine as a table and target/bench.json
+cargo xtask docs             writes docs/errors.md, docs/cli.md and man pages from the code
+cargo xtask dist             a static binary, a systemd unit and man pages in target/dist";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = match task.as_str() {
+        "test" => test::run(&rest),
+        "check" => check::run(),
+        "bench" => bench::run(&rest),
+        "docs" => docs::write(),
+        "dist" => dist::run(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask {task}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
