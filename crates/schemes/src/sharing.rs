@@ -4,6 +4,7 @@
 //! `k_i = f(i)`. Indices are stated by the certificate and are never positions in a list.
 
 use core::fmt;
+use std::sync::OnceLock;
 
 use curve25519_dalek::ristretto::RistrettoPoint;
 use curve25519_dalek::scalar::Scalar;
@@ -20,7 +21,11 @@ use crate::group::{PointError, Ristretto, ScalarError};
 ///
 /// # Security
 /// Neither `Clone` nor `Copy`. `T` shares of one generation are the key.
-pub struct SigningShare(Box<Scalar>);
+pub struct SigningShare {
+    scalar: Box<Scalar>,
+    /// Public, and computed when first asked for: proving needs it each time.
+    verifying: OnceLock<VerifyingShare>,
+}
 
 impl SigningShare {
     /// Takes a scalar over and zeroizes where it came from.
@@ -28,10 +33,10 @@ impl SigningShare {
     /// # Errors
     /// [`ScalarError::Zero`]: a zero share has the identity as its verifying share, which nobody accepts.
     pub fn take(from: &mut Scalar) -> Result<Self, ScalarError> {
-        let mut share = Self(Box::new(Scalar::ZERO));
-        core::mem::swap(&mut *share.0, from);
+        let mut share = Self { scalar: Box::new(Scalar::ZERO), verifying: OnceLock::new() };
+        core::mem::swap(&mut *share.scalar, from);
         from.zeroize();
-        if bool::from(share.0.ct_eq(&Scalar::ZERO)) {
+        if bool::from(share.scalar.ct_eq(&Scalar::ZERO)) {
             return Err(ScalarError::Zero);
         }
         Ok(share)
@@ -49,27 +54,29 @@ impl SigningShare {
     /// The 32 bytes, little-endian, for sealing and nothing else.
     #[must_use]
     pub fn to_bytes(&self) -> Secret<32> {
-        Secret::from_fn(|bytes| bytes.copy_from_slice(self.0.as_bytes()))
+        Secret::from_fn(|bytes| bytes.copy_from_slice(self.scalar.as_bytes()))
     }
 
     /// The scalar, for computing with. Never log, format, store or send what this returns.
     #[must_use]
     pub fn reveal(&self) -> &Scalar {
-        &self.0
+        &self.scalar
     }
 
     /// `K_i = k_i * G`, in constant time.
     #[must_use]
-    pub fn verifying_share(&self) -> VerifyingShare {
-        let point = RistrettoPoint::mul_base(&self.0);
-        // `take` refused zero and the group has prime order: this is never the identity.
-        VerifyingShare { point, bytes: point.compress().to_bytes() }
+    pub fn verifying_share(&self) -> &VerifyingShare {
+        self.verifying.get_or_init(|| {
+            let point = RistrettoPoint::mul_base(&self.scalar);
+            // `take` refused zero and the group has prime order: this is never the identity.
+            VerifyingShare { point, bytes: point.compress().to_bytes() }
+        })
     }
 }
 
 impl Drop for SigningShare {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.scalar.zeroize();
     }
 }
 
@@ -163,21 +170,35 @@ pub fn lagrange_at_zero(indices: &[ParticipantIndex]) -> Result<Vec<Scalar>, Lag
     if let Some(&[twice, _]) = sorted.array_windows().find(|[a, b]| a == b) {
         return Err(LagrangeError::Duplicate(twice));
     }
-    let points: Vec<Scalar> = indices.iter().map(|i| Scalar::from(i.get())).collect();
-    let mut below = Vec::with_capacity(points.len());
-    let mut above = Vec::with_capacity(points.len());
-    for (own, x) in points.iter().enumerate() {
-        let (mut num, mut den) = (Scalar::ONE, Scalar::ONE);
-        for (_, other) in points.iter().enumerate().filter(|(at, _)| *at != own) {
-            num *= other;
-            den *= other - x;
-        }
-        above.push(num);
-        below.push(den);
-    }
+    // lambda_i = product of all x_j / (x_i * product of (x_j - x_i) over the others).
+    let all = product(indices.iter().map(|j| u64::from(j.get())));
+    let mut below: Vec<Scalar> = indices
+        .iter()
+        .map(|i| {
+            let others = || indices.iter().filter(move |j| *j != i);
+            let differences = others().map(|j| u64::from(j.get().abs_diff(i.get())));
+            let magnitude = product(differences.chain([u64::from(i.get())]));
+            let negative = others().filter(|j| *j < i).count() % 2 == 1;
+            if negative { -magnitude } else { magnitude }
+        })
+        .collect();
     // One inversion for all; no denominator is zero, since the indices are distinct and below the order.
     Scalar::invert_batch_alloc(&mut below);
-    Ok(above.iter().zip(&below).map(|(num, inverse)| num * inverse).collect())
+    Ok(below.iter().map(|inverse| all * inverse).collect())
+}
+
+/// A product of small factors: as many as fit are multiplied as integers, since a multiplication modulo
+/// the order costs far more.
+fn product(factors: impl Iterator<Item = u64>) -> Scalar {
+    let mut done = Scalar::ONE;
+    let mut running: u128 = 1;
+    for factor in factors {
+        running = running.checked_mul(u128::from(factor)).unwrap_or_else(|| {
+            done *= Scalar::from(running);
+            u128::from(factor)
+        });
+    }
+    done * Scalar::from(running)
 }
 
 /// A secret polynomial, lowest coefficient first; zeroized when dropped.
@@ -356,3 +377,6 @@ pub fn dangerous_deal_known_secret(
         .collect::<Result<_, _>>()?;
     Ok(Dealt { shares, public })
 }
+
+#[cfg(test)]
+mod tests;

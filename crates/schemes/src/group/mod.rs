@@ -1,8 +1,14 @@
-//! ristretto255 (RFC 9496): decoding what comes from outside.
+//! ristretto255 (RFC 9496): decoding what comes from outside, and hashing into the group.
+
+mod hash;
 
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
+
+pub use hash::{hash_to_group, hash_to_scalar};
+#[cfg(test)]
+pub(crate) use hash::{hash_to_group_under, hash_to_scalar_under};
 
 /// The group ristretto255 of RFC 9496, of prime order 2^252 + 27742317777372353535851937790883648493.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

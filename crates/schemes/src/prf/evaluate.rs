@@ -1,0 +1,84 @@
+//! The node's side: partial evaluations, with or without a proof.
+
+use curve25519_dalek::ristretto::RistrettoPoint;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::Labels;
+use crate::dleq::{self, Proof, Statement};
+use crate::sharing::SigningShare;
+
+/// One node's answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evaluation {
+    /// `z_i = k_i * HashToGroup(label)` for each label in order, encoded.
+    pub partials: Vec<[u8; 32]>,
+    /// One proof for all of them, when it was asked for.
+    pub proof: Option<Proof>,
+}
+
+/// Why labels were not evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluateError {
+    /// The label hashes to the identity (RFC 9497 `InvalidInputError`).
+    #[error("label {position} hashes to the identity element")]
+    Identity {
+        /// The label's position, from 0.
+        position: usize,
+    },
+}
+
+/// `k_i * point`, in constant time.
+#[must_use]
+pub fn partial(share: &SigningShare, point: &RistrettoPoint) -> RistrettoPoint {
+    share.reveal() * point
+}
+
+/// Evaluates every label with one node's share, without a proof.
+///
+/// # Security
+/// In time that depends on the number and lengths of the labels alone. Whoever has `T` such answers of
+/// one generation has the PRF's output: the caller must have authorised every label.
+///
+/// # Errors
+/// [`EvaluateError`].
+pub fn evaluate(share: &SigningShare, labels: &Labels<'_>) -> Result<Evaluation, EvaluateError> {
+    Ok(Evaluation { partials: partials(share, labels)?, proof: None })
+}
+
+/// Evaluates every label with one node's share and proves that it was used.
+///
+/// For one label the proof is RFC 9497's and says nothing of the request; for more it is bound to
+/// `statement`.
+///
+/// # Security
+/// As [`evaluate`]. The proof gives away nothing but that it holds.
+///
+/// # Errors
+/// [`EvaluateError`].
+pub fn evaluate_with_proof(
+    share: &SigningShare,
+    labels: &Labels<'_>,
+    statement: &Statement,
+    rng: &mut dyn CryptoRng,
+) -> Result<Evaluation, EvaluateError> {
+    let partials = partials(share, labels)?;
+    let proof = dleq::prove(share, statement, labels.encoded(), &partials, rng);
+    Ok(Evaluation { partials, proof: Some(proof) })
+}
+
+/// Encoding a point costs an inversion, but encoding the doubles of many points costs one for all:
+/// so multiply by half the share, and let the encoder double.
+fn partials(share: &SigningShare, labels: &Labels<'_>) -> Result<Vec<[u8; 32]>, EvaluateError> {
+    let half = Zeroizing::new(share.reveal().div_by_2());
+    let halves: Vec<RistrettoPoint> = labels.points().iter().map(|point| &*half * point).collect();
+    let partials: Vec<[u8; 32]> = RistrettoPoint::double_and_compress_batch(&halves)
+        .into_iter()
+        .map(|compressed| compressed.to_bytes())
+        .collect();
+    // The identity, and nothing else, is encoded as zeros; a share is never zero.
+    match partials.iter().position(|partial| partial == &[0; 32]) {
+        Some(position) => Err(EvaluateError::Identity { position }),
+        None => Ok(partials),
+    }
+}
