@@ -1,0 +1,338 @@
+//! The heads of one document: the newest versions that count. One as a rule; several after a race,
+//! and then allowed is only what every head allows.
+
+use quorate_types::{
+    Action, Digest, DocumentId, KeyId, KeySpec, KeyState, KeyVersion, PrincipalId, TenantId,
+    UnixSeconds,
+};
+use quorate_wire::PublicKey;
+
+use crate::body::{Body, Kind, Principal, Roster, Tenant};
+use crate::document::{Document, DocumentError};
+use crate::fields::Jurisdiction;
+use crate::key::{Key, KeyVersionEntry};
+
+/// A body that documents of one kind carry.
+pub trait BodyOf: Sized {
+    /// The kind.
+    const KIND: Kind;
+    /// This body, if it is of the kind.
+    fn of(body: &Body) -> Option<&Self>;
+}
+
+macro_rules! body_of {
+    ($($name:ident),*) => {$(
+        impl BodyOf for $name {
+            const KIND: Kind = Kind::$name;
+            fn of(body: &Body) -> Option<&Self> {
+                match body {
+                    Body::$name(body) => Some(body),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+body_of!(Roster, Tenant, Principal, Key);
+
+/// Why versions are not the heads of one document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadsError {
+    /// There is none.
+    #[error("a document has at least one head")]
+    Empty,
+    /// One does not decode.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// One is of another kind.
+    #[error("expected a {expected} document and found a {found} document")]
+    Kind {
+        /// The kind expected.
+        expected: Kind,
+        /// The kind found.
+        found: Kind,
+    },
+    /// They belong to different documents.
+    #[error("the heads belong to different documents")]
+    Mixed,
+}
+
+/// One head: a document version whose body is of a known kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<T> {
+    document: Document,
+    body: T,
+}
+
+impl<T> Head<T> {
+    /// What it says.
+    #[must_use]
+    pub const fn body(&self) -> &T {
+        &self.body
+    }
+}
+
+impl<T> core::ops::Deref for Head<T> {
+    type Target = Document;
+
+    fn deref(&self) -> &Document {
+        &self.document
+    }
+}
+
+/// The heads of one document, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heads<T> {
+    first: Head<T>,
+    rest: Vec<Head<T>>,
+}
+
+impl<T: BodyOf + Clone> Heads<T> {
+    /// Heads of one document, in any order.
+    ///
+    /// # Errors
+    /// [`HeadsError`] when there is none, or they do not belong together.
+    pub fn new(documents: impl IntoIterator<Item = Document>) -> Result<Self, HeadsError> {
+        let mut heads = Vec::new();
+        for document in documents {
+            let found = document.kind();
+            let Some(body) = T::of(document.body()).cloned() else {
+                return Err(HeadsError::Kind { expected: T::KIND, found });
+            };
+            heads.push(Head { document, body });
+        }
+        heads.sort_by_key(|head| head.digest());
+        heads.dedup_by_key(|head| head.digest());
+        let mut heads = heads.into_iter();
+        let first = heads.next().ok_or(HeadsError::Empty)?;
+        let rest: Vec<Head<T>> = heads.collect();
+        if rest.iter().any(|head| head.id() != first.id()) {
+            return Err(HeadsError::Mixed);
+        }
+        Ok(Self { first, rest })
+    }
+
+    /// Heads from the payloads of a node's row.
+    ///
+    /// # Errors
+    /// [`HeadsError`].
+    pub fn from_row<P: AsRef<[u8]>>(row: &[P]) -> Result<Self, HeadsError> {
+        let documents: Result<Vec<Document>, DocumentError> =
+            row.iter().map(|payload| Document::from_payload(payload.as_ref())).collect();
+        Self::new(documents?)
+    }
+
+    /// The payloads, for a node's row.
+    #[must_use]
+    pub fn to_row(&self) -> Vec<Vec<u8>> {
+        self.iter().map(|head| head.payload().to_vec()).collect()
+    }
+}
+
+impl<T> Heads<T> {
+    /// The heads, sorted by digest.
+    pub fn iter(&self) -> impl Iterator<Item = &Head<T>> {
+        core::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// The document's id.
+    #[must_use]
+    pub const fn id(&self) -> DocumentId {
+        self.first.document.id()
+    }
+
+    /// The only head, if there is one only.
+    #[must_use]
+    pub fn single(&self) -> Option<&Head<T>> {
+        self.rest.is_empty().then_some(&self.first)
+    }
+
+    /// Digests of all heads, sorted.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        self.iter().map(|head| head.digest()).collect()
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &T> {
+        self.iter().map(Head::body)
+    }
+}
+
+impl Heads<Roster> {
+    /// Whether two rosters contend: no ceremonies and no new documents until it is settled.
+    #[must_use]
+    pub const fn contested(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// When the first of them is no longer believed.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixSeconds {
+        self.bodies().map(|r| r.expires_at).min().unwrap_or(UnixSeconds(0))
+    }
+
+    /// The node, where every head names it alike.
+    #[must_use]
+    pub fn node(&self, id: &quorate_types::NodeId) -> Option<&crate::NodeEntry> {
+        let node = self.first.body.node(id)?;
+        self.rest.iter().all(|head| head.body.node(id) == Some(node)).then_some(node)
+    }
+}
+
+impl Heads<Tenant> {
+    /// Whether two versions contend.
+    #[must_use]
+    pub const fn contested(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Whether any head suspends the tenant.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.bodies().any(|t| t.suspended)
+    }
+}
+
+impl Heads<Principal> {
+    /// The principal's id.
+    #[must_use]
+    pub fn principal_id(&self) -> PrincipalId {
+        self.id().into()
+    }
+
+    /// Its tenant, which no version changes.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.first.body.tenant
+    }
+
+    /// Its name, by the first head.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.first.body.name
+    }
+
+    /// Whether every head names this public key.
+    #[must_use]
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.bodies().all(|p| p.public_key == *key)
+    }
+
+    /// Whether any head revokes it.
+    #[must_use]
+    pub fn revoked(&self) -> bool {
+        self.bodies().any(|p| p.revoked)
+    }
+
+    /// When the first head's time is over.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixSeconds {
+        self.bodies().map(|p| p.expires_at).min().unwrap_or(UnixSeconds(0))
+    }
+
+    /// Whether every head gives the permission. `key` is none where there is no key yet.
+    #[must_use]
+    pub fn permits(&self, action: Action, key: Option<&KeyId>) -> bool {
+        self.bodies().all(|p| p.permits(action, key))
+    }
+}
+
+impl Heads<Key> {
+    /// The key's id.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.id().into()
+    }
+
+    /// Its tenant, which no version changes.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.first.body.tenant
+    }
+
+    /// Its spec, which no version changes.
+    #[must_use]
+    pub const fn spec(&self) -> KeySpec {
+        self.first.body.spec
+    }
+
+    /// Whether one of the heads calls it this.
+    #[must_use]
+    pub fn has_alias(&self, alias: &str) -> bool {
+        self.bodies().any(|k| k.alias == alias)
+    }
+
+    /// Its alias, by the first head.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        &self.first.body.alias
+    }
+
+    /// The states of all heads, the most restrictive last in the order of SP 800-57; for people.
+    #[must_use]
+    pub fn state(&self) -> KeyState {
+        // Active is the only state that allows everything, so it is the least of all.
+        let rank = |state: KeyState| match state {
+            KeyState::Active => 0,
+            KeyState::Deactivated => 1,
+            KeyState::Compromised => 2,
+            KeyState::PreActivation => 3,
+            KeyState::Suspended => 4,
+            KeyState::Destroyed => 5,
+        };
+        self.bodies().map(|k| k.state).max_by_key(|s| rank(*s)).unwrap_or(KeyState::Suspended)
+    }
+
+    /// Whether the state allows the action under every head.
+    ///
+    /// SP 800-57 part 1 section 7: only an active key protects; a deactivated or compromised one
+    /// still opens what it protected; one that is suspended, not yet active or destroyed does
+    /// neither. `Create` asks whether a version may still be made: of an active key, or of one not
+    /// yet active.
+    #[must_use]
+    pub fn state_allows(&self, action: Action) -> bool {
+        use KeyState::{Active, Compromised, Deactivated, PreActivation};
+        self.bodies().all(|key| match action {
+            Action::Encrypt | Action::Rewrap => key.state == Active,
+            Action::Decrypt => matches!(key.state, Active | Deactivated | Compromised),
+            Action::Create | Action::Coordinate => matches!(key.state, Active | PreActivation),
+        })
+    }
+
+    /// The key version, where every head has it alike.
+    #[must_use]
+    pub fn version(&self, number: KeyVersion) -> Option<&KeyVersionEntry> {
+        let version = self.first.body.version(number)?;
+        self.rest.iter().all(|head| head.body.version(number) == Some(version)).then_some(version)
+    }
+
+    /// The newest key version that every head has alike, made or not.
+    #[must_use]
+    pub fn newest_version(&self) -> Option<&KeyVersionEntry> {
+        self.first.body.versions.iter().rev().find_map(|v| self.version(v.number))
+    }
+
+    /// Whether every head allows encrypting to a committee with N = T > 1.
+    #[must_use]
+    pub fn allow_fragile(&self) -> bool {
+        self.bodies().all(|k| k.allow_fragile)
+    }
+
+    /// Whether every head allows shares under this law.
+    #[must_use]
+    pub fn allows_jurisdiction(&self, jurisdiction: Jurisdiction) -> bool {
+        self.bodies().all(|k| k.allows_jurisdiction(jurisdiction))
+    }
+
+    /// Whether any head requires a customer fragment.
+    #[must_use]
+    pub fn fragment_required(&self) -> bool {
+        self.bodies().any(|k| k.fragment_required)
+    }
+
+    /// The largest minimum that a head sets.
+    #[must_use]
+    pub fn minimum_committee(&self) -> u32 {
+        self.bodies().map(|k| k.minimum_committee).max().unwrap_or(u32::MAX)
+    }
+}
