@@ -1,5 +1,6 @@
 //! Microseconds on one core of each step of the threshold PRF:
 //! `cargo run --release -p quorate-schemes --example prf_speed`.
+#![allow(clippy::indexing_slicing, reason = "it slices vectors of its own making")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -26,7 +26,7 @@ use crate::group::{Ristretto, ScalarError, hash_to_scalar};
 use crate::sharing::{SigningShare, VerifyingShare};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What a proof over several labels is bound to, besides the key, the labels and the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The client's side: collecting answers of one generation and combining them.
 
+use core::fmt;
+
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::VartimeMultiscalarMul;
@@ -100,6 +102,16 @@ pub struct Combiner<'a> {
     public: &'a PublicShares,
     labels: &'a Labels<'a>,
     answers: Vec<Answer>,
+}
+
+impl fmt::Debug for Combiner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Combiner")
+            .field("generation", &self.generation)
+            .field("threshold", &self.public.threshold())
+            .field("have", &self.have())
+            .finish_non_exhaustive()
+    }
 }
 
 struct Answer {

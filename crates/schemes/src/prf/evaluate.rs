@@ -1,5 +1,7 @@
 //! The node's side: partial evaluations, with or without a proof.
 
+use core::fmt;
+
 use curve25519_dalek::ristretto::RistrettoPoint;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -9,12 +11,24 @@ use crate::dleq::{self, Proof, Statement};
 use crate::sharing::SigningShare;
 
 /// One node's answer to one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// # Security
+/// `T` nodes' partials are the output, so `Debug` shows how many there are and not what they are.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Evaluation {
     /// `z_i = k_i * HashToGroup(label)` for each label in order, encoded.
     pub partials: Vec<[u8; 32]>,
     /// One proof for all of them, when it was asked for.
     pub proof: Option<Proof>,
+}
+
+impl fmt::Debug for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluation")
+            .field("partials", &format_args!("{} (redacted)", self.partials.len()))
+            .field("proof", &self.proof)
+            .finish()
+    }
 }
 
 /// Why labels were not evaluated.
@@ -70,8 +84,8 @@ pub fn evaluate_with_proof(
 /// Encoding a point costs an inversion, but encoding the doubles of many points costs one for all:
 /// so multiply by half the share, and let the encoder double.
 fn partials(share: &SigningShare, labels: &Labels<'_>) -> Result<Vec<[u8; 32]>, EvaluateError> {
-    let half = Zeroizing::new(share.reveal().div_by_2());
-    let halves: Vec<RistrettoPoint> = labels.points().iter().map(|point| &*half * point).collect();
+    let half = &*Zeroizing::new(share.reveal().div_by_2());
+    let halves: Vec<RistrettoPoint> = labels.points().iter().map(|point| half * point).collect();
     let partials: Vec<[u8; 32]> = RistrettoPoint::double_and_compress_batch(&halves)
         .into_iter()
         .map(|compressed| compressed.to_bytes())

@@ -1,5 +1,6 @@
 //! The labels of one request, checked once, and their points, computed once.
 
+use core::fmt;
 use std::sync::OnceLock;
 
 use curve25519_dalek::ristretto::RistrettoPoint;
@@ -36,11 +37,19 @@ pub enum LabelsError {
 /// 1 to [`MAX_BATCH`] labels of at most [`MAX_LABEL_BYTES`] bytes each, in the order of the request.
 ///
 /// Points and encodings are computed when first asked for: a client that skips proofs needs none.
-#[derive(Debug)]
+///
+/// # Security
+/// A label holds the hash of an encryption context, which could be guessed: `Debug` shows no label.
 pub struct Labels<'a> {
     labels: Vec<&'a [u8]>,
     points: OnceLock<Vec<RistrettoPoint>>,
     encodings: OnceLock<Vec<[u8; 32]>>,
+}
+
+impl fmt::Debug for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Labels({} redacted)", self.len())
+    }
 }
 
 impl<'a> Labels<'a> {
