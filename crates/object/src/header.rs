@@ -527,3 +527,7 @@ pub(crate) fn header_mac(
 pub(crate) fn payload_input_key(data_key: &DataKey) -> InputKey {
     InputKey::new(Secret::from_fn(|out| expand(data_key.reveal(), &[INPUT_KEY_TAG], out)))
 }
+
+#[cfg(test)]
+#[path = "header_tests.rs"]
+mod tests;

@@ -1,4 +1,10 @@
 //! Cobblestone-256 against the vectors of the C2SP Wycheproof suite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what these tests share fails loudly too"
+)]
 
 use std::path::Path;
 

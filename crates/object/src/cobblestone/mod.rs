@@ -80,14 +80,14 @@ impl fmt::Debug for InputKey {
 }
 
 /// The expanded key and base nonce of one message.
-struct ChunkKey {
+pub(crate) struct ChunkKey {
     aead: LessSafeKey,
     base_nonce: [u8; 12],
 }
 
 impl ChunkKey {
     /// Key derivation: the chunk key, and the commitment to it.
-    fn derive(
+    pub(crate) fn derive(
         key: &InputKey,
         context: &[u8],
         salt: &[u8; SALT_BYTES],
@@ -115,4 +115,4 @@ impl ChunkKey {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,5 @@
 //! Tests that need the keys inside.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use proptest::prelude::*;
 
@@ -226,7 +227,7 @@ fn attack_28_debug_shows_no_keys() {
     }
 }
 
-mod two_keys {
+pub(crate) mod two_keys {
     //! One ciphertext that opens under two keys: AES-GCM by itself allows it.
 
     use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
@@ -278,7 +279,7 @@ mod two_keys {
 
     /// A ciphertext of `blocks` blocks and a tag that are valid under both keys: all blocks are
     /// free but the first, which solves tag1 = tag2, a linear equation in it.
-    pub(super) fn collide(one: &ChunkKey, two: &ChunkKey, blocks: usize) -> Vec<u8> {
+    pub(crate) fn collide(one: &ChunkKey, two: &ChunkKey, blocks: usize) -> Vec<u8> {
         let (h1, mask1) = ghash_key(&one.aead, *one.nonce(0).as_ref());
         let (h2, mask2) = ghash_key(&two.aead, *two.nonce(0).as_ref());
         let mut ciphertext: Vec<u128> = (0..blocks as u128).map(|b| b * 0x0123_4567).collect();

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: seeded randomness, nodes played by a hash, and a reader that
 //! does all steps in order.
 #![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "only tests use this")]
 
 use quorate_object::cobblestone::{OpenError, PREFIX_BYTES, StreamDecryptor};
 use quorate_object::header::{HeaderError, HeaderTampered, OtherPayload};
