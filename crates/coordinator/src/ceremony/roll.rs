@@ -1,0 +1,121 @@
+//! Who of the participants has answered the present step.
+
+use quorate_documents::Member;
+use quorate_types::{NodeId, ParticipantIndex};
+
+use super::message::{Request, Send};
+use crate::failure::Failure;
+
+/// How often one request is sent at most: methods are idempotent, and a lost packet should not cost
+/// one of the order's few attempts.
+pub(super) const MAX_TRIES: u32 = 3;
+
+enum Entry<T> {
+    /// To be sent; tried so often before.
+    Due {
+        tries: u32,
+    },
+    /// Sent and not answered; tried so often, this time included.
+    Sent {
+        tries: u32,
+    },
+    Answered(T),
+    /// Will not answer any more.
+    Lost,
+}
+
+/// One entry for each participant, in the order of indices.
+pub(super) struct Roll<T>(Vec<(Member, Entry<T>)>);
+
+impl<T> Roll<T> {
+    pub(super) fn new(members: &[Member]) -> Self {
+        Self(members.iter().map(|m| (*m, Entry::Due { tries: 0 })).collect())
+    }
+
+    /// The requests that are to be sent now; they count as sent. `request` is told the recipient's index
+    /// and the bytes of its node id.
+    pub(super) fn send(
+        &mut self,
+        mut request: impl FnMut(ParticipantIndex, Vec<u8>) -> Request,
+    ) -> Vec<Send> {
+        let mut sends = Vec::new();
+        for (member, entry) in &mut self.0 {
+            if let Entry::Due { tries } = *entry {
+                *entry = Entry::Sent { tries: tries + 1 };
+                let request = request(member.index, member.node.as_bytes().to_vec());
+                sends.push(Send { node: member.node, request });
+            }
+        }
+        sends
+    }
+
+    /// The position of a node whose answer is awaited.
+    pub(super) fn awaited(&self, node: NodeId) -> Option<usize> {
+        self.0.iter().position(|(m, entry)| m.node == node && matches!(entry, Entry::Sent { .. }))
+    }
+
+    pub(super) fn answer(&mut self, position: usize, answer: T) {
+        if let Some((_, entry)) = self.0.get_mut(position) {
+            *entry = Entry::Answered(answer);
+        }
+    }
+
+    pub(super) fn lose(&mut self, position: usize) {
+        if let Some((_, entry)) = self.0.get_mut(position) {
+            *entry = Entry::Lost;
+        }
+    }
+
+    /// Takes a failure: sends again where that may help; `true` where this node is now lost.
+    pub(super) fn on_failure(&mut self, node: NodeId, failure: &Failure) -> bool {
+        let Some((_, entry)) = self.awaited(node).and_then(|p| self.0.get_mut(p)) else {
+            return false;
+        };
+        match *entry {
+            Entry::Sent { tries } if failure.may_pass() && tries < MAX_TRIES => {
+                *entry = Entry::Due { tries };
+                false
+            }
+            _ => {
+                *entry = Entry::Lost;
+                true
+            }
+        }
+    }
+
+    /// Gives up on everybody who has not answered, and names them.
+    pub(super) fn give_up(&mut self) -> Vec<NodeId> {
+        let mut silent = Vec::new();
+        for (member, entry) in &mut self.0 {
+            if matches!(entry, Entry::Due { .. } | Entry::Sent { .. }) {
+                *entry = Entry::Lost;
+                silent.push(member.node);
+            }
+        }
+        silent
+    }
+
+    /// Whether nothing more can come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.0.iter().all(|(_, entry)| matches!(entry, Entry::Answered(_) | Entry::Lost))
+    }
+
+    /// Everybody's answers in the order of indices, where everybody has answered.
+    pub(super) fn complete(self) -> Option<Vec<T>> {
+        self.0
+            .into_iter()
+            .map(|(_, entry)| match entry {
+                Entry::Answered(answer) => Some(answer),
+                Entry::Due { .. } | Entry::Sent { .. } | Entry::Lost => None,
+            })
+            .collect()
+    }
+
+    /// Who has answered, with the answers.
+    pub(super) fn answered(&self) -> impl Iterator<Item = (NodeId, &T)> {
+        self.0.iter().filter_map(|(member, entry)| match entry {
+            Entry::Answered(answer) => Some((member.node, answer)),
+            Entry::Due { .. } | Entry::Sent { .. } | Entry::Lost => None,
+        })
+    }
+}
