@@ -1,1 +1,21 @@
-//! Documents in, Authorized<Operation> out. Pure.
+//! Who may do what: documents in, `Authorized<Operation>` out.
+//!
+//! No IO: no sockets, files, clock or operating-system randomness.
+//!
+//! A node acts only on an [`Authorized`] value, and only this crate makes them. The way is always
+//! the same: authentication gives a [`Caller`], [`principal`] gives its [`Standing`], and one
+//! function for each operation gives the authorization or a typed [`Denied`].
+#![forbid(unsafe_code)]
+
+mod denied;
+mod evaluate;
+mod operations;
+mod standing;
+
+pub use denied::Denied;
+pub use evaluate::{Evaluation, evaluate};
+pub use operations::{
+    Ceremony, ListKeys, ReadDocuments, ReadKey, Status, list_keys, open_ceremony, read_documents,
+    read_key, status,
+};
+pub use standing::{Authorized, Caller, Standing, principal};

@@ -13,6 +13,10 @@ mod document;
 mod fields;
 mod heads;
 mod key;
+pub mod key_view;
+mod rules;
+mod set;
+mod state;
 
 pub use body::{Administrators, Body, Kind, NodeEntry, Permission, Principal, Roster, Tenant};
 pub use certificate::{Certificate, CertificateError, Statement};
@@ -20,3 +24,7 @@ pub use document::{Document, DocumentError, Draft, FrontierEntry, SignedDocument
 pub use fields::{BodyError, Jurisdiction};
 pub use heads::{BodyOf, Head, Heads, HeadsError};
 pub use key::{Key, KeyVersionEntry, Member, Order};
+pub use key_view::{KeyViewError, VerifiedKey, VerifiedVersion};
+pub use rules::{AdmitError, Admitted, Lookup, admit, first_sight};
+pub use set::DocumentSet;
+pub use state::{Authority, authority, counts, heads};

@@ -1,0 +1,218 @@
+//! Why not.
+
+use quorate_documents::Jurisdiction;
+use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_BATCH};
+use quorate_types::{
+    Action, Digest, KeyId, KeyState, KeyVersion, NodeId, PrincipalId, TenantId, UnixSeconds,
+};
+use quorate_wire::{ContextError, PublicKey, RefusalCode};
+
+/// Why an operation is not authorized: who lacks what. Items of a batch are counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No principal has this key.
+    #[error("no principal of this cluster has the key {key}")]
+    PrincipalUnknown {
+        /// The caller's key.
+        key: PublicKey,
+    },
+    /// The principal was revoked.
+    #[error("{principal} is revoked")]
+    PrincipalRevoked {
+        /// The caller.
+        principal: PrincipalId,
+    },
+    /// The principal's time is over.
+    #[error("{principal} expired at {}", expired_at.0)]
+    PrincipalExpired {
+        /// The caller.
+        principal: PrincipalId,
+        /// When its time was over.
+        expired_at: UnixSeconds,
+    },
+    /// The principal's tenant is suspended.
+    #[error("{tenant}, the tenant of {principal}, is suspended")]
+    TenantSuspended {
+        /// The caller.
+        principal: PrincipalId,
+        /// Its tenant.
+        tenant: TenantId,
+    },
+    /// The roster is no longer believed.
+    #[error("the roster expired at {}", expired_at.0)]
+    RosterExpired {
+        /// When its time was over.
+        expired_at: UnixSeconds,
+    },
+    /// There is no such key, or it is another tenant's: the answer is the same.
+    #[error("there is no such key for this principal")]
+    KeyUnknown,
+    /// The principal lacks a permission.
+    #[error("{principal} lacks the permission \"{action}\" on {key}")]
+    NotPermitted {
+        /// The caller.
+        principal: PrincipalId,
+        /// The permission.
+        action: Action,
+        /// The key.
+        key: KeyId,
+    },
+    /// The key's state forbids the action.
+    #[error("{key} is {state}, which does not allow \"{action}\"")]
+    KeyState {
+        /// The key.
+        key: KeyId,
+        /// Its state, the most restrictive of its heads.
+        state: KeyState,
+        /// The action.
+        action: Action,
+    },
+    /// The key has no such version under every head.
+    #[error("{key} has no version {version}")]
+    KeyVersionUnknown {
+        /// The key.
+        key: KeyId,
+        /// The number asked for.
+        version: u32,
+    },
+    /// The key version has no certificate here.
+    #[error("version {version} of {key} is not made yet")]
+    KeyNotReady {
+        /// The key.
+        key: KeyId,
+        /// The version asked for.
+        version: KeyVersion,
+    },
+    /// Encrypting under a version that is not the newest.
+    #[error("version {version} of {key} is old; the newest is {newest}")]
+    OldVersion {
+        /// The key.
+        key: KeyId,
+        /// The version asked for.
+        version: KeyVersion,
+        /// The newest version that is made.
+        newest: KeyVersion,
+    },
+    /// Rewrapping to a version that is not newer.
+    #[error("rewrapping goes to a newer version, not from {from} to {to}")]
+    RewrapNotNewer {
+        /// The version that the labels were made under.
+        from: KeyVersion,
+        /// The version asked for.
+        to: KeyVersion,
+    },
+    /// Protecting data with a committee that cannot lose a node, of a key that does not allow it.
+    #[error("{key} does not allow encrypting to a committee that cannot lose a node (N = T)")]
+    Fragile {
+        /// The key.
+        key: KeyId,
+    },
+    /// A batch of no items, or of too many.
+    #[error("a request has {found} {what}; at most {MAX_BATCH} are allowed")]
+    TooLarge {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many.
+        found: usize,
+    },
+    /// A field that is not of this protocol.
+    #[error("the request's \"{field}\" is malformed")]
+    Malformed {
+        /// The field.
+        field: &'static str,
+    },
+    /// An encryption context that is not canonical.
+    #[error("encryption context {number} of the request: {source}")]
+    Context {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong.
+        source: ContextError,
+    },
+    /// An item points at a context that is not there.
+    #[error("item {item} points at encryption context {number}, which the request has not")]
+    ContextMissing {
+        /// The item.
+        item: usize,
+        /// The number that it points at.
+        number: u32,
+    },
+    /// Somebody encrypts in another's name.
+    #[error("{principal} may encrypt as itself only, not as {creator} (item {item})")]
+    CreatorMismatch {
+        /// The caller.
+        principal: PrincipalId,
+        /// The creator that it named.
+        creator: PrincipalId,
+        /// The item.
+        item: usize,
+    },
+    /// The creation time is not now.
+    #[error(
+        "item {item} says that it is created at {} where this node's clock says {}; they may differ by {CLOCK_TOLERANCE_SECONDS} s", created_at.0, now.0
+    )]
+    ClockSkew {
+        /// The item.
+        item: usize,
+        /// Its creation time.
+        created_at: UnixSeconds,
+        /// The node's time.
+        now: UnixSeconds,
+    },
+    /// The roster or the tenant is contested: no ceremonies until that is settled.
+    #[error(
+        "two administrators' documents contend; no ceremony begins until recovery keys settle it"
+    )]
+    Contested,
+    /// The session names another order than the key document.
+    #[error("the session is for order {found}, which is not the order of this key version")]
+    OrderMismatch {
+        /// The digest that the session names.
+        found: Digest,
+    },
+    /// The order names a node or identity key that the roster does not.
+    #[error("the roster does not name {node} with the identity key that the order gives it")]
+    NotInRoster {
+        /// The node.
+        node: NodeId,
+    },
+    /// A share would be held where the key forbids it.
+    #[error("{node} answers to the law of {jurisdiction}, where {key} allows no share")]
+    Jurisdiction {
+        /// The key.
+        key: KeyId,
+        /// The node.
+        node: NodeId,
+        /// The law that its provider answers to.
+        jurisdiction: Jurisdiction,
+    },
+}
+
+impl Denied {
+    /// The refusal's stable code.
+    #[must_use]
+    pub const fn code(&self) -> RefusalCode {
+        match self {
+            Self::PrincipalUnknown { .. } => RefusalCode::PrincipalUnknown,
+            Self::PrincipalRevoked { .. } => RefusalCode::PrincipalRevoked,
+            Self::PrincipalExpired { .. } => RefusalCode::PrincipalExpired,
+            Self::RosterExpired { .. } => RefusalCode::RosterExpired,
+            Self::KeyUnknown => RefusalCode::KeyUnknown,
+            Self::TenantSuspended { .. }
+            | Self::NotPermitted { .. }
+            | Self::Fragile { .. }
+            | Self::Contested
+            | Self::Jurisdiction { .. } => RefusalCode::NotPermitted,
+            Self::KeyState { .. } => RefusalCode::KeyState,
+            Self::KeyVersionUnknown { .. } => RefusalCode::KeyVersionUnknown,
+            Self::KeyNotReady { .. } => RefusalCode::KeyNotReady,
+            Self::OldVersion { .. } | Self::RewrapNotNewer { .. } => RefusalCode::OldVersion,
+            Self::TooLarge { .. } => RefusalCode::TooLarge,
+            Self::Malformed { .. } => RefusalCode::Malformed,
+            Self::Context { .. } | Self::ContextMissing { .. } => RefusalCode::ContextInvalid,
+            Self::CreatorMismatch { .. } => RefusalCode::CreatorMismatch,
+            Self::ClockSkew { .. } => RefusalCode::ClockSkew,
+            Self::OrderMismatch { .. } | Self::NotInRoster { .. } => RefusalCode::OrderMismatch,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Evaluating the PRF: which labels this caller may have, and under which key version.
+
+use quorate_documents::{Heads, Key};
+use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_BATCH};
+use quorate_types::{Action, Digest, KeyId, KeyVersion, PrincipalId, Purpose, UnixSeconds};
+use quorate_wire::proto::v1::{self, EvaluateRequest};
+use quorate_wire::{EncryptionContext, Label};
+
+use crate::{Authorized, Denied, Standing};
+
+/// Labels that may be evaluated, made by the node from what it authorised.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// The key.
+    pub key: KeyId,
+    /// The version to evaluate under, which is also the version in the labels.
+    pub version: KeyVersion,
+    /// What for: encrypt, decrypt or rewrap.
+    pub action: Action,
+    /// One for each item, in order.
+    pub labels: Vec<Label>,
+}
+
+/// Authorizes a batch of evaluations: all of it or nothing.
+///
+/// `key` are the heads of the key document that the request names, if there is one;
+/// `newest_certified` is the newest version of the key that has a complete certificate here. That
+/// the node holds the generation asked for is for the node to check.
+///
+/// # Errors
+/// [`Denied`], with the first item at fault. A key of another tenant is denied exactly as one that
+/// does not exist.
+///
+/// # Security
+/// The label is built here and never taken from the client. To encrypt, the creator must be the
+/// caller and the creation time now, within 60 s: so who may only encrypt can derive keys for its
+/// own new objects and for no others. To rewrap takes the permission to decrypt as well, and
+/// changes nothing in the label but the key version, to a newer one.
+pub fn evaluate(
+    standing: &Standing<'_>,
+    key: Option<&Heads<Key>>,
+    newest_certified: Option<KeyVersion>,
+    request: &EvaluateRequest,
+    now: UnixSeconds,
+) -> Result<Authorized<Evaluation>, Denied> {
+    let key = key
+        .filter(|k| k.tenant() == standing.tenant() && k.key_id().as_bytes()[..] == request.key)
+        .ok_or(Denied::KeyUnknown)?;
+    let action = Action::from_number(request.action)
+        .filter(|a| matches!(a, Action::Encrypt | Action::Decrypt | Action::Rewrap))
+        .ok_or(Denied::Malformed { field: "action" })?;
+    let id = key.key_id();
+    if action == Action::Rewrap {
+        standing.needs(Action::Decrypt, id)?;
+    }
+    standing.needs(action, id)?;
+    if !key.state_allows(action) {
+        return Err(Denied::KeyState { key: id, state: key.state(), action });
+    }
+    let version = version(key, action, newest_certified, request)?;
+    check_sizes(request)?;
+    let contexts = context_hashes(&request.contexts)?;
+    let caller = standing.principal();
+    let mut labels = Vec::with_capacity(request.items.len());
+    for (position, item) in request.items.iter().enumerate() {
+        let (creator, created_at) = origin(action, caller, position, item, now)?;
+        labels.push(Label {
+            purpose: Purpose::ObjectKey,
+            spec: key.spec(),
+            tenant: key.tenant(),
+            key: id,
+            version,
+            creator,
+            created_at,
+            nonce: item
+                .nonce
+                .as_slice()
+                .try_into()
+                .map_err(|_| Denied::Malformed { field: "items.nonce" })?,
+            context_hash: usize::try_from(item.context)
+                .ok()
+                .and_then(|number| contexts.get(number).copied())
+                .ok_or(Denied::ContextMissing { item: position, number: item.context })?,
+        });
+    }
+    Ok(standing.authorize(Evaluation { key: id, version, action, labels }))
+}
+
+fn version(
+    key: &Heads<Key>,
+    action: Action,
+    newest_certified: Option<KeyVersion>,
+    request: &EvaluateRequest,
+) -> Result<KeyVersion, Denied> {
+    let id = key.key_id();
+    let known = |number: u32| {
+        KeyVersion::new(number)
+            .and_then(|number| key.version(number))
+            .ok_or(Denied::KeyVersionUnknown { key: id, version: number })
+    };
+    let entry = known(request.key_version)?;
+    let version = entry.number;
+    let newest = newest_certified
+        .filter(|newest| version <= *newest)
+        .ok_or(Denied::KeyNotReady { key: id, version })?;
+    match action {
+        Action::Rewrap => {
+            let from = known(request.from_version)?.number;
+            if from >= version {
+                return Err(Denied::RewrapNotNewer { from, to: version });
+            }
+        }
+        _ if request.from_version != 0 => {
+            return Err(Denied::Malformed { field: "from_version" });
+        }
+        Action::Encrypt if version != newest => {
+            return Err(Denied::OldVersion { key: id, version, newest });
+        }
+        _ => {}
+    }
+    let protects = action != Action::Decrypt;
+    if protects && entry.order.fragile() && !key.allow_fragile() {
+        return Err(Denied::Fragile { key: id });
+    }
+    Ok(version)
+}
+
+fn check_sizes(request: &EvaluateRequest) -> Result<(), Denied> {
+    let (items, contexts) = (request.items.len(), request.contexts.len());
+    if items == 0 {
+        return Err(Denied::Malformed { field: "items" });
+    }
+    if items > MAX_BATCH {
+        return Err(Denied::TooLarge { what: "items", found: items });
+    }
+    if contexts > MAX_BATCH {
+        return Err(Denied::TooLarge { what: "encryption contexts", found: contexts });
+    }
+    Ok(())
+}
+
+/// Hashes of the contexts, each hashed once; position 0 is the empty context.
+fn context_hashes(contexts: &[v1::Context]) -> Result<Vec<Digest>, Denied> {
+    let mut hashes = Vec::with_capacity(contexts.len() + 1);
+    hashes.push(EncryptionContext::default().hash());
+    for context in contexts {
+        let pairs = context.pairs.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+        let number = hashes.len();
+        let context = EncryptionContext::from_canonical(pairs)
+            .map_err(|source| Denied::Context { number, source })?;
+        hashes.push(context.hash());
+    }
+    Ok(hashes)
+}
+
+/// Creator and creation time of one item: the caller's and now, when it encrypts.
+fn origin(
+    action: Action,
+    caller: PrincipalId,
+    position: usize,
+    item: &v1::Item,
+    now: UnixSeconds,
+) -> Result<(PrincipalId, UnixSeconds), Denied> {
+    let creator = match item.creator.as_slice() {
+        [] => caller,
+        bytes => PrincipalId::from_slice(bytes)
+            .map_err(|_| Denied::Malformed { field: "items.creator" })?,
+    };
+    let created_at = UnixSeconds(item.created_at);
+    if action == Action::Encrypt {
+        if creator != caller {
+            return Err(Denied::CreatorMismatch { principal: caller, creator, item: position });
+        }
+        if created_at.abs_diff(now) > CLOCK_TOLERANCE_SECONDS {
+            return Err(Denied::ClockSkew { item: position, created_at, now });
+        }
+    }
+    Ok((creator, created_at))
+}

@@ -1,0 +1,322 @@
+//! What a client does with a key that nodes show it: verify everything from the pinned roster on.
+
+use quorate_types::{Digest, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, UnixSeconds};
+use quorate_wire::proto::v1;
+
+use crate::body::Roster;
+use crate::certificate::{Certificate, CertificateError};
+use crate::document::{DocumentError, SignedDocument};
+use crate::heads::{BodyOf, Heads};
+use crate::key::{Key, KeyVersionEntry, Order};
+use crate::rules::{AdmitError, Lookup};
+use crate::set::DocumentSet;
+
+/// Why the views of a key do not add up. `view` is the position of the view at fault, from 0.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum KeyViewError {
+    /// No view was given.
+    #[error("no node has shown the key")]
+    Empty,
+    /// The client knows no roster in force.
+    #[error("no roster of the pinned cluster is known")]
+    NoRoster,
+    /// The newest roster is too old to be believed.
+    #[error("the newest roster known has expired")]
+    RosterExpired,
+    /// A view of another key.
+    #[error("a node has shown another key than the one asked for")]
+    OtherKey {
+        /// The view.
+        view: usize,
+    },
+    /// A document does not verify.
+    #[error("a node has shown a document that does not verify: {source}")]
+    Document {
+        /// The view.
+        view: usize,
+        /// What is wrong.
+        source: DocumentError,
+    },
+    /// A document's signers may not sign it, or something that it stands on was not shown.
+    #[error("a node has shown a document that is not admitted: {source}")]
+    NotAdmitted {
+        /// The view.
+        view: usize,
+        /// What is wrong.
+        source: AdmitError,
+    },
+    /// The documents shown do not make the key count.
+    #[error("nothing shown makes the key count under the newest roster and tenant documents")]
+    NotCounted,
+    /// A certificate names a key version that the key documents do not have.
+    #[error("a node has shown a certificate of key version {version}, which the key has not")]
+    VersionUnknown {
+        /// The view.
+        view: usize,
+        /// The version.
+        version: KeyVersion,
+    },
+    /// A certificate does not verify.
+    #[error("a node has shown a certificate that does not verify: {source}")]
+    Certificate {
+        /// The view.
+        view: usize,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// Two complete certificates of one key version under one order: every participant has signed
+    /// twice, which none may.
+    #[error("there are two certificates of key version {0}; every participant has signed both")]
+    TwoCertificates(KeyVersion),
+    /// A committee member that no roster names with this identity key.
+    #[error("no roster names {node} with the identity key that key version {version} gives it")]
+    StrangeNode {
+        /// The version of the key.
+        version: KeyVersion,
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// One version of a verified key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifiedVersion {
+    /// Its number.
+    pub number: KeyVersion,
+    /// Who holds, or is to hold, its shares.
+    pub order: Order,
+    /// Its certificate; none while it is not made, or where no node has shown one.
+    pub certificate: Option<Certificate>,
+}
+
+/// A key of which every document, signature and certificate has been verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifiedKey {
+    id: KeyId,
+    heads: Heads<Key>,
+    versions: Vec<VerifiedVersion>,
+}
+
+impl VerifiedKey {
+    /// The key's id.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Its tenant.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.heads.tenant()
+    }
+
+    /// Its alias.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        self.heads.alias()
+    }
+
+    /// Its spec.
+    #[must_use]
+    pub const fn spec(&self) -> KeySpec {
+        self.heads.spec()
+    }
+
+    /// Its state, the most restrictive of its heads.
+    #[must_use]
+    pub fn state(&self) -> KeyState {
+        self.heads.state()
+    }
+
+    /// Whether objects must be bound to a customer fragment.
+    #[must_use]
+    pub fn fragment_required(&self) -> bool {
+        self.heads.fragment_required()
+    }
+
+    /// Its versions that every head has alike, in order.
+    #[must_use]
+    pub fn versions(&self) -> &[VerifiedVersion] {
+        &self.versions
+    }
+
+    /// The newest version that has a certificate: the one to encrypt under.
+    #[must_use]
+    pub fn newest_certified(&self) -> Option<(&VerifiedVersion, &Certificate)> {
+        self.versions.iter().rev().find_map(|v| v.certificate.as_ref().map(|c| (v, c)))
+    }
+
+    /// The version with this number.
+    #[must_use]
+    pub fn version(&self, number: KeyVersion) -> Option<&VerifiedVersion> {
+        self.versions.iter().find(|v| v.number == number)
+    }
+
+    /// Whether the newest version's committee is N = T > 1, so that one lost node stops it.
+    #[must_use]
+    pub fn fragile(&self) -> bool {
+        self.versions.last().is_some_and(|v| v.order.fragile())
+    }
+
+    /// Digests of the heads of its document, sorted.
+    #[must_use]
+    pub fn head_digests(&self) -> Vec<Digest> {
+        self.heads.digests()
+    }
+
+    /// The heads of its document.
+    #[must_use]
+    pub const fn heads(&self) -> &Heads<Key> {
+        &self.heads
+    }
+}
+
+/// Verifies a key from the roster chain that the client holds, by what one node or several have
+/// shown of it. Views of several nodes are taken together, so that one honest node among them is
+/// enough to learn of a revocation or a new version.
+///
+/// `known` is the client's set, [`DocumentSet::partial`] of the pinned cluster, with all rosters
+/// inserted. A view must carry the tenant documents up to a root tenant and every principal document
+/// that signed a version of the key document.
+///
+/// # Errors
+/// [`KeyViewError`], which says whose view is at fault where one is.
+///
+/// # Security
+/// A key document counts for a client also when the principal that signed it has expired since: it
+/// was signed before (`created_at` is before the principal's expiry), and honest nodes refuse at
+/// first sight what an expired or revoked principal hands in with an earlier date
+/// ([`crate::first_sight`]). A client cannot tell when a node first saw a document, so a principal
+/// whose time is over can still show a client, and only with nodes that lie, a back-dated version.
+/// That gains little: a key version is usable only with the certificate of *every* member of its
+/// order, members must stand in a roster, a principal cannot lower the key's minimum committee or
+/// widen its jurisdictions, and existing key versions never change. What remains is a new key
+/// version whose whole committee, of at least the key's minimum, lies: set the minimum to match.
+pub fn verify(
+    known: &DocumentSet,
+    views: &[v1::KeyView],
+    now: UnixSeconds,
+) -> Result<VerifiedKey, KeyViewError> {
+    let first = views.first().ok_or(KeyViewError::Empty)?;
+    let id = KeyId::from_slice(&first.id).map_err(|_| KeyViewError::OtherKey { view: 0 })?;
+    let mut set = known.clone();
+    let mut waiting = Vec::new();
+    for (view, shown) in views.iter().enumerate() {
+        if shown.id != first.id {
+            return Err(KeyViewError::OtherKey { view });
+        }
+        for envelope in shown.authority.iter().chain(&shown.documents) {
+            let document = SignedDocument::parse(envelope.clone())
+                .map_err(|source| KeyViewError::Document { view, source })?;
+            waiting.push((view, document));
+        }
+    }
+    insert_all(&mut set, waiting)?;
+    roster_believed(&set, now)?;
+    let heads: Heads<Key> = set.heads(&id.into()).ok_or(KeyViewError::NotCounted)?;
+    let mut versions = agreed_versions(&heads);
+    for version in &versions {
+        in_rosters(&set, version)?;
+    }
+    for (view, shown) in views.iter().enumerate() {
+        for envelope in &shown.certificates {
+            add_certificate(&heads, &mut versions, view, envelope)?;
+        }
+    }
+    Ok(VerifiedKey { id, heads, versions })
+}
+
+fn insert_all(
+    set: &mut DocumentSet,
+    mut waiting: Vec<(usize, SignedDocument)>,
+) -> Result<(), KeyViewError> {
+    // By version, so that predecessors come first; authorities may still come after.
+    waiting.sort_by_key(|(_, document)| (document.kind(), document.version()));
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        let mut refused = Vec::new();
+        let mut fault = None;
+        for (view, document) in waiting {
+            if let Err(source) = set.insert(document.clone()) {
+                fault.get_or_insert(KeyViewError::NotAdmitted { view, source });
+                refused.push((view, document));
+            }
+        }
+        match fault {
+            Some(fault) if refused.len() == before => return Err(fault),
+            _ => waiting = refused,
+        }
+    }
+    Ok(())
+}
+
+fn roster_believed(set: &DocumentSet, now: UnixSeconds) -> Result<(), KeyViewError> {
+    let roster = set.roster();
+    if roster.versions().is_empty() {
+        return Err(KeyViewError::NoRoster);
+    }
+    let mut rosters = roster.versions().iter().filter_map(|v| Roster::of(v.body()));
+    if rosters.any(|r| r.expires_at <= now) {
+        return Err(KeyViewError::RosterExpired);
+    }
+    Ok(())
+}
+
+fn agreed_versions(heads: &Heads<Key>) -> Vec<VerifiedVersion> {
+    let numbers = heads.newest_version().map(|v| v.number.get()).unwrap_or(0);
+    (1..=numbers)
+        .filter_map(KeyVersion::new)
+        .filter_map(|number| heads.version(number))
+        .map(|entry: &KeyVersionEntry| VerifiedVersion {
+            number: entry.number,
+            order: entry.order.clone(),
+            certificate: None,
+        })
+        .collect()
+}
+
+/// Every member stands in some roster of the chain with the identity key that the order gives it:
+/// the newest may have rotated it since.
+fn in_rosters(set: &DocumentSet, version: &VerifiedVersion) -> Result<(), KeyViewError> {
+    let versions = set.versions(&set.cluster().into());
+    for member in version.order.members() {
+        let named = versions
+            .iter()
+            .filter_map(|v| Roster::of(v.body()))
+            .filter_map(|roster| roster.node(&member.node))
+            .any(|node| node.identity_key == member.identity_key);
+        if !named {
+            let version = version.number;
+            return Err(KeyViewError::StrangeNode { version, node: member.node });
+        }
+    }
+    Ok(())
+}
+
+fn add_certificate(
+    heads: &Heads<Key>,
+    versions: &mut [VerifiedVersion],
+    view: usize,
+    envelope: &v1::Envelope,
+) -> Result<(), KeyViewError> {
+    let fault = |source| KeyViewError::Certificate { view, source };
+    let statement = crate::Statement::from_payload(&envelope.payload).map_err(fault)?;
+    let number = statement.version();
+    let Some(version) = versions.iter_mut().find(|v| v.number == number) else {
+        // A version that some heads have and others have not is not usable, and no lie either.
+        let disputed = heads.iter().any(|head| head.body().version(number).is_some());
+        let unknown = Err(KeyViewError::VersionUnknown { view, version: number });
+        return if disputed { Ok(()) } else { unknown };
+    };
+    let certificate = Certificate::verify(envelope.clone(), heads.key_id(), number, &version.order)
+        .map_err(fault)?;
+    match &version.certificate {
+        Some(known) if known.statement() != certificate.statement() => {
+            Err(KeyViewError::TwoCertificates(number))
+        }
+        _ => {
+            version.certificate = Some(certificate);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A grow-only set of documents in memory: for clients, tests and the simulator.
+
+use std::collections::BTreeMap;
+
+use quorate_types::{ClusterId, Digest, DocumentId};
+use quorate_wire::PublicKey;
+
+use crate::Key;
+use crate::body::{Kind, Principal, Roster, Tenant};
+use crate::document::{FrontierEntry, SignedDocument};
+use crate::heads::{BodyOf, Heads};
+use crate::rules::{AdmitError, Admitted, Lookup, admit};
+use crate::state::{self, Authority};
+
+/// Admitted document versions of one cluster. It only grows.
+#[derive(Debug, Clone)]
+pub struct DocumentSet {
+    cluster: ClusterId,
+    whole: bool,
+    versions: BTreeMap<Digest, SignedDocument>,
+    ids: BTreeMap<DocumentId, Vec<Digest>>,
+    by_key: BTreeMap<PublicKey, Vec<Digest>>,
+}
+
+impl DocumentSet {
+    /// An empty set that is meant to hold all documents of the cluster, as a node's does.
+    #[must_use]
+    pub const fn whole(cluster: ClusterId) -> Self {
+        Self::new(cluster, true)
+    }
+
+    /// An empty set for somebody who sees a part of the documents, as a client does: the newest
+    /// roster and tenant versions take effect at once. That is the strict side: fewer documents
+    /// count, never more.
+    #[must_use]
+    pub const fn partial(cluster: ClusterId) -> Self {
+        Self::new(cluster, false)
+    }
+
+    const fn new(cluster: ClusterId, whole: bool) -> Self {
+        Self {
+            cluster,
+            whole,
+            versions: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a version if it is admitted; a version that is known takes over new signatures.
+    ///
+    /// # Errors
+    /// [`AdmitError`]; the set stays as it was.
+    pub fn insert(&mut self, document: SignedDocument) -> Result<Admitted, AdmitError> {
+        let admitted = admit(&document, self)?;
+        let digest = document.digest();
+        if let Some(known) = self.versions.get_mut(&digest) {
+            // Every signer was entitled, or this copy had not been admitted, so an envelope fills
+            // up only with signatures that say nothing new.
+            let _ = known.absorb(&document);
+            return Ok(admitted);
+        }
+        self.ids.entry(document.id()).or_default().push(digest);
+        if let Some(principal) = Principal::of(document.body()) {
+            self.by_key.entry(principal.public_key).or_default().push(digest);
+        }
+        self.versions.insert(digest, document);
+        Ok(admitted)
+    }
+
+    /// Adds documents in whatever order they come. Returns those that are still not admitted once
+    /// nothing more can be.
+    pub fn insert_all(
+        &mut self,
+        documents: impl IntoIterator<Item = SignedDocument>,
+    ) -> Vec<(SignedDocument, AdmitError)> {
+        let mut waiting: Vec<SignedDocument> = documents.into_iter().collect();
+        loop {
+            let before = waiting.len();
+            let mut refused = Vec::new();
+            for document in waiting {
+                if let Err(error) = self.insert(document.clone()) {
+                    refused.push((document, error));
+                }
+            }
+            if refused.len() == before || refused.is_empty() {
+                return refused;
+            }
+            waiting = refused.into_iter().map(|(document, _)| document).collect();
+        }
+    }
+
+    /// Ids of all documents of a kind, whether they count or not.
+    pub fn ids(&self, kind: Kind) -> impl Iterator<Item = DocumentId> {
+        self.ids.iter().filter_map(move |(id, digests)| {
+            let first = self.versions.get(digests.first()?)?;
+            (first.kind() == kind).then_some(*id)
+        })
+    }
+
+    /// All versions, sorted by digest.
+    pub fn iter(&self) -> impl Iterator<Item = &SignedDocument> {
+        self.versions.values()
+    }
+
+    /// The roster in force.
+    #[must_use]
+    pub fn roster(&self) -> Authority<'_> {
+        state::authority(&self.cluster.into(), self)
+    }
+
+    /// The heads of a document, if it counts and is of this kind.
+    #[must_use]
+    pub fn heads<T: BodyOf + Clone>(&self, id: &DocumentId) -> Option<Heads<T>> {
+        state::heads(id, self)
+    }
+
+    /// What the next version of a roster or tenant lists to keep everything that counts under it.
+    /// Restrictions that were left out before stay out: they count anyway until they are lifted.
+    #[must_use]
+    pub fn frontier(&self, authority: &DocumentId) -> Vec<FrontierEntry> {
+        let mut entries = Vec::new();
+        for id in self.ids.keys().filter(|id| *id != authority) {
+            for version in self.counting_heads(id) {
+                // A tenant belongs to the authority that its first version names.
+                let named = if version.kind() == Kind::Tenant {
+                    self.versions.get(&Digest::from_bytes(*id.as_bytes()))
+                } else {
+                    Some(version)
+                };
+                let named = named.and_then(|v| v.authority()).and_then(|a| self.version(&a));
+                if named.is_some_and(|named| named.id() == *authority) {
+                    entries.push(version.frontier_entry());
+                }
+            }
+        }
+        entries.sort_unstable();
+        entries
+    }
+
+    fn counting_heads(&self, id: &DocumentId) -> Vec<&SignedDocument> {
+        let kind = self.versions(id).first().map(|v| v.kind());
+        let digests = match kind {
+            Some(Kind::Roster) => self.heads::<Roster>(id).map(|h| h.digests()),
+            Some(Kind::Tenant) => self.heads::<Tenant>(id).map(|h| h.digests()),
+            Some(Kind::Principal) => self.heads::<Principal>(id).map(|h| h.digests()),
+            Some(Kind::Key) => self.heads::<Key>(id).map(|h| h.digests()),
+            None => None,
+        };
+        digests
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|digest| self.versions.get(digest))
+            .filter(|v| kind.is_some_and(Kind::is_authority) || state::counts(v, self))
+            .collect()
+    }
+}
+
+impl Lookup for DocumentSet {
+    fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    fn version(&self, digest: &Digest) -> Option<&SignedDocument> {
+        self.versions.get(digest)
+    }
+
+    fn versions(&self, id: &DocumentId) -> Vec<&SignedDocument> {
+        let digests = self.ids.get(id).map(Vec::as_slice).unwrap_or_default();
+        digests.iter().filter_map(|digest| self.versions.get(digest)).collect()
+    }
+
+    fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument> {
+        let digests = self.by_key.get(key).map(Vec::as_slice).unwrap_or_default();
+        digests.iter().filter_map(|digest| self.versions.get(digest)).collect()
+    }
+
+    fn whole(&self) -> bool {
+        self.whole
+    }
+}
