@@ -59,7 +59,7 @@ pub enum DealingError {
 
 /// The polynomial and the ephemeral key: what a dealer must keep secret. Used for one dealing.
 pub struct Round1Secrets<S: Suite> {
-    coefficients: Vec<SecretScalar<S>>,
+    pub(crate) coefficients: Vec<SecretScalar<S>>,
     ephemeral: SecretScalar<S>,
 }
 

@@ -1,6 +1,10 @@
 //! The generic suite: every test here runs for every ciphersuite.
 
+mod attacks;
+mod evidence;
+mod mutations;
 mod protocol;
+mod recovery;
 mod vectors;
 
 use quorate_secret::Secret;
@@ -26,6 +30,93 @@ macro_rules! for_each_suite {
     };
 }
 use for_each_suite;
+
+/// A suite, and what is wrong input to it.
+trait TestSuite: Suite {
+    /// Encodings that no protocol message may contain, each with what is wrong with it.
+    fn bad_points() -> Vec<(&'static str, Self::PointBytes)>;
+}
+
+/// 2^255 - 19, little-endian, plus a small number: a field element's second encoding.
+fn beyond_p(plus: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    bytes[0] = 0xed + plus;
+    bytes[31] = 0x7f;
+    bytes
+}
+
+impl TestSuite for Ristretto255 {
+    fn bad_points() -> Vec<(&'static str, [u8; 32])> {
+        let mut negative = [0; 32];
+        negative[0] = 1;
+        let mut top_bit = Self::encode_point(&Self::generator());
+        top_bit[31] |= 0x80;
+        vec![
+            ("identity", [0; 32]),
+            ("p", beyond_p(0)),
+            ("p + 1", beyond_p(1)),
+            ("all ones", [0xff; 32]),
+            ("negative", negative),
+            ("top bit", top_bit),
+            // RFC 9496 appendix A.2: a non-square x^2, and a negative x y.
+            ("not square", hex("26948d35ca62e643e26a83177332e6b6afeb9d08e4268b650f1f5bbd8d81d371")),
+            (
+                "negative xy",
+                hex("3eb858e78f5a7254d8c9731174a94f76755fd3941c0ac93735c07ba14579630e"),
+            ),
+        ]
+    }
+}
+
+impl TestSuite for Ed25519 {
+    fn bad_points() -> Vec<(&'static str, [u8; 32])> {
+        use curve25519_dalek::constants::EIGHT_TORSION;
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let mut signed_identity = identity;
+        signed_identity[31] = 0x80;
+        let mut bad = vec![
+            ("identity", identity),
+            ("identity with a sign", signed_identity),
+            ("y = p", beyond_p(0)),
+            ("y = p + 1: identity again", beyond_p(1)),
+            ("not on the curve", {
+                let mut two = [0; 32];
+                two[0] = 2;
+                two
+            }),
+        ];
+        for torsion in &EIGHT_TORSION[1..] {
+            bad.push(("low order", torsion.compress().to_bytes()));
+            bad.push(("mixed order", (Self::generator() + torsion).compress().to_bytes()));
+        }
+        bad
+    }
+}
+
+fn hex(text: &str) -> [u8; 32] {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap()
+}
+
+/// A canonical scalar's second encoding: the group order added. Little-endian suites only.
+fn plus_order<S: Suite>(scalar: &[u8]) -> [u8; 32] {
+    let mut carry = 1; // the order is -1's encoding, plus one
+    let minus_one = S::encode_scalar(&-S::Scalar::from(1));
+    let mut sum = [0; 32];
+    for ((to, a), b) in sum.iter_mut().zip(scalar).zip(minus_one) {
+        let wide = u16::from(*a) + u16::from(b) + carry;
+        *to = wide.to_le_bytes()[0];
+        carry = wide >> 8;
+    }
+    assert!(S::decode_scalar(&sum).is_none());
+    sum
+}
+
+/// A signature with the group order added to z.
+fn plus_order_in_z<S: Suite>(signature: &S::SignatureBytes) -> S::SignatureBytes {
+    let (r, z) = S::split_signature(signature);
+    S::join_signature(&r, &plus_order::<S>(&z))
+}
 
 fn rng() -> ChaCha20Rng {
     ChaCha20Rng::from_seed([42; 32])
@@ -175,6 +266,34 @@ impl<S: Suite> World<S> {
         change(&mut plaintext);
         *at = S::seal(&key_and_nonce, &plaintext).unwrap();
         self.commit(round1);
+    }
+
+    /// Signs a proof of possession over whatever the message now says, with the dealer's own secret.
+    fn sign_pop(&self, message: &mut Round1Message<S>) {
+        let from = self.index(message.dealer);
+        let secrets = self.session.secrets(from, &self.seeds[from.position()]);
+        let broadcast = &mut message.broadcast;
+        let mut parts = vec![self.session.setup().context()];
+        parts.extend(broadcast.commitments.iter().map(AsRef::as_ref));
+        parts.push(broadcast.ephemeral.as_ref());
+        broadcast.pop = schnorr::sign::<S>(&secrets.coefficients[0], &parts).unwrap();
+    }
+
+    /// Proves knowledge of the ephemeral key that the dealer's seed gives, over whatever the
+    /// message now says.
+    fn prove_ephemeral(&self, message: &mut Round1Message<S>) {
+        let index = self.index(message.dealer);
+        let secrets = self.session.secrets(index, &self.seeds[index.position()]);
+        let SessionBinding { session, order, .. } = *self.session.binding();
+        let statement = PossessionStatement::<S> {
+            kind: PossessionKind::Ephemeral,
+            session,
+            order,
+            node: node(index.get()),
+            index,
+            point: message.broadcast.ephemeral,
+        };
+        message.ephemeral_proof = possession::prove(secrets.ephemeral(), &statement, &[5; 32]);
     }
 
     /// Recomputes a dealer's root.
