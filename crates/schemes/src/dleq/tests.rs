@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::group::hash_to_group;
@@ -83,8 +83,8 @@ fn honest_proofs_of_any_length_hold() {
     }
 }
 
-/// Flips one bit in every byte of everything a proof is about. Leaving any field out of
-/// `batch_seed` or of `Form::challenge` makes this fail.
+/// Flips one bit in every byte of everything a proof is about. Leaving the request or the generation
+/// out of `batch_seed` makes this fail.
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
     for count in [1u32, 2, 3] {
@@ -129,16 +129,89 @@ fn swapped_dropped_and_foreign_answers_are_refused() {
     assert!(!case.accepts(&case.key(), &statement(), &swapped, &proof));
     assert!(!case.accepts(&case.key(), &statement(), &case.answers[..2], &proof));
     assert!(!case.accepts(&case.key(), &statement(), &[], &proof));
-    // Errors that cancel under equal weights: D_0 + E, D_1 - E.
-    let error = hash_to_group(b"error");
-    let mut points: Vec<_> =
-        case.answers.iter().map(|bytes| Ristretto::decode_point(bytes).unwrap()).collect();
-    points[0] += error;
-    points[1] -= error;
-    assert!(!case.accepts(&case.key(), &statement(), &encode(&points), &proof));
     // A proof for one is none for a batch, and the other way round.
     let one = Case::new(1);
     assert!(!one.accepts(&one.key(), &statement(), &one.answers, &proof));
+}
+
+/// A node that answers wrongly and then proves as well as it can. Equal weights, or a challenge that
+/// leaves out either commitment, make this fail.
+#[test]
+fn proofs_of_wrong_answers_by_the_holder_of_the_share_are_refused() {
+    for count in [1u32, 2, 3] {
+        let mut case = Case::new(count);
+        let right = case.prove(&statement(), 1).to_bytes();
+        let error = hash_to_group(b"error");
+        let mut points: Vec<_> =
+            case.answers.iter().map(|bytes| Ristretto::decode_point(bytes).unwrap()).collect();
+        // Errors that cancel if all weights are equal.
+        points[0] += error;
+        if let Some(second) = points.get_mut(1) {
+            *second -= error;
+        }
+        case.answers = encode(&points);
+        let (key, wrong) = (case.key(), case.answers.clone());
+        assert!(!case.accepts(&key, &statement(), &wrong, &right));
+        assert!(!case.accepts(&key, &statement(), &wrong, &case.prove(&statement(), 1).to_bytes()));
+
+        let (form, weights) = fold(&statement(), &key, &case.input_bytes, &wrong);
+        let m = RistrettoPoint::vartime_multiscalar_mul(&weights, &case.inputs);
+        let z = RistrettoPoint::vartime_multiscalar_mul(&weights, &points);
+        let nonce = hash_to_scalar(&[b"nonce"]);
+        let t2 = RistrettoPoint::mul_base(&nonce);
+        let challenge = form.challenge(&key, &[m, z, t2, nonce * m]);
+        let response = nonce - challenge * case.share.reveal();
+        let forged = Proof { challenge, response }.to_bytes();
+        assert!(
+            !case.accepts(&key, &statement(), &wrong, &forged),
+            "the right share, wrong answers"
+        );
+
+        // Every answer made with one other share: right for M and Z, wrong for G and K.
+        let other = SigningShare::take(&mut Scalar::from(77u8)).unwrap();
+        let points: Vec<_> = case.inputs.iter().map(|point| other.reveal() * point).collect();
+        case.answers = encode(&points);
+        let (form, weights) = fold(&statement(), &key, &case.input_bytes, &case.answers);
+        let m = RistrettoPoint::vartime_multiscalar_mul(&weights, &case.inputs);
+        let forged = respond(&other, case.share.verifying_share(), &form, &m, &nonce).to_bytes();
+        assert!(!case.accepts(&key, &statement(), &case.answers, &forged), "another share");
+    }
+}
+
+/// The batch proof's bytes, computed again from SHA-512 and the group alone. Pins every field, tag and
+/// order of the four transcripts: any change to one is a change of the protocol.
+#[test]
+fn batch_transcripts_are_these_bytes() {
+    fn hash(tag: &str, fields: &[&[u8]]) -> [u8; 64] {
+        let mut bytes = Vec::new();
+        for field in [b"Quorate-v1", tag.as_bytes()].iter().chain(fields) {
+            bytes.extend_from_slice(&(field.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(field);
+        }
+        Sha512::digest(bytes).into()
+    }
+    let reduce = |wide: [u8; 64]| Scalar::from_bytes_mod_order_wide(&wide);
+    let case = Case::new(3);
+    let (key, k) = (case.key(), case.share.reveal());
+    let (c, d) = (&case.input_bytes, &case.answers);
+    let three = 3u64.to_be_bytes();
+    let seed = hash(
+        "prf-batch-seed",
+        &[&[0x11; 32], &[0x22; 32], &key, &three, &c[0], &c[1], &c[2], &three, &d[0], &d[1], &d[2]],
+    );
+    let m: RistrettoPoint = (0..3u64)
+        .map(|i| reduce(hash("prf-batch-weight", &[&seed, &i.to_be_bytes()])))
+        .zip(&case.inputs)
+        .map(|(weight, input)| weight * input)
+        .sum();
+    let mut fresh = [0; 32];
+    ChaCha20Rng::from_seed([1; 32]).fill_bytes(&mut fresh);
+    let nonce = reduce(hash("prf-proof-nonce", &[k.as_bytes(), &fresh, &seed]));
+    let four = [m, k * m, RistrettoPoint::mul_base(&nonce), nonce * m];
+    let [m, z, t2, t3] = four.map(|point| point.compress().to_bytes());
+    let challenge = reduce(hash("prf-batch-challenge", &[&seed, &key, &m, &z, &t2, &t3]));
+    let expected = Proof { challenge, response: nonce - challenge * k };
+    assert_eq!(case.prove(&statement(), 1), expected);
 }
 
 proptest! {
@@ -312,8 +385,8 @@ fn k_list(lists: &[Vec<u64>; toy::LABELS]) -> Vec<[usize; toy::LABELS]> {
 ///
 /// The same attacker runs against both. It lists, for each position, the weight that each of many wrong
 /// answers would get if only that answer were changed; RFC 9497's weights stay so when the others are
-/// changed too. Leaving the answers out of `batch_seed`, or calling `rfc9497_weight` for batches, makes
-/// this fail.
+/// changed too. Leaving the answers out of `batch_seed` makes this fail;
+/// `batch_transcripts_are_these_bytes` holds `prove` and `verify` to these weights.
 #[test]
 fn attack_23_k_list_forgery() {
     use toy::{GENERATOR, LABELS, Q, power};
