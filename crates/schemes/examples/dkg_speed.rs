@@ -62,7 +62,8 @@ fn run<S: Suite>(t: u16, n: u16) {
         .iter()
         .map(|round1| Delivery {
             ciphertext: round1.ciphertexts[me.position()].clone(),
-            path: merkle::path(threshold.indices(), &round1.ciphertexts, me).unwrap(),
+            path: merkle::paths(threshold.indices(), &round1.ciphertexts)
+                .swap_remove(me.position()),
         })
         .collect();
     let start = Instant::now();

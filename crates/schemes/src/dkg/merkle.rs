@@ -21,17 +21,6 @@ fn split(n: usize) -> usize {
     n.next_power_of_two() / 2
 }
 
-fn tree(leaves: &[Digest]) -> Option<Digest> {
-    match leaves {
-        [] => None,
-        [one] => Some(*one),
-        more => {
-            let (left, right) = more.split_at_checked(split(more.len()))?;
-            Some(node(&tree(left)?, &tree(right)?))
-        }
-    }
-}
-
 fn leaves<T: AsRef<[u8]>>(
     indices: impl Iterator<Item = ParticipantIndex>,
     ciphertexts: &[T],
@@ -47,37 +36,35 @@ pub fn root<T: AsRef<[u8]>>(
     indices: impl Iterator<Item = ParticipantIndex>,
     ciphertexts: &[T],
 ) -> Option<Digest> {
-    tree(&leaves(indices, ciphertexts))
+    let leaves = leaves(indices, ciphertexts);
+    grow(&leaves, &mut vec![Vec::new(); leaves.len()])
 }
 
-/// The path from one recipient's ciphertext to the root, the leaf's sibling first.
-///
-/// Returns `None` if the recipient has no ciphertext.
+/// Every recipient's path from its ciphertext to the root, the leaf's sibling first, in the order
+/// of indices.
 #[must_use]
-pub fn path<T: AsRef<[u8]>>(
+pub fn paths<T: AsRef<[u8]>>(
     indices: impl Iterator<Item = ParticipantIndex>,
     ciphertexts: &[T],
-    recipient: ParticipantIndex,
-) -> Option<Vec<Digest>> {
+) -> Vec<Vec<Digest>> {
     let leaves = leaves(indices, ciphertexts);
-    let (mut within, mut position) = (leaves.as_slice(), recipient.position());
-    if position >= within.len() {
-        return None;
+    let mut paths = vec![Vec::new(); leaves.len()];
+    grow(&leaves, &mut paths);
+    paths
+}
+
+/// Appends to each leaf's path the siblings within this subtree, and returns its root.
+fn grow(leaves: &[Digest], paths: &mut [Vec<Digest>]) -> Option<Digest> {
+    if leaves.len() < 2 {
+        return leaves.first().copied();
     }
-    let mut path = Vec::new();
-    while within.len() > 1 {
-        let (left, right) = within.split_at_checked(split(within.len()))?;
-        if position < left.len() {
-            path.push(tree(right)?);
-            within = left;
-        } else {
-            path.push(tree(left)?);
-            position -= left.len();
-            within = right;
-        }
-    }
-    path.reverse();
-    Some(path)
+    let middle = split(leaves.len());
+    let (left, right) = leaves.split_at_checked(middle)?;
+    let (left_paths, right_paths) = paths.split_at_mut_checked(middle)?;
+    let (left, right) = (grow(left, left_paths)?, grow(right, right_paths)?);
+    left_paths.iter_mut().for_each(|path| path.push(right));
+    right_paths.iter_mut().for_each(|path| path.push(left));
+    Some(node(&left, &right))
 }
 
 /// Whether the ciphertext for `recipient` is the one under `root`, in a tree of `n` leaves.
@@ -119,8 +106,8 @@ mod tests {
             let of = Threshold::new(1, n).unwrap();
             let ciphertexts: Vec<_> = (0..n).map(|i| i.to_be_bytes().to_vec()).collect();
             let root = root(of.indices(), &ciphertexts).unwrap();
-            for index in of.indices() {
-                let path = path(of.indices(), &ciphertexts, index).unwrap();
+            let paths = paths(of.indices(), &ciphertexts);
+            for (index, path) in of.indices().zip(paths) {
                 let own = &ciphertexts[index.position()];
                 assert!(verify(&root, n, index, own, &path));
                 assert!(!verify(&root, n, index, b"other", &path));

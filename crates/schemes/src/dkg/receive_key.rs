@@ -85,14 +85,15 @@ impl<S: Suite> fmt::Debug for ReceiveKey<S> {
     }
 }
 
-/// HMAC-SHA-512 of a public transcript under a secret seed: as many independent secrets as
+/// HMAC-SHA-512 (RFC 2104) of a public transcript under a secret seed: as many independent secrets as
 /// there are transcripts.
 pub(crate) fn expand(seed: &Secret<32>, info: Transcript) -> Zeroizing<[u8; 64]> {
+    // RFC 2104 pads a short key with zeros to the hash's block.
+    let mut block = Zeroizing::new([0; 128]);
+    block[..32].copy_from_slice(seed.reveal());
+    let mut mac = Hmac::<Sha512>::new((&*block).into());
+    mac.update(&info.wide());
     let mut wide = Zeroizing::new([0; 64]);
-    // HMAC takes keys of any length.
-    if let Ok(mut mac) = Hmac::<Sha512>::new_from_slice(seed.reveal()) {
-        mac.update(&info.wide());
-        wide.copy_from_slice(&mac.finalize().into_bytes());
-    }
+    wide.copy_from_slice(&mac.finalize().into_bytes());
     wide
 }

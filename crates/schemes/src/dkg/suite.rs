@@ -177,6 +177,7 @@ pub(crate) fn sha512_key_and_nonce(
     let [ephemeral, sender, recipient] = points;
     let length = (context.len() as u64).to_le_bytes();
     let wide = sha512(prefix, &[shared, ephemeral, sender, recipient, &length, context]);
+    let wide: &[u8; 64] = &wide;
     let mut cut = Zeroizing::new([0; KEY_AND_NONCE_BYTES]);
     cut.copy_from_slice(&wide[..KEY_AND_NONCE_BYTES]);
     cut

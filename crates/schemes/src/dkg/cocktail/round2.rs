@@ -2,7 +2,7 @@
 
 use quorate_secret::Secret;
 use quorate_types::ParticipantIndex;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::round1::{Round1Broadcast, pop_message, shared_bytes};
 use super::setup::{MAX_CIPHERTEXT_BYTES, MIN_CIPHERTEXT_BYTES, Setup};
@@ -253,7 +253,6 @@ pub(crate) fn combine<S: Suite>(
     }
     let mut bytes = S::encode_scalar(&total);
     let share = Secret::take(&mut bytes);
-    bytes.zeroize();
     Ok(Outcome {
         share,
         commitments: sums.iter().map(S::encode_point).collect(),

@@ -38,7 +38,8 @@ fn accusation<S: Suite>(
 /// payloads are let through.
 fn attack_07_bad_share_to_one_participant<S: Suite>() {
     let world = World::<S>::new(2, 3);
-    let changes: [(fn(&mut Vec<u8>), DealerFault); 4] = [
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(Change, DealerFault); 4] = [
         (|p| p[0] ^= 1, DealerFault::Share),
         (|p| p.fill(0), DealerFault::Share),
         (|p| p.fill(0xff), DealerFault::ShareEncoding),
@@ -80,7 +81,8 @@ fn attack_07_bad_share_to_one_participant<S: Suite>() {
 
 fn attack_07_bad_messages_are_evidence_that_opens_nothing<S: Suite>() {
     let world = World::<S>::new(2, 3);
-    let bad: [(fn(&mut Round1Message<S>), DealerFault); 4] = [
+    type Change<S> = fn(&mut Round1Message<S>);
+    let bad: [(Change<S>, DealerFault); 4] = [
         (
             |m| m.broadcast.commitments.truncate(1),
             DealerFault::CommitmentCount { expected: 2, found: 1 },

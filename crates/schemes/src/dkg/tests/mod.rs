@@ -227,7 +227,8 @@ impl<S: Suite> World<S> {
 
     fn delivery(&self, round1: &Round1<S>, to: ParticipantIndex) -> Delivery {
         let ciphertext = round1.ciphertexts[to.position()].clone();
-        let path = merkle::path(self.threshold().indices(), &round1.ciphertexts, to).unwrap();
+        let path = merkle::paths(self.threshold().indices(), &round1.ciphertexts)
+            .swap_remove(to.position());
         Delivery { ciphertext, path }
     }
 
