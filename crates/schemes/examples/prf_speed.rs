@@ -19,10 +19,10 @@ use curve25519_dalek::scalar::Scalar;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// The best of five rounds, in microseconds for each of `units`.
+/// The best of ten rounds, in microseconds for each of `units`.
 fn measure<R>(name: &str, units: usize, mut work: impl FnMut() -> R) -> f64 {
     black_box(work());
-    let best = (0..5)
+    let best = (0..10)
         .map(|_| {
             let start = Instant::now();
             black_box(work());

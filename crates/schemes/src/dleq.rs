@@ -114,9 +114,16 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// The challenge over `K`, `M`, `Z` and the two commitments of the prover.
-    fn challenge(&self, key: &[u8; 32], rest: &[RistrettoPoint; 4]) -> Scalar {
-        let [m, z, t2, t3] = rest.map(|point| point.compress().to_bytes());
+    /// The challenge over `K`, `M`, `Z` and the two commitments of the prover, given the halves of the
+    /// last four: the encoder doubles, and inverts once for all.
+    fn challenge(&self, key: &[u8; 32], halves: &[RistrettoPoint; 4]) -> Scalar {
+        let mut encoded = [[0; 32]; 4];
+        for (bytes, point) in
+            encoded.iter_mut().zip(RistrettoPoint::double_and_compress_batch(halves))
+        {
+            *bytes = point.to_bytes();
+        }
+        let [m, z, t2, t3] = encoded;
         match self {
             // Each element is preceded by its length, 32, as 2 bytes.
             Self::Rfc9497 => hash_to_scalar(&[
@@ -168,10 +175,6 @@ pub(crate) fn batch_weight(seed: &[u8; 64], position: usize) -> [u8; 64] {
     Transcript::new("prf-batch-weight").field(seed).number(position as u64).wide()
 }
 
-fn batch_weights(seed: &[u8; 64], count: usize) -> Vec<Scalar> {
-    (0..count).map(|i| Scalar::from_bytes_mod_order_wide(&batch_weight(seed, i))).collect()
-}
-
 /// The seed of RFC 9497's `ComputeComposites`: a hash of the key alone.
 pub(crate) fn rfc9497_seed(key: &[u8; 32]) -> [u8; 64] {
     const SEED_DST: &[u8] = b"Seed-OPRFV1-\x01-ristretto255-SHA512";
@@ -202,7 +205,9 @@ pub(crate) fn rfc9497_weight(
     ])
 }
 
-/// How a set of pairs is folded: the form of the challenge, and one weight for each pair.
+/// How a set of pairs is folded: the form of the challenge, and half the weight of each pair.
+///
+/// Folding with half weights gives the halves of `M` and `Z`, which is what [`Form::challenge`] takes.
 fn fold(
     statement: &Statement,
     key: &[u8; 32],
@@ -210,10 +215,12 @@ fn fold(
     answers: &[[u8; 32]],
 ) -> (Form, Vec<Scalar>) {
     if let ([input], [answer]) = (inputs, answers) {
-        (Form::Rfc9497, vec![rfc9497_weight(&rfc9497_seed(key), 0, input, answer)])
+        let weight = rfc9497_weight(&rfc9497_seed(key), 0, input, answer);
+        (Form::Rfc9497, vec![weight.div_by_2()])
     } else {
         let seed = batch_seed(statement, key, inputs, answers);
-        let weights = batch_weights(&seed, inputs.len());
+        let half = |i| Scalar::from_bytes_mod_order_wide(&batch_weight(&seed, i)).div_by_2();
+        let weights = (0..inputs.len()).map(half).collect();
         (Form::Batch(seed), weights)
     }
 }
@@ -233,7 +240,7 @@ pub(crate) fn prove(
     let key = share.verifying_share();
     let (form, weights) = fold(statement, key.as_bytes(), inputs.bytes, answers);
     // The weights and inputs are public, so variable time gives nothing away.
-    let m = RistrettoPoint::vartime_multiscalar_mul(&weights, inputs.points);
+    let half_m = RistrettoPoint::vartime_multiscalar_mul(&weights, inputs.points);
 
     let whole = match &form {
         Form::Batch(seed) => *seed,
@@ -249,10 +256,10 @@ pub(crate) fn prove(
             .wide(),
     );
     let nonce = Zeroizing::new(Scalar::from_bytes_mod_order_wide(&wide));
-    respond(share, key, &form, &m, &nonce)
+    respond(share, key, &form, &half_m, &nonce)
 }
 
-/// `GenerateProof` of RFC 9497 section 2.2.1 from the folded input `M` on, with the nonce `r` given.
+/// `GenerateProof` of RFC 9497 section 2.2.1 from half the folded input `M` on, with the nonce `r` given.
 ///
 /// # Security
 /// Two responses under one nonce and different challenges give the share away.
@@ -260,14 +267,14 @@ pub(crate) fn respond(
     share: &SigningShare,
     key: &VerifyingShare,
     form: &Form,
-    m: &RistrettoPoint,
+    half_m: &RistrettoPoint,
     nonce: &Scalar,
 ) -> Proof {
     let k = share.reveal();
-    let z = k * m;
-    let t2 = RistrettoPoint::mul_base(nonce);
-    let t3 = nonce * m;
-    let challenge = form.challenge(key.as_bytes(), &[*m, z, t2, t3]);
+    let half_z = k * half_m;
+    let half_t2 = RistrettoPoint::mul_base(&Zeroizing::new(nonce.div_by_2()));
+    let half_t3 = nonce * half_m;
+    let challenge = form.challenge(key.as_bytes(), &[*half_m, half_z, half_t2, half_t3]);
     Proof { challenge, response: nonce - challenge * k }
 }
 
@@ -288,26 +295,30 @@ pub(crate) fn verify(
     let (form, weights) = fold(statement, key.as_bytes(), inputs.bytes, answers.bytes);
     // The answers are parts of a secret, but only scalars steer the branches and table look-ups of
     // these multiplications, and the weights are hashes of public values.
-    let m = RistrettoPoint::vartime_multiscalar_mul(&weights, inputs.points);
-    let z = RistrettoPoint::vartime_multiscalar_mul(&weights, answers.points);
-    check(key, &form, &m, &z, proof)
+    let half_m = RistrettoPoint::vartime_multiscalar_mul(&weights, inputs.points);
+    let half_z = RistrettoPoint::vartime_multiscalar_mul(&weights, answers.points);
+    check(key, &form, &half_m, &half_z, proof)
 }
 
-/// `VerifyProof` of RFC 9497 section 2.2.2 from the folded pair `M`, `Z` on.
+/// `VerifyProof` of RFC 9497 section 2.2.2 from the halves of the folded pair `M`, `Z` on.
 ///
 /// # Errors
 /// [`ProofError::Invalid`].
 pub(crate) fn check(
     key: &VerifyingShare,
     form: &Form,
-    m: &RistrettoPoint,
-    z: &RistrettoPoint,
+    half_m: &RistrettoPoint,
+    half_z: &RistrettoPoint,
     proof: &Proof,
 ) -> Result<(), ProofError> {
     let Proof { challenge, response } = proof;
-    let t2 = RistrettoPoint::vartime_double_scalar_mul_basepoint(challenge, key.point(), response);
-    let t3 = RistrettoPoint::vartime_multiscalar_mul([response, challenge], [m, z]);
-    if form.challenge(key.as_bytes(), &[*m, *z, t2, t3]) == *challenge {
+    let half_t2 = RistrettoPoint::vartime_double_scalar_mul_basepoint(
+        &challenge.div_by_2(),
+        key.point(),
+        &response.div_by_2(),
+    );
+    let half_t3 = RistrettoPoint::vartime_multiscalar_mul([response, challenge], [half_m, half_z]);
+    if form.challenge(key.as_bytes(), &[*half_m, *half_z, half_t2, half_t3]) == *challenge {
         Ok(())
     } else {
         Err(ProofError::Invalid)

@@ -158,8 +158,8 @@ fn proofs_of_wrong_answers_by_the_holder_of_the_share_are_refused() {
         let m = RistrettoPoint::vartime_multiscalar_mul(&weights, &case.inputs);
         let z = RistrettoPoint::vartime_multiscalar_mul(&weights, &points);
         let nonce = hash_to_scalar(&[b"nonce"]);
-        let t2 = RistrettoPoint::mul_base(&nonce);
-        let challenge = form.challenge(&key, &[m, z, t2, nonce * m]);
+        let half_t2 = RistrettoPoint::mul_base(&nonce.div_by_2());
+        let challenge = form.challenge(&key, &[m, z, half_t2, nonce * m]);
         let response = nonce - challenge * case.share.reveal();
         let forged = Proof { challenge, response }.to_bytes();
         assert!(
@@ -293,6 +293,7 @@ fn attack_23_a_proof_whose_challenge_hashes_only_the_input_is_refused() {
         let challenge = only_input(&m);
         let response = hash_to_scalar(&[b"anything"]);
         let t2 = RistrettoPoint::mul_base(&response) + challenge * key.point();
+        let half_t2 = Scalar::ONE.div_by_2() * t2;
         let t3 = response * m + challenge * z;
         // The broken verifier, given (t2, t3, response), is content.
         assert_eq!(t2 - only_input(&m) * key.point(), RistrettoPoint::mul_base(&response));
@@ -300,7 +301,7 @@ fn attack_23_a_proof_whose_challenge_hashes_only_the_input_is_refused() {
         // Ours is not, with that challenge or with the right hash of these commitments.
         let forged = Proof { challenge, response };
         assert_eq!(check(key, &form, &m, &z, &forged), Err(ProofError::Invalid));
-        let challenge = form.challenge(key.as_bytes(), &[m, z, t2, t3]);
+        let challenge = form.challenge(key.as_bytes(), &[m, z, half_t2, t3]);
         let forged = Proof { challenge, response };
         assert_eq!(check(key, &form, &m, &z, &forged), Err(ProofError::Invalid));
         assert!(!case.accepts(&case.key(), &statement(), &wrong, &forged.to_bytes()));

@@ -246,7 +246,11 @@ impl Vector {
         let Some((proof, nonce)) = &self.proof else { return };
         // GenerateProof and VerifyProof over the blinded and evaluated elements.
         let key: &VerifyingShare = share.verifying_share();
-        let weights = rfc9497_batch_weights(key.as_bytes(), &self.blinded, &self.evaluated);
+        let weights: Vec<Scalar> =
+            rfc9497_batch_weights(key.as_bytes(), &self.blinded, &self.evaluated)
+                .iter()
+                .map(Scalar::div_by_2)
+                .collect();
         let fold = |elements: &[[u8; 32]]| {
             RistrettoPoint::vartime_multiscalar_mul(&weights, elements.iter().map(decode))
         };
