@@ -1,0 +1,276 @@
+//! One SQLite file (<https://sqlite.org>) on one machine, for one process.
+//!
+//! - Write-ahead log with `synchronous=FULL`: a commit that was answered survives power loss.
+//! - One thread writes. It takes every batch that waits, makes them durable in one transaction with
+//!   one sync, and answers each; so the cost of a sync is shared.
+//! - `secure_delete` overwrites what is deleted, and after each change of a table that holds sealed
+//!   secrets the write-ahead log is emptied before the commit is answered: what was erased is then in
+//!   none of the store's files. What the file system or the medium keeps of overwritten blocks is out
+//!   of reach here, which is why shares are sealed under keys of their own.
+//! - When the disk is full a commit fails at once, reads go on, and commits work again as soon as there
+//!   is room. Any other failure to write ends writing for good: see [`Store::failed`].
+
+mod lock;
+mod readers;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use quorate_node::{Batch, Commit, CommitError, Read, Sequence, Table};
+use tokio::sync::{oneshot, watch};
+
+use crate::cache::Cache;
+use crate::{Answer, AuditRecord, Store, StoreError};
+use lock::Lock;
+use readers::Readers;
+use writer::{Job, Writer};
+
+/// The database's name in the data directory.
+pub const DATABASE_FILE: &str = "node.db";
+
+/// The file whose lock says that a process uses the data directory.
+pub const LOCK_FILE: &str = "lock";
+
+/// Batches that may wait for the writer. The server admits fewer requests at once, so past this the
+/// disk hangs, and it is better to refuse.
+const MAX_WAITING: usize = 4096;
+
+/// Why a database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error("cannot use {path}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has the directory.
+    #[error("{path} is in use by another process; stop that node first")]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is no database, and none was to be made.
+    #[error("there is no node in {path}; make one with `quorate node init`")]
+    Missing {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A database of some other program.
+    #[error("{path} is not a node's database")]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Written by a later version of this software.
+    #[error(
+        "{path} has format {found}, and this version knows formats up to {known}; install the version that wrote it, or a later one"
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest format known here.
+        known: i64,
+    },
+    /// SQLite cannot open or read it.
+    #[error("cannot open {path}")]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// Makes the directory and the database where they are missing.
+    pub create: bool,
+    /// Bytes that the database may grow to; past that, commits fail as if the disk were full. A bound
+    /// for the audit log's growth, so that it cannot take the disk from others.
+    pub max_bytes: Option<u64>,
+}
+
+/// What the writer has done since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Batches made durable.
+    pub batches: u64,
+    /// Transactions, each one sync of the write-ahead log.
+    pub transactions: u64,
+    /// Times the write-ahead log was emptied, each some more syncs.
+    pub checkpoints: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    batches: AtomicU64,
+    transactions: AtomicU64,
+    checkpoints: AtomicU64,
+    audit: AtomicU64,
+    rows: [AtomicU64; Table::ALL.len()],
+}
+
+impl Counters {
+    fn of(&self, table: Table) -> Option<&AtomicU64> {
+        Table::ALL.iter().zip(&self.rows).find(|(t, _)| **t == table).map(|(_, count)| count)
+    }
+}
+
+struct Shared {
+    path: PathBuf,
+    cache: Cache,
+    readers: Readers,
+    counters: Counters,
+    failed: watch::Sender<bool>,
+    /// Held as long as anything here is: the writer's thread has a share of this too.
+    _lock: Lock,
+}
+
+/// A store in one SQLite file. Clones are handles of the same store.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    jobs: SyncSender<Job>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl SqliteStore {
+    /// Opens the database of a data directory and takes the directory's lock.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
+        let path = directory.join(DATABASE_FILE);
+        if options.create {
+            lock::make_private_directory(directory)?;
+        } else if !path.exists() {
+            return Err(OpenError::Missing { path: directory.to_owned() });
+        }
+        let lock = Lock::take(directory)?;
+        if options.create {
+            lock::make_private_file(&path)?;
+        }
+        let database = |source| OpenError::Database { path: path.clone(), source };
+        let connection = schema::open(&path)?;
+        let counters = Counters::default();
+        schema::count(&connection, &counters).map_err(database)?;
+        let shared = Arc::new(Shared {
+            cache: Cache::new(Sequence(0)),
+            readers: Readers::new(path.clone()),
+            counters,
+            failed: watch::Sender::new(false),
+            path: path.clone(),
+            _lock: lock,
+        });
+        let (jobs, waiting) = std::sync::mpsc::sync_channel(MAX_WAITING);
+        let mut writer = Writer::new(connection, Arc::clone(&shared));
+        writer.limit(options.max_bytes).map_err(database)?;
+        // What a crash left in the write-ahead log may hold rows that were erased.
+        writer.empty_log();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(&waiting))
+            .map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
+        Ok(Self { shared, jobs, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Changes [`SqliteOptions::max_bytes`] while the store is open. A bound below the present size
+    /// stops growth and deletes nothing.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
+        // Where the queue is full or closed there is nothing to bound.
+        let _ = self.jobs.try_send(Job::Limit(max_bytes));
+    }
+
+    /// What the writer has done since the store was opened.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.shared.counters;
+        Statistics {
+            batches: read(&counters.batches),
+            transactions: read(&counters.transactions),
+            checkpoints: read(&counters.checkpoints),
+        }
+    }
+}
+
+impl Commit for SqliteStore {
+    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job::Batch(Box::new(batch), answer)).map_err(|_| CommitError::Failed)?;
+        answered.await.unwrap_or(Err(CommitError::Failed))
+    }
+}
+
+impl Store for SqliteStore {
+    fn read(&self, read: &Read) -> Result<Answer, StoreError> {
+        if let Some(answer) = self.cached(read) {
+            return Ok(answer);
+        }
+        self.shared.readers.read(&self.shared.cache, read)
+    }
+
+    fn cached(&self, read: &Read) -> Option<Answer> {
+        match read {
+            Read::Row(key) => self.shared.cache.get(key).map(Answer::Row),
+            Read::Range { .. } => None,
+            Read::Count(table) => {
+                let counter = self.shared.counters.of(*table)?;
+                Some(Answer::Count(counter.load(Ordering::Relaxed)))
+            }
+        }
+    }
+
+    fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.shared.readers.audit(after, limit)
+    }
+
+    fn audit_records(&self) -> u64 {
+        self.shared.counters.audit.load(Ordering::Relaxed)
+    }
+
+    fn database_bytes(&self) -> u64 {
+        ["", "-wal"]
+            .iter()
+            .filter_map(|suffix| {
+                let mut path = self.shared.path.clone().into_os_string();
+                path.push(suffix);
+                std::fs::metadata(path).ok()
+            })
+            .map(|file| file.len())
+            .sum()
+    }
+
+    async fn failed(&self) {
+        let mut failed = self.shared.failed.subscribe();
+        // The sender lives in `self.shared`, so this cannot end for another reason.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    async fn close(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        let jobs = self.jobs.clone();
+        // Both block: the queue may be full, and the last checkpoint takes a sync.
+        let ended = tokio::task::spawn_blocking(move || {
+            let _ = jobs.send(Job::Close);
+            thread.join()
+        });
+        let _ = ended.await;
+        self.shared.readers.close();
+    }
+}

@@ -1,0 +1,107 @@
+//! The tables, their version, and how a connection is set up.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quorate_node::Table;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Counters, OpenError};
+
+/// Says "a database of this program" in the file's header, for `file(1)` and for us: "QRTn".
+const APPLICATION_ID: i64 = 0x5152_546e;
+
+/// The version of the tables. A later one comes with the step from each earlier one.
+const VERSION: i64 = 1;
+
+/// How long a write waits for somebody else's lock. Only a tool of the operator's can hold one.
+const BUSY: Duration = Duration::from_millis(250);
+
+/// Statements kept prepared: a few for each table.
+const STATEMENTS: usize = 96;
+
+/// Opens the writer's connection, and makes the tables in an empty file.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    let database = |source| OpenError::Database { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(database)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY).map_err(database)?;
+
+    let id = pragma(&connection, "application_id").map_err(database)?;
+    let version = pragma(&connection, "user_version").map_err(database)?;
+    let objects: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(database)?;
+    let empty = id == 0 && version == 0 && objects == 0;
+    if !empty && id != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if version > VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: VERSION });
+    }
+    settings(&connection).map_err(database)?;
+    if empty {
+        create(&mut connection).map_err(database)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA query_only=ON;")?;
+    Ok(connection)
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn settings(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA trusted_schema=OFF;
+         PRAGMA journal_mode=WAL;
+         PRAGMA synchronous=FULL;
+         PRAGMA secure_delete=ON;
+         PRAGMA temp_store=MEMORY;
+         PRAGMA cell_size_check=ON;",
+    )
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for table in Table::ALL {
+        transaction.execute_batch(&format!(
+            "CREATE TABLE {} (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID, STRICT",
+            table.name()
+        ))?;
+    }
+    transaction.execute_batch(
+        "CREATE TABLE audit (number INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT",
+    )?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// Counts the rows of every table once; the writer keeps count from then on.
+pub(super) fn count(connection: &Connection, counters: &Counters) -> rusqlite::Result<()> {
+    let number = |sql: &str| -> rusqlite::Result<u64> {
+        let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    };
+    for table in Table::ALL {
+        let count = number(&format!("SELECT count(*) FROM {}", table.name()))?;
+        if let Some(counter) = counters.of(table) {
+            counter.store(count, Ordering::Relaxed);
+        }
+    }
+    let audit = number("SELECT coalesce(max(number), 0) FROM audit")?;
+    counters.audit.store(audit, Ordering::Relaxed);
+    Ok(())
+}

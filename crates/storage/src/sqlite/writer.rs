@@ -1,0 +1,405 @@
+//! The one thread that writes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use quorate_node::{Batch, CommitError, Entry, RowKey, Sequence, Table, Write};
+use quorate_wire::strict;
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::readers::{clamp, row};
+use crate::last_writes::{Known, LastWrites};
+
+/// Batches in one transaction at most: bounds how long the first of them waits for the last.
+const MAX_GROUP: usize = 512;
+
+/// How often an erasure that somebody's read lock held up is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// `SQLITE_IOERR_SHMSIZE`: the shared index of the write-ahead log could not grow. Nothing was
+/// written then, and the cause is a full disk.
+const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+
+pub(super) type Answer = oneshot::Sender<Result<(), CommitError>>;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    Batch(Box<Batch>, Answer),
+    Limit(Option<u64>),
+    Close,
+    /// As if the system had answered a sync with this SQLite code.
+    #[cfg(test)]
+    Break(i32),
+}
+
+/// What a failed write means.
+#[derive(Debug, PartialEq, Eq)]
+enum Severity {
+    /// Nothing was written; later writes may succeed.
+    Passing,
+    /// What is on disk is not known any more.
+    Final,
+}
+
+fn severity(error: &rusqlite::Error) -> Severity {
+    match error.sqlite_error() {
+        Some(e) if e.extended_code == IOERR_SHMSIZE => Severity::Passing,
+        Some(e)
+            if matches!(
+                e.code,
+                ErrorCode::DiskFull
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+            ) =>
+        {
+            Severity::Passing
+        }
+        _ => Severity::Final,
+    }
+}
+
+/// What a transaction has done so far: it counts only once the transaction is durable.
+struct Group {
+    at: Sequence,
+    audit: u64,
+    batches: u64,
+    changed: HashMap<RowKey, Sequence>,
+    counts: HashMap<Table, i64>,
+    erases: bool,
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    last_writes: LastWrites,
+    at: Sequence,
+    /// Erased rows may still stand in the write-ahead log.
+    must_empty_log: bool,
+    failed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+        let at = shared.cache.committed();
+        Self {
+            connection,
+            shared,
+            last_writes: LastWrites::new(at),
+            at,
+            must_empty_log: true,
+            failed: false,
+        }
+    }
+
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = if self.must_empty_log && !self.failed {
+                match jobs.recv_timeout(RETRY) {
+                    Ok(job) => job,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.empty_log();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                match jobs.recv() {
+                    Ok(job) => job,
+                    Err(_) => break,
+                }
+            };
+            let mut batches = Vec::new();
+            let mut limit = None;
+            let mut close = false;
+            let waiting = core::iter::once(first).chain(jobs.try_iter()).take(MAX_GROUP);
+            for job in waiting {
+                match job {
+                    // Whoever asked has given up waiting: nothing may be promised in its name.
+                    Job::Batch(_, answer) if answer.is_closed() => {}
+                    Job::Batch(batch, answer) => batches.push((*batch, answer)),
+                    Job::Limit(max_bytes) => limit = Some(max_bytes),
+                    #[cfg(test)]
+                    Job::Break(code) => self.fail(&rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(code),
+                        None,
+                    )),
+                    Job::Close => {
+                        close = true;
+                        break;
+                    }
+                }
+            }
+            if let Some(Err(error)) = limit.map(|max_bytes| self.limit(max_bytes)) {
+                tracing::warn!(%error, "the bound of the database could not be set");
+            }
+            self.commit(batches);
+            if close {
+                break;
+            }
+        }
+        if !self.failed {
+            self.empty_log();
+        }
+    }
+
+    /// Bounds the database's size.
+    pub(super) fn limit(&self, max_bytes: Option<u64>) -> rusqlite::Result<()> {
+        let page: i64 = self.connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
+        // SQLite's own bound.
+        let pages = max_bytes.map_or(4_294_967_294, |bytes| (clamp(bytes) / page.max(1)).max(1));
+        self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+    }
+
+    /// Makes batches durable together, and answers each.
+    fn commit(&mut self, batches: Vec<(Batch, Answer)>) {
+        if batches.is_empty() {
+            return;
+        }
+        let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        let results = if self.failed { None } else { self.try_commit(batches) };
+        match results {
+            Some(results) => {
+                for (answer, result) in answers.into_iter().zip(results) {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(result);
+                }
+            }
+            None => {
+                for answer in answers {
+                    let _ = answer.send(Err(CommitError::Failed));
+                }
+            }
+        }
+    }
+
+    fn try_commit(&mut self, batches: Vec<Batch>) -> Option<Vec<Result<(), CommitError>>> {
+        let mut group = Group {
+            at: self.at,
+            audit: self.shared.counters.audit.load(Ordering::Relaxed),
+            batches: 0,
+            changed: HashMap::new(),
+            counts: HashMap::new(),
+            erases: false,
+        };
+        match self.transact(&mut group, batches) {
+            Ok(results) => {
+                self.accept(group);
+                Some(results)
+            }
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
+    }
+
+    fn transact(
+        &self,
+        group: &mut Group,
+        batches: Vec<Batch>,
+    ) -> rusqlite::Result<Vec<Result<(), CommitError>>> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            results.push(self.apply(group, batch)?);
+        }
+        // Where every batch met a conflict there is nothing to sync.
+        let end = if group.batches == 0 { "ROLLBACK" } else { "COMMIT" };
+        self.connection.execute_batch(end)?;
+        Ok(results)
+    }
+
+    /// Applies one batch, or nothing of it.
+    fn apply(&self, group: &mut Group, batch: Batch) -> rusqlite::Result<Result<(), CommitError>> {
+        for expected in &batch.expects {
+            if !self.holds(group, expected)? {
+                return Ok(Err(CommitError::Conflict));
+            }
+        }
+        group.batches += 1;
+        if !batch.writes.is_empty() {
+            group.at.0 += 1;
+        }
+        for write in batch.writes {
+            self.write(group, write)?;
+        }
+        if let Some(record) = batch.audit {
+            group.audit += 1;
+            self.connection
+                .prepare_cached("INSERT INTO audit (number, record) VALUES (?1, ?2)")?
+                .execute(params![clamp(group.audit), strict::encode(&record)])?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn holds(&self, group: &Group, expected: &Entry) -> rusqlite::Result<bool> {
+        if group.changed.get(expected.key()).is_some_and(|at| *at > expected.read_at()) {
+            return Ok(false);
+        }
+        Ok(match self.last_writes.since(expected.key(), expected.read_at()) {
+            Known::Unchanged => true,
+            Known::Changed => false,
+            Known::Forgotten => {
+                row(&self.connection, expected.key())?.as_deref() == expected.bytes()
+            }
+        })
+    }
+
+    fn write(&self, group: &mut Group, write: Write) -> rusqlite::Result<()> {
+        let table = write.key().table;
+        let name = table.name();
+        let counts = group.counts.entry(table).or_default();
+        match &write {
+            Write::Put(key, bytes) => {
+                let update = format!("UPDATE {name} SET v = ?2 WHERE k = ?1");
+                let updated =
+                    self.connection.prepare_cached(&update)?.execute(params![key.key, bytes])?;
+                if updated == 0 {
+                    let insert = format!("INSERT INTO {name} (k, v) VALUES (?1, ?2)");
+                    self.connection.prepare_cached(&insert)?.execute(params![key.key, bytes])?;
+                    *counts += 1;
+                } else {
+                    // The bytes that stood there are erased as well.
+                    group.erases |= table.holds_secrets();
+                }
+            }
+            Write::Delete(key) => {
+                let delete = format!("DELETE FROM {name} WHERE k = ?1");
+                let deleted = self.connection.prepare_cached(&delete)?.execute([&key.key])?;
+                *counts -= deleted as i64;
+                group.erases |= deleted > 0 && table.holds_secrets();
+            }
+        }
+        group.changed.insert(write.key().clone(), group.at);
+        Ok(())
+    }
+
+    /// The transaction is durable: says so to the readers, and empties the log where rows were erased.
+    fn accept(&mut self, group: Group) {
+        let counters = &self.shared.counters;
+        if group.batches > 0 {
+            counters.transactions.fetch_add(1, Ordering::Relaxed);
+        }
+        counters.batches.fetch_add(group.batches, Ordering::Relaxed);
+        counters.audit.store(group.audit, Ordering::Relaxed);
+        for (table, change) in group.counts {
+            if let Some(counter) = counters.of(table) {
+                add(counter, change);
+            }
+        }
+        self.at = group.at;
+        self.shared.cache.advance(self.at, group.changed.keys());
+        for (key, at) in group.changed {
+            self.last_writes.record(at, core::iter::once(key));
+        }
+        if group.erases {
+            self.must_empty_log = true;
+            self.empty_log();
+        }
+    }
+
+    /// The transaction failed: nothing of it counts.
+    fn fail(&mut self, error: &rusqlite::Error) {
+        let rolled_back =
+            self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        if severity(error) == Severity::Passing && rolled_back {
+            tracing::error!(%error, "the store cannot write at present; requests are refused");
+            return;
+        }
+        tracing::error!(%error, "the store failed to write; the node stops");
+        self.failed = true;
+        self.shared.failed.send_replace(true);
+    }
+
+    /// Moves everything from the write-ahead log into the database and truncates the log.
+    pub(super) fn empty_log(&mut self) {
+        if self.failed {
+            return;
+        }
+        let done = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match done {
+            Ok(0) => {
+                self.must_empty_log = false;
+                self.shared.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(_) => {
+                tracing::warn!("another program reads the database; erased rows wait in its log");
+            }
+            Err(error) if severity(&error) == Severity::Passing => {
+                tracing::error!(%error, "erased rows wait in the database's log");
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, change: i64) {
+    if change >= 0 {
+        counter.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
+    } else {
+        counter.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SqliteOptions, SqliteStore, Store};
+    use quorate_node::Commit;
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn only_a_failure_that_wrote_nothing_passes() {
+        let passing = [
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_BUSY,
+            rusqlite::ffi::SQLITE_NOMEM,
+            rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+        ];
+        for code in passing {
+            assert_eq!(severity(&failure(code)), Severity::Passing);
+        }
+        let last = [
+            rusqlite::ffi::SQLITE_IOERR_FSYNC,
+            rusqlite::ffi::SQLITE_IOERR_WRITE,
+            rusqlite::ffi::SQLITE_IOERR_TRUNCATE,
+            rusqlite::ffi::SQLITE_CORRUPT,
+            rusqlite::ffi::SQLITE_READONLY,
+        ];
+        for code in last {
+            assert_eq!(severity(&failure(code)), Severity::Final);
+        }
+    }
+
+    /// Blueprint section 11: a failed sync stops the node. Fails when `fail` lets the writer go on (tried).
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_ever_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteOptions { create: true, ..SqliteOptions::default() };
+        let store = SqliteStore::open(directory.path(), &options).unwrap();
+        let put = || Batch {
+            writes: vec![Write::Put(RowKey::cluster("a"), vec![1])],
+            ..Batch::default()
+        };
+        store.clone().commit(put()).await.unwrap();
+        store.jobs.send(Job::Break(rusqlite::ffi::SQLITE_IOERR_FSYNC)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(store.clone().commit(put()).await, Err(CommitError::Failed));
+        }
+        store.failed().await;
+        assert_eq!(store.statistics().batches, 1);
+        let read = quorate_node::Read::Row(RowKey::cluster("a"));
+        assert!(store.read(&read).is_ok());
+    }
+}

@@ -1,0 +1,330 @@
+//! What every store must do. A new backend adds one module at the end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::field_reassign_with_default,
+    reason = "a test fails by panicking; the options are non-exhaustive"
+)]
+
+use std::future::Future;
+use std::sync::Arc;
+
+use quorate_node::{Batch, Commit, CommitError, Entry, Read, RowKey, Table, Write};
+use quorate_storage::{Answer, Store};
+use quorate_wire::proto::store::v1::AuditRow;
+
+/// Makes stores, and opens one again after it was closed.
+trait Backend {
+    type Store: Store;
+    const DURABLE: bool;
+    fn new() -> Self;
+    fn open(&self) -> Self::Store;
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(test);
+}
+
+fn key(name: &str) -> RowKey {
+    RowKey { table: Table::Heads, key: name.as_bytes().to_vec() }
+}
+
+fn row(store: &impl Store, key: &RowKey) -> Arc<Entry> {
+    match store.read(&Read::Row(key.clone())).unwrap() {
+        Answer::Row(entry) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put(name: &str, bytes: &[u8]) -> Write {
+    Write::Put(key(name), bytes.to_vec())
+}
+
+fn writes(writes: Vec<Write>) -> Batch {
+    Batch { writes, ..Batch::default() }
+}
+
+fn audit(method: &str) -> Option<AuditRow> {
+    Some(AuditRow { method: method.to_owned(), ..AuditRow::default() })
+}
+
+fn count(store: &impl Store, table: Table) -> u64 {
+    match store.read(&Read::Count(table)).unwrap() {
+        Answer::Count(count) => count,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn commit(store: &impl Store, batch: Batch) -> Result<(), CommitError> {
+    store.clone().commit(batch).await
+}
+
+/// Fails when `expects` are not compared (tried).
+async fn a_decision_on_a_changed_row_conflicts<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    commit(&store, writes(vec![put("a", b"1")])).await.unwrap();
+    let seen = row(&store, &key("a"));
+    let absent = row(&store, &key("b"));
+    commit(&store, writes(vec![put("a", b"2"), put("b", b"1")])).await.unwrap();
+    // Also where the bytes are what they were: something happened in between.
+    commit(&store, writes(vec![put("a", b"1")])).await.unwrap();
+
+    for expected in [&seen, &absent] {
+        let batch = Batch {
+            expects: vec![Arc::clone(expected)],
+            writes: vec![put("c", b"x")],
+            audit: audit("Refused"),
+        };
+        assert_eq!(commit(&store, batch).await, Err(CommitError::Conflict));
+    }
+    assert!(row(&store, &key("c")).bytes().is_none());
+    assert_eq!(store.audit_records(), 0);
+
+    let fresh = Batch {
+        expects: vec![row(&store, &key("a")), row(&store, &key("b"))],
+        writes: vec![put("c", b"x")],
+        audit: audit("Done"),
+    };
+    commit(&store, fresh).await.unwrap();
+    assert_eq!(row(&store, &key("c")).bytes(), Some(b"x".as_slice()));
+    // A row that was read and not changed is still as it was read.
+    let batch =
+        Batch { expects: vec![row(&store, &key("a"))], writes: vec![put("a", b"3")], audit: None };
+    commit(&store, batch).await.unwrap();
+}
+
+async fn a_row_that_went_and_came_back_has_changed<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    commit(&store, writes(vec![put("a", b"1")])).await.unwrap();
+    let seen = row(&store, &key("a"));
+    commit(&store, writes(vec![Write::Delete(key("a"))])).await.unwrap();
+    assert!(row(&store, &key("a")).bytes().is_none());
+    let stale = || Batch { expects: vec![Arc::clone(&seen)], ..writes(vec![put("b", b"1")]) };
+    assert_eq!(commit(&store, stale()).await, Err(CommitError::Conflict));
+    commit(&store, writes(vec![put("a", b"1")])).await.unwrap();
+    assert_eq!(commit(&store, stale()).await, Err(CommitError::Conflict));
+}
+
+async fn deleting_twice_is_deleting_once<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    commit(&store, writes(vec![put("a", b"1"), put("b", b"1")])).await.unwrap();
+    for _ in 0..2 {
+        commit(&store, writes(vec![Write::Delete(key("a"))])).await.unwrap();
+        assert_eq!(count(&store, Table::Heads), 1);
+    }
+    assert!(row(&store, &key("a")).bytes().is_none());
+}
+
+async fn counts_follow_inserts_and_not_overwrites<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    commit(&store, writes(vec![put("a", b"1"), put("b", b"1"), put("a", b"2")])).await.unwrap();
+    commit(&store, writes(vec![put("a", b"3")])).await.unwrap();
+    assert_eq!(count(&store, Table::Heads), 2);
+    assert_eq!(count(&store, Table::Documents), 0);
+    commit(&store, writes(vec![put("c", b""), Write::Delete(key("a"))])).await.unwrap();
+    assert_eq!(count(&store, Table::Heads), 2);
+}
+
+async fn tables_do_not_share_rows_and_empty_rows_exist<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    let other = RowKey { table: Table::Kinds, key: b"a".to_vec() };
+    commit(&store, writes(vec![put("a", b"1"), Write::Put(other.clone(), vec![])])).await.unwrap();
+    assert_eq!(row(&store, &key("a")).bytes(), Some(b"1".as_slice()));
+    assert_eq!(row(&store, &other).bytes(), Some(b"".as_slice()));
+}
+
+async fn ranges_are_ordered_bounded_and_paged<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    let row =
+        |key: &[u8]| Write::Put(RowKey { table: Table::Kinds, key: key.to_vec() }, key.to_vec());
+    let keys: [&[u8]; 8] =
+        [b"", b"a", b"ab\x00", b"ab\x01", b"ab\xff\xff", b"ac", b"\xff", b"\xff\xff\x01"];
+    let mut all: Vec<Write> = keys.iter().rev().map(|key| row(key)).collect();
+    // Neighbours in the order of tables.
+    all.push(Write::Put(RowKey { table: Table::Heads, key: b"ab".to_vec() }, vec![]));
+    all.push(Write::Put(RowKey { table: Table::PrincipalKeys, key: b"ab".to_vec() }, vec![]));
+    commit(&store, writes(all)).await.unwrap();
+
+    let range = |prefix: &[u8], after: Option<&[u8]>, limit| {
+        let read = Read::Range {
+            table: Table::Kinds,
+            prefix: prefix.to_vec(),
+            after: after.map(<[u8]>::to_vec),
+            limit,
+        };
+        let Answer::Range(entries) = store.read(&read).unwrap() else { panic!() };
+        for entry in &entries {
+            assert_eq!(entry.bytes(), Some(entry.key().key.as_slice()));
+        }
+        entries.iter().map(|entry| entry.key().key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(range(b"", None, 100), keys);
+    assert_eq!(range(b"ab", None, 100), keys[2..5]);
+    assert_eq!(range(b"ab", None, 2), keys[2..4]);
+    assert_eq!(range(b"ab", Some(b"ab\x01"), 2), keys[4..5]);
+    assert_eq!(range(b"ab", Some(b"a"), 100), keys[2..5]);
+    assert_eq!(range(b"ab", Some(b"b"), 100), [] as [&[u8]; 0]);
+    assert_eq!(range(b"\xff", None, 100), keys[6..]);
+    assert_eq!(range(b"\xff\xff", None, 100), keys[7..]);
+    assert_eq!(range(b"zz", None, 100), [] as [&[u8]; 0]);
+    assert_eq!(range(b"", None, 0), [] as [&[u8]; 0]);
+}
+
+async fn audit_records_are_numbered_without_gaps_and_paged<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    for method in ["One", "Two", "Three"] {
+        let batch = Batch { audit: audit(method), ..Batch::default() };
+        commit(&store, batch).await.unwrap();
+    }
+    assert_eq!(store.audit_records(), 3);
+    let numbers = |after, limit| {
+        let records = store.audit(after, limit).unwrap();
+        records.iter().map(|r| r.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(0, 2), [1, 2]);
+    assert_eq!(numbers(2, 2), [3]);
+    assert_eq!(numbers(3, 2), [] as [u64; 0]);
+    let stored = store.audit(1, 1).unwrap().remove(0).record;
+    let decoded: AuditRow = quorate_wire::strict::decode("AuditRow", &stored).unwrap();
+    assert_eq!(decoded.method, "Two");
+}
+
+/// Many counters in one row: each increment is decided on what was read, and none is lost.
+async fn concurrent_commits_lose_nothing<B: Backend>() {
+    const TASKS: u64 = 16;
+    const TIMES: u64 = 20;
+    let backend = B::new();
+    let store = backend.open();
+    let mut tasks = Vec::new();
+    for _ in 0..TASKS {
+        let mut store = store.clone();
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..TIMES {
+                loop {
+                    let seen = row(&store, &key("n"));
+                    let number = seen
+                        .bytes()
+                        .map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
+                    let batch = Batch {
+                        expects: vec![seen],
+                        writes: vec![put("n", &(number + 1).to_be_bytes())],
+                        audit: audit("Increment"),
+                    };
+                    match store.commit(batch).await {
+                        Ok(()) => break,
+                        Err(CommitError::Conflict) => tokio::task::yield_now().await,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let total = (TASKS * TIMES).to_be_bytes();
+    assert_eq!(row(&store, &key("n")).bytes(), Some(total.as_slice()));
+    assert_eq!(store.audit_records(), TASKS * TIMES);
+}
+
+async fn what_was_answered_is_there_after_opening_again<B: Backend>() {
+    if !B::DURABLE {
+        return;
+    }
+    let backend = B::new();
+    let store = backend.open();
+    let batch = Batch { audit: audit("One"), ..writes(vec![put("a", b"1"), put("b", b"2")]) };
+    commit(&store, batch).await.unwrap();
+    commit(&store, writes(vec![Write::Delete(key("b"))])).await.unwrap();
+    store.close().await;
+    assert_eq!(commit(&store, writes(vec![put("c", b"1")])).await, Err(CommitError::Failed));
+    drop(store);
+
+    let store = backend.open();
+    assert_eq!(row(&store, &key("a")).bytes(), Some(b"1".as_slice()));
+    assert!(row(&store, &key("b")).bytes().is_none());
+    assert_eq!(count(&store, Table::Heads), 1);
+    assert_eq!(store.audit_records(), 1);
+    let batch = Batch { audit: audit("Two"), ..Batch::default() };
+    commit(&store, batch).await.unwrap();
+    assert_eq!(store.audit(1, 10).unwrap()[0].number, 2);
+    assert!(store.database_bytes() > 0);
+}
+
+async fn closing_twice_is_closing_once<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    store.close().await;
+    store.close().await;
+    assert_eq!(commit(&store, writes(vec![put("a", b"1")])).await, Err(CommitError::Failed));
+}
+
+macro_rules! conformance {
+    ($module:ident, $backend:ty, $($test:ident),* $(,)?) => {
+        mod $module {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    run(super::$test::<$backend>());
+                }
+            )*
+        }
+    };
+    ($module:ident, $backend:ty) => {
+        conformance!(
+            $module,
+            $backend,
+            a_decision_on_a_changed_row_conflicts,
+            a_row_that_went_and_came_back_has_changed,
+            deleting_twice_is_deleting_once,
+            counts_follow_inserts_and_not_overwrites,
+            tables_do_not_share_rows_and_empty_rows_exist,
+            ranges_are_ordered_bounded_and_paged,
+            audit_records_are_numbered_without_gaps_and_paged,
+            concurrent_commits_lose_nothing,
+            what_was_answered_is_there_after_opening_again,
+            closing_twice_is_closing_once,
+        );
+    };
+}
+
+struct Memory;
+
+impl Backend for Memory {
+    type Store = quorate_storage::MemoryStore;
+    const DURABLE: bool = false;
+    fn new() -> Self {
+        Self
+    }
+    fn open(&self) -> Self::Store {
+        quorate_storage::MemoryStore::new()
+    }
+}
+conformance!(memory, Memory);
+
+struct Sqlite(tempfile::TempDir);
+
+impl Backend for Sqlite {
+    type Store = quorate_storage::SqliteStore;
+    const DURABLE: bool = true;
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    fn open(&self) -> Self::Store {
+        let mut options = quorate_storage::SqliteOptions::default();
+        options.create = true;
+        quorate_storage::SqliteStore::open(self.0.path(), &options).unwrap()
+    }
+}
+conformance!(sqlite, Sqlite);

@@ -1,0 +1,290 @@
+//! What only the SQLite store does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::field_reassign_with_default,
+    reason = "a test fails by panicking; the options are non-exhaustive"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quorate_node::{Batch, Commit, CommitError, Read, RowKey, Table, Write};
+use quorate_storage::{
+    Answer, DATABASE_FILE, OpenError, SqliteOptions, SqliteStore, Store, StoreError,
+};
+use quorate_types::SessionId;
+use quorate_wire::proto::store::v1::AuditRow;
+
+fn open(directory: &Path) -> SqliteStore {
+    let mut options = SqliteOptions::default();
+    options.create = true;
+    SqliteStore::open(directory, &options).unwrap()
+}
+
+fn put(name: &str, bytes: usize) -> Batch {
+    let key = RowKey { table: Table::Documents, key: name.as_bytes().to_vec() };
+    Batch { writes: vec![Write::Put(key, vec![0x5a; bytes])], ..Batch::default() }
+}
+
+fn read(store: &SqliteStore, key: &RowKey) -> Result<Option<Vec<u8>>, StoreError> {
+    match store.read(&Read::Row(key.clone()))? {
+        Answer::Row(entry) => Ok(entry.bytes().map(<[u8]>::to_vec)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+}
+
+/// Fails when every batch has a transaction of its own (tried).
+#[test]
+fn commits_at_once_share_syncs() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    runtime().block_on(async {
+        let tasks: Vec<_> = (0..200)
+            .map(|n| {
+                let mut store = store.clone();
+                tokio::spawn(async move { store.commit(put(&format!("{n}"), 100)).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    });
+    let statistics = store.statistics();
+    assert_eq!(statistics.batches, 200);
+    assert!(statistics.transactions <= 100, "{statistics:?}");
+}
+
+#[test]
+fn a_second_process_is_kept_out_until_the_first_has_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let second = SqliteStore::open(directory.path(), &SqliteOptions::default());
+    assert!(matches!(second, Err(OpenError::Locked { .. })));
+    runtime().block_on(store.close());
+    drop(store);
+    assert!(SqliteStore::open(directory.path(), &SqliteOptions::default()).is_ok());
+}
+
+#[test]
+fn databases_of_others_and_of_later_versions_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::default();
+    let missing = SqliteStore::open(directory.path(), &options);
+    assert!(matches!(missing, Err(OpenError::Missing { .. })));
+
+    let path = directory.path().join(DATABASE_FILE);
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE mine (a)").unwrap();
+    drop(foreign);
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(
+        SqliteStore::open(directory.path(), &options),
+        Err(OpenError::Foreign { .. })
+    ));
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    fs::write(&path, b"not a database at all, but long enough to be read as one").unwrap();
+    assert!(matches!(
+        SqliteStore::open(directory.path(), &options),
+        Err(OpenError::Database { .. })
+    ));
+
+    fs::remove_file(&path).unwrap();
+    let store = open(directory.path());
+    runtime().block_on(store.close());
+    drop(store);
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 2).unwrap();
+    drop(newer);
+    assert!(matches!(
+        SqliteStore::open(directory.path(), &options),
+        Err(OpenError::Newer { found: 2, known: 1, .. })
+    ));
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_may_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("data");
+    let store = open(&inner);
+    runtime().block_on(store.clone().commit(put("a", 1))).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    for file in fs::read_dir(&inner).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+/// The bytes of all files of the store.
+fn everything(directory: &Path) -> Vec<u8> {
+    let files = fs::read_dir(directory).unwrap();
+    files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// `attacks.md` line 27, at the level of files: once the commit that erases is answered, an image of
+/// the files has neither the deleted row nor what an overwritten one held before. Fails without
+/// `secure_delete` and without emptying the log (both tried).
+#[test]
+fn attack_27_erased_rows_are_in_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let session = RowKey::session(SessionId::from_bytes([1; 32]));
+    let long = RowKey::session(SessionId::from_bytes([2; 32]));
+    let secret = b"canary-of-a-row-to-be-deleted";
+    let changed = b"canary-of-a-row-to-be-overwritten";
+    runtime().block_on(async {
+        let mut store = store.clone();
+        let written = Batch {
+            writes: vec![
+                Write::Put(session.clone(), secret.repeat(3)),
+                // On overflow pages as well.
+                Write::Put(long.clone(), changed.repeat(500)),
+            ],
+            ..Batch::default()
+        };
+        store.commit(written).await.unwrap();
+        assert!(contains(&everything(directory.path()), secret));
+        assert!(contains(&everything(directory.path()), changed));
+        let erased = Batch {
+            writes: vec![Write::Delete(session.clone()), Write::Put(long.clone(), vec![1; 9])],
+            ..Batch::default()
+        };
+        store.commit(erased).await.unwrap();
+        let left = everything(directory.path());
+        assert!(!contains(&left, secret));
+        assert!(!contains(&left, changed));
+    });
+    assert_eq!(read(&store, &session).unwrap(), None);
+    assert_eq!(read(&store, &long).unwrap(), Some(vec![1; 9]));
+}
+
+/// `attacks.md` line 30: with the disk full a commit is refused within a second, nothing of it is
+/// kept, reads go on, and commits work again once there is room, without anybody's doing.
+#[test]
+fn attack_30_a_full_disk_refuses_and_recovers() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    runtime().block_on(async {
+        let mut writer = store.clone();
+        writer.commit(put("kept", 10)).await.unwrap();
+        store.set_max_bytes(Some(256 * 1024));
+        let mut written = 0;
+        let refused = loop {
+            let began = Instant::now();
+            let mut batch = put(&format!("{written}"), 8 * 1024);
+            batch.audit = Some(AuditRow { method: "Fill".to_owned(), ..AuditRow::default() });
+            match writer.commit(batch).await {
+                Ok(()) => written += 1,
+                Err(error) => {
+                    assert!(began.elapsed() < Duration::from_secs(1));
+                    break error;
+                }
+            }
+            assert!(written < 1000);
+        };
+        assert_eq!(refused, CommitError::Failed);
+        assert!(written > 0);
+        let count = |table| match store.read(&Read::Count(table)).unwrap() {
+            Answer::Count(count) => count,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(count(Table::Documents), written + 1);
+        assert_eq!(store.audit_records(), written);
+        let kept = RowKey { table: Table::Documents, key: b"kept".to_vec() };
+        assert_eq!(read(&store, &kept).unwrap(), Some(vec![0x5a; 10]));
+        let failed = tokio::time::timeout(Duration::from_millis(50), store.failed()).await;
+        assert!(failed.is_err(), "a full disk does not stop the node");
+
+        store.set_max_bytes(None);
+        // Also a decision made on what was read before.
+        let expects = match store.read(&Read::Row(kept)).unwrap() {
+            Answer::Row(entry) => vec![entry],
+            other => panic!("{other:?}"),
+        };
+        writer.commit(Batch { expects, ..put("after", 8 * 1024) }).await.unwrap();
+        assert_eq!(count(Table::Documents), written + 2);
+        assert_eq!(store.audit(0, 10_000).unwrap().len() as u64, written);
+    });
+}
+
+/// The same with a real file system: `QUORATE_TEST_SMALL_DISK` names a directory on one of a few MB.
+#[test]
+fn a_small_disk_refuses_and_recovers() {
+    let Some(small) = std::env::var_os("QUORATE_TEST_SMALL_DISK") else {
+        println!("QUORATE_TEST_SMALL_DISK is not set; skipped");
+        return;
+    };
+    let directory = tempfile::tempdir_in(small).unwrap();
+    let ballast = directory.path().join("ballast");
+    fs::write(&ballast, vec![1; 512 * 1024]).unwrap();
+    let store = open(directory.path());
+    runtime().block_on(async {
+        let mut writer = store.clone();
+        let mut written = 0;
+        while writer.commit(put(&format!("{written}"), 64 * 1024)).await.is_ok() {
+            written += 1;
+        }
+        assert!(written > 0);
+        for _ in 0..3 {
+            assert_eq!(writer.commit(put("more", 512 * 1024)).await, Err(CommitError::Failed));
+        }
+        let first = RowKey { table: Table::Documents, key: b"0".to_vec() };
+        assert!(read(&store, &first).unwrap().is_some());
+        fs::remove_file(&ballast).unwrap();
+        writer.commit(put("after", 64 * 1024)).await.unwrap();
+        store.close().await;
+    });
+}
+
+/// Readers and the writer at once: no reader ever sees a row older than one it was told of.
+#[test]
+fn readers_never_go_back_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let key = RowKey { table: Table::Documents, key: b"n".to_vec() };
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, key) = (store.clone(), key.clone());
+            let (told, done) = (Arc::clone(&told), Arc::clone(&done));
+            std::thread::spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let least = told.load(std::sync::atomic::Ordering::SeqCst);
+                    let seen = read(&store, &key)
+                        .unwrap()
+                        .map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
+                    assert!(seen >= least, "saw {seen} after {least}");
+                }
+            })
+        })
+        .collect();
+    runtime().block_on(async {
+        let mut writer = store.clone();
+        for n in 1..=300u64 {
+            let write = Write::Put(key.clone(), n.to_be_bytes().to_vec());
+            writer.commit(Batch { writes: vec![write], ..Batch::default() }).await.unwrap();
+            told.store(n, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
