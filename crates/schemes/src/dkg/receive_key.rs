@@ -90,7 +90,7 @@ impl<S: Suite> fmt::Debug for ReceiveKey<S> {
 pub(crate) fn expand(seed: &Secret<32>, info: Transcript) -> Zeroizing<[u8; 64]> {
     // RFC 2104 pads a short key with zeros to the hash's block.
     let mut block = Zeroizing::new([0; 128]);
-    block[..32].copy_from_slice(seed.reveal());
+    block.iter_mut().zip(seed.reveal()).for_each(|(to, from)| *to = *from);
     let mut mac = Hmac::<Sha512>::new((&*block).into());
     mac.update(&info.wide());
     let mut wide = Zeroizing::new([0; 64]);
