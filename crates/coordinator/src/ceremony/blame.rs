@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use quorate_documents::Order;
+use quorate_documents::{Member, Order};
 use quorate_schemes::dkg::cocktail::DealerFault;
 use quorate_schemes::dkg::{
     Delivery, Member as Round0Member, Ristretto255, Round1Message, evidence,
@@ -61,12 +61,15 @@ pub enum Fault {
     /// It broke the protocol.
     #[error(transparent)]
     Protocol(#[from] DealerFault),
-    /// It signed a round-1 message for this session that does not decode.
-    #[error("it signed a round-1 message with a malformed {field}")]
+    /// It signed a message for this session with a field of the wrong length.
+    #[error("it signed a message with a malformed {field}")]
     Malformed {
         /// The field's name in the message.
         field: &'static str,
     },
+    /// It signed a round-0 message for this session that does not prove knowledge of its receive key.
+    #[error("it signed a round-0 message that does not prove that it knows its receive key")]
+    ReceiveKey,
 }
 
 /// Why evidence shows nothing against a dealer.
@@ -95,6 +98,11 @@ pub enum Unfounded {
         /// How many messages there were.
         found: usize,
     },
+    /// The dealer's round-0 message, which alone is in dispute, is good or not shown.
+    #[error(
+        "no round-0 message is shown that the dealer signed for this session and that is wrong"
+    )]
+    Round0IsGood,
     /// The dealer's round-1 message is not its own, not of this session, or not over this round 0.
     #[error("the dealer's round-1 message is not genuine: {0}")]
     Round1(#[source] EnvelopeFault),
@@ -127,14 +135,17 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
     }
     let order = &terms.order;
     let n = order.threshold().n();
-    if shown.round0.len() != usize::from(n) {
-        return Err(Unfounded::Round0Count { expected: n, found: shown.round0.len() });
-    }
     let dealer = order
         .members()
         .iter()
         .find(|member| u32::from(member.index.get()) == shown.dealer)
         .ok_or(Unfounded::Stranger(shown.dealer))?;
+    let Some(envelope) = shown.round1.as_ref() else {
+        return judge_round0(terms, dealer, &shown.round0);
+    };
+    if shown.round0.len() != usize::from(n) {
+        return Err(Unfounded::Round0Count { expected: n, found: shown.round0.len() });
+    }
     let mut members: Vec<Round0Member<Ristretto255>> = Vec::with_capacity(shown.round0.len());
     for (member, envelope) in order.members().iter().zip(&shown.round0) {
         let said = check::round0(terms, member, envelope)
@@ -142,7 +153,6 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
         members.push(said);
     }
     let round0 = digests::round0_digest(shown.round0.iter().map(|e| e.payload.as_slice()));
-    let envelope = shown.round1.as_ref().ok_or(Unfounded::Round1(EnvelopeFault::Missing))?;
     let message: Round1Message<Ristretto255> = match check::round1(terms, dealer, round0, envelope)
     {
         Ok(message) => message,
@@ -152,7 +162,9 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
         }
         Err(fault) => return Err(Unfounded::Round1(fault)),
     };
-    let opening = if shown.recipient == 0 { None } else { Some(opening(shown)?) };
+    // Where the message itself is wrong, nothing is opened, whoever shows it.
+    let opened = !shown.ephemeral_secret.is_empty() || !shown.static_secret.is_empty();
+    let opening = if opened { Some(opening(shown)?) } else { None };
     let whole = evidence::Evidence {
         binding: terms.binding,
         threshold: order.threshold(),
@@ -164,6 +176,26 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
         evidence::Verdict::DealerCheated(fault) => Ok((dealer.node, Fault::Protocol(fault))),
         evidence::Verdict::Unfounded(reason) => Err(Unfounded::Evidence(reason)),
     }
+}
+
+/// Evidence about round 0 alone: one message that the dealer signed and that is wrong in itself.
+fn judge_round0(
+    terms: &Terms,
+    dealer: &Member,
+    shown: &[v1::Envelope],
+) -> Result<(NodeId, Fault), Unfounded> {
+    let most = usize::from(terms.order.threshold().n());
+    shown
+        .iter()
+        .take(most)
+        .find_map(|envelope| match check::round0(terms, dealer, envelope) {
+            Ok(said) if !check::knows_receive_key(terms, dealer, &said) => Some(Fault::ReceiveKey),
+            // Everything that binds the message to this session came before the lengths.
+            Err(EnvelopeFault::Length { field }) => Some(Fault::Malformed { field }),
+            Ok(_) | Err(_) => None,
+        })
+        .map(|fault| (dealer.node, fault))
+        .ok_or(Unfounded::Round0IsGood)
 }
 
 fn opening(shown: &v1::Evidence) -> Result<evidence::Opening<Ristretto255>, Unfounded> {
@@ -185,19 +217,20 @@ fn opening(shown: &v1::Evidence) -> Result<evidence::Opening<Ristretto255>, Unfo
     })
 }
 
-/// Evidence that a dealer's signed round-1 message itself is wrong: nothing has to be opened.
+/// Evidence that a dealer's signed message itself is wrong: nothing has to be opened. Without round 1, it
+/// is about round 0.
 pub(super) fn public_evidence(
     terms: &Terms,
     dealer: ParticipantIndex,
     round0: &[v1::Envelope],
-    round1: v1::Envelope,
+    round1: Option<v1::Envelope>,
 ) -> v1::Evidence {
     v1::Evidence {
         session: Some(terms.session.clone()),
         recipient: 0,
         dealer: u32::from(dealer.get()),
         round0: round0.to_vec(),
-        round1: Some(round1),
+        round1,
         ..v1::Evidence::default()
     }
 }

@@ -11,7 +11,7 @@ use quorate_wire::digests;
 use quorate_wire::proto::v1;
 use rand_core::CryptoRng;
 
-use super::blame::{Blame, Finding, public_evidence, weigh};
+use super::blame::{Blame, Fault, Finding, public_evidence, weigh};
 use super::check::{self, EnvelopeFault, ReplyFault, Signed, Terms};
 use super::deliver::{Certified, Deliver};
 use super::message::{Received, Reply, Request, Send};
@@ -139,6 +139,8 @@ struct Dealt {
     envelope: v1::Envelope,
     message: Round1Message<Ristretto255>,
     ciphertexts: Vec<Vec<u8>>,
+    /// The path of each ciphertext.
+    paths: Vec<Vec<Digest>>,
 }
 
 struct Sign {
@@ -198,7 +200,7 @@ impl Dkg {
                         node,
                         session: session.clone(),
                         round1: dealt.iter().map(|d| d.envelope.clone()).collect(),
-                        deliveries: deliveries(&terms.order, dealt, index),
+                        deliveries: deliveries(dealt, index),
                     })
                 })
             }
@@ -223,9 +225,9 @@ impl Dkg {
         };
         let terms = &self.terms;
         let checked = match (&mut self.stage, reply) {
-            (Stage::Open(roll), Reply::DkgOpen(reply)) => opened(terms, &member, reply)
-                .map(|opened| roll.answer(position, opened))
-                .map_err(|fault| (fault, None)),
+            (Stage::Open(roll), Reply::DkgOpen(reply)) => {
+                opened(terms, &member, reply).map(|opened| roll.answer(position, opened))
+            }
             (Stage::Deal(deal), Reply::DkgDeal(reply)) => {
                 dealt(terms, &member, deal, reply).map(|dealt| deal.roll.answer(position, dealt))
             }
@@ -246,6 +248,7 @@ impl Dkg {
             Err((fault, evidence)) => {
                 let finding = match (&fault, &evidence) {
                     (ReplyFault::Dealing(fault), Some(_)) => Finding::Dealer((*fault).into()),
+                    (ReplyFault::ReceiveKey, Some(_)) => Finding::Dealer(Fault::ReceiveKey),
                     _ => Finding::Reply(fault),
                 };
                 self.failed.blamed.push(Blame { node, finding, evidence });
@@ -420,14 +423,22 @@ impl Dkg {
     }
 }
 
-fn opened(terms: &Terms, member: &Member, reply: v1::DkgOpenReply) -> Result<Opened, ReplyFault> {
-    let envelope = reply.round0.ok_or(EnvelopeFault::Missing)?;
-    let said = check::round0(terms, member, &envelope)?;
+/// What is wrong with a reply, and evidence where what is wrong was signed.
+type Accusation = (ReplyFault, Option<Box<v1::Evidence>>);
+
+fn unproven(fault: impl Into<ReplyFault>) -> Accusation {
+    (fault.into(), None)
+}
+
+/// Checks a participant's round 0.
+fn opened(terms: &Terms, member: &Member, reply: v1::DkgOpenReply) -> Result<Opened, Accusation> {
+    let envelope = reply.round0.ok_or(EnvelopeFault::Missing).map_err(unproven)?;
+    let said = check::round0(terms, member, &envelope).map_err(unproven)?;
     if check::knows_receive_key(terms, member, &said) {
-        Ok(Opened { envelope, said })
-    } else {
-        Err(ReplyFault::ReceiveKey)
+        return Ok(Opened { envelope, said });
     }
+    let evidence = public_evidence(terms, member.index, &[envelope], None);
+    Err((ReplyFault::ReceiveKey, Some(Box::new(evidence))))
 }
 
 /// Checks a dealer's reply. What is wrong with the signed message itself comes with evidence.
@@ -436,32 +447,30 @@ fn dealt(
     member: &Member,
     deal: &Deal,
     reply: v1::DkgDealReply,
-) -> Result<Dealt, (ReplyFault, Option<Box<v1::Evidence>>)> {
-    let unproven = |fault: ReplyFault| (fault, None);
-    let envelope =
-        reply.round1.ok_or(EnvelopeFault::Missing).map_err(|fault| unproven(fault.into()))?;
-    let message = check::round1(terms, member, deal.digest, &envelope)
-        .map_err(|fault| unproven(fault.into()))?;
+) -> Result<Dealt, Accusation> {
+    let envelope = reply.round1.ok_or(EnvelopeFault::Missing).map_err(unproven)?;
+    let message = check::round1(terms, member, deal.digest, &envelope).map_err(unproven)?;
     if let Err(fault) = check::dealing(&deal.session, terms, member, &message) {
-        let evidence = public_evidence(terms, member.index, &deal.round0, envelope);
+        let evidence = public_evidence(terms, member.index, &deal.round0, Some(envelope));
         return Err((ReplyFault::Dealing(fault), Some(Box::new(evidence))));
     }
     if !check::ciphertexts(&terms.order, &message, &reply.ciphertexts) {
         return Err(unproven(ReplyFault::Ciphertexts));
     }
-    Ok(Dealt { envelope, message, ciphertexts: reply.ciphertexts })
+    let paths = merkle::paths(terms.order.threshold().indices(), &reply.ciphertexts);
+    Ok(Dealt { envelope, message, ciphertexts: reply.ciphertexts, paths })
 }
 
 /// What each dealer encrypted to one recipient, with its path to the root that the dealer signed.
-fn deliveries(order: &Order, dealt: &[Dealt], to: ParticipantIndex) -> Vec<v1::Delivery> {
+fn deliveries(dealt: &[Dealt], to: ParticipantIndex) -> Vec<v1::Delivery> {
     dealt
         .iter()
         .map(|dealt| {
-            // There is one ciphertext for each participant: checked on arrival.
-            let path = merkle::path(order.threshold().indices(), &dealt.ciphertexts, to);
+            // There is one of each for each participant: checked on arrival.
+            let path = dealt.paths.get(to.position()).map_or(&[][..], Vec::as_slice);
             v1::Delivery {
                 ciphertext: dealt.ciphertexts.get(to.position()).cloned().unwrap_or_default(),
-                path: path.unwrap_or_default().iter().map(|d| d.as_bytes().to_vec()).collect(),
+                path: path.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
             }
         })
         .collect()

@@ -206,7 +206,7 @@ fn attack_19_wrong_stale_or_garbage_partials() {
             let raw = label_bytes(count);
             let labels = Labels::new(&raw).unwrap();
             let truth = world.truth(&labels);
-            for which in 0..LIES.len() {
+            for (which, name) in LIES.iter().enumerate() {
                 let liars: Vec<NodeId> = world.nodes().split_off(usize::from(t));
                 let fan = fan(&world, &labels, &liars, Proofs::Always);
                 let fan = run(fan, |send| {
@@ -215,10 +215,10 @@ fn attack_19_wrong_stale_or_garbage_partials() {
                     reply(if lies { lie(which, honest) } else { honest })
                 });
                 let done = fan.finish().unwrap();
-                assert_eq!(bytes(&done.outputs), truth, "{}", LIES[which]);
+                assert_eq!(bytes(&done.outputs), truth, "{name}");
                 assert!(done.proved);
                 let named: Vec<_> = done.report.cheaters.iter().map(|c| c.node).collect();
-                assert_eq!(named, liars, "{}", LIES[which]);
+                assert_eq!(named, liars, "{name}");
             }
         }
     }
