@@ -169,6 +169,8 @@ fn the_longest_header_fits() {
     }
     assert_eq!(add(&mut draft), Err(ReaderError::TooManyStanzas));
     let new = draft.finish(&mut ChaCha20Rng::seed_from_u64(8)).unwrap();
+    // As spec/sealed-object.md says.
+    assert_eq!(MAX_HEADER_BYTES, 281_490);
     // Object keys have 32 bytes where stanzas have room for 64.
     assert_eq!(new.header.bytes().len(), MAX_HEADER_BYTES - MAX_STANZAS * 32);
     assert!(ParsedHeader::parse(new.header.bytes()).is_ok());

@@ -68,8 +68,8 @@ fn a_rewrapped_key_is_the_same_key() {
     );
 }
 
-/// Without the stanza's fields in the associated data, flips in fields that the label does not
-/// repeat go unseen: tried with the salt of the stanza left out of the KEK as well.
+/// With the KEK of the unchanged one, it is the associated data that refuses. Without the stanza's
+/// fields in it, all their flips go unseen: tried.
 #[test]
 fn attack_24_every_truncation_and_flipped_byte_of_a_wrapped_data_key() {
     let wrapped = wrap(&[7; 32], 1);
