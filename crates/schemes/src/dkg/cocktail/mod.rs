@@ -11,10 +11,7 @@ mod setup;
 mod transcript;
 
 pub use round1::{Dealing, DealingError, Round1Broadcast, Round1Secrets, deal};
-pub use round2::{
-    Dealer, DealerFault, Outcome, OutcomeError, Received, check_broadcast, open_share, receive,
-    shared_points, verifying_share,
-};
-pub(crate) use round2::{Share, combine};
+pub(crate) use round2::{Dealer, Share, check_broadcast, combine, open_share, shared_points};
+pub use round2::{DealerFault, Outcome, OutcomeError, Received, receive, verifying_share};
 pub use setup::{MAX_CIPHERTEXT_BYTES, MIN_CIPHERTEXT_BYTES, Setup, SetupError, context};
 pub use transcript::{ParsedTranscript, TranscriptError, encode_transcript, parse_transcript};

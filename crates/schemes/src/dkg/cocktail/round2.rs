@@ -57,7 +57,7 @@ pub enum DealerFault {
 
 /// A dealer whose public message was checked, with its points decoded once.
 #[derive(Debug, Clone)]
-pub struct Dealer<S: Suite> {
+pub(crate) struct Dealer<S: Suite> {
     commitments: Vec<S::Point>,
     ephemeral_point: S::Point,
     ephemeral: S::PointBytes,
@@ -65,8 +65,7 @@ pub struct Dealer<S: Suite> {
 
 impl<S: Suite> Dealer<S> {
     /// `E_j`.
-    #[must_use]
-    pub fn ephemeral(&self) -> (&S::PointBytes, &S::Point) {
+    pub(crate) fn ephemeral(&self) -> (&S::PointBytes, &S::Point) {
         (&self.ephemeral, &self.ephemeral_point)
     }
 
@@ -140,7 +139,7 @@ pub enum OutcomeError {
 ///
 /// # Errors
 /// [`DealerFault`].
-pub fn check_broadcast<S: Suite>(
+pub(crate) fn check_broadcast<S: Suite>(
     setup: &Setup<S>,
     broadcast: &Round1Broadcast<S>,
 ) -> Result<Dealer<S>, DealerFault> {
@@ -165,8 +164,7 @@ pub fn check_broadcast<S: Suite>(
 }
 
 /// `(d_i * E_j, d_i * P_j)`: what a recipient shares with a dealer.
-#[must_use]
-pub fn shared_points<S: Suite>(
+pub(crate) fn shared_points<S: Suite>(
     key: &ReceiveKey<S>,
     dealer: &Dealer<S>,
     receive_key: &S::Point,
@@ -176,7 +174,7 @@ pub fn shared_points<S: Suite>(
 }
 
 /// A share that fits its dealer's commitments, and the payload behind it.
-pub struct Share<S: Suite> {
+pub(crate) struct Share<S: Suite> {
     pub(crate) value: SecretScalar<S>,
     pub(crate) payload: Zeroizing<Vec<u8>>,
 }
@@ -194,7 +192,7 @@ impl<S: Suite> core::fmt::Debug for Share<S> {
 ///
 /// # Errors
 /// [`DealerFault`].
-pub fn open_share<S: Suite>(
+pub(crate) fn open_share<S: Suite>(
     setup: &Setup<S>,
     dealer: &Dealer<S>,
     from: ParticipantIndex,
