@@ -19,6 +19,52 @@
 //! 4. only the resulting [`AuthenticatedHeader`] gives a [`Decryptor`], which checks the payload's
 //!    commitment first and releases only chunks that it verified.
 //!
+//! ```
+//! use quorate_object::cobblestone::StreamDecryptor;
+//! use quorate_object::{
+//!     ContextStorage, Draft, Encryptor, ParsedHeader, PayloadSuite, StanzaFacts, StanzaPlan,
+//! };
+//! # use quorate_types::{KeyId, KeySpec, KeyVersion, PrincipalId, TenantId, UnixSeconds};
+//! # use rand_chacha::rand_core::SeedableRng;
+//! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+//! # let nodes_answer = |_: &quorate_wire::Label| {
+//! #     quorate_secret::PrfOutput::new(quorate_secret::Secret::from_fn(|b| b.fill(1)))
+//! # };
+//! # let facts = StanzaFacts {
+//! #     spec: KeySpec::PrfRistretto255Sha512,
+//! #     tenant: TenantId::from_bytes([1; 32]),
+//! #     key: KeyId::from_bytes([2; 32]),
+//! #     version: KeyVersion::FIRST,
+//! #     creator: PrincipalId::from_bytes([3; 32]),
+//! #     created_at: UnixSeconds(1_800_000_000),
+//! # };
+//! let context = quorate_wire::EncryptionContext::new([("invoice", "4711")])?;
+//!
+//! let mut draft = Draft::new(PayloadSuite::Cobblestone256, &mut rng);
+//! let plan = StanzaPlan::new(facts, &context, ContextStorage::NotStored, None, &mut rng);
+//! let prf = nodes_answer(plan.label());
+//! draft.add_reader(plan, &prf, None)?;
+//! let new = draft.finish(&mut rng)?;
+//! let message = b"40,000 francs";
+//! let mut chunks = vec![0; Encryptor::finish_len(message.len())];
+//! new.encryptor.finish(message, &mut chunks)?;
+//! let file = [new.header.bytes(), &new.prefix, &chunks].concat();
+//!
+//! let header = ParsedHeader::parse(&file)?;
+//! let (_, payload) = file.split_at(header.length());
+//! let stanza = header.stanzas().first().ok_or("a header has a stanza")?;
+//! let label = stanza.label(Some(&context))?;
+//! let kek = stanza.kek(&label, &nodes_answer(&label), None)?;
+//! let data_key = header.open_stanza(0, &kek)?;
+//! let header = header.authenticate(data_key)?;
+//! let (prefix, chunks) = payload.split_first_chunk().ok_or("truncated")?;
+//! let stream = header.decryptor(prefix)?.stream();
+//! let mut opened = vec![0; StreamDecryptor::finish_len(chunks.len()).ok_or("truncated")?];
+//! stream.finish(chunks, &mut opened)?;
+//! assert_eq!(opened, message);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
 //! [`datakey`] wraps keys that exist already, and [`inspect`] describes both without any key.
 #![forbid(unsafe_code)]
 

@@ -194,6 +194,14 @@ fn wrong_buffers_are_refused_before_anything_is_sealed() {
 }
 
 #[test]
+fn several_threads_may_seal_and_open() {
+    fn check<T: Send + Sync>() {}
+    check::<ReservedChunks>();
+    check::<Encryptor>();
+    check::<Decryptor>();
+}
+
+#[test]
 fn an_inner_chunk_is_never_taken_for_the_last_one_or_the_reverse() {
     let plain = message(CHUNK_BYTES + 5);
     let sealed = seal(&plain);
