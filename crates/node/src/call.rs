@@ -2,8 +2,8 @@
 
 use quorate_authz::Caller;
 use quorate_types::UnixSeconds;
-use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
+use quorate_wire::{RefusalCode, strict};
 
 /// A request of the node protocol, decoded strictly.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,122 @@ impl Request {
         }
     }
 }
+
+/// Why a request's body is not one of the method it was sent to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeFailure {
+    /// No such method.
+    #[error("this node knows no method of that name")]
+    Method,
+    /// The body is not the canonical encoding of the method's request.
+    #[error(transparent)]
+    Body(#[from] strict::DecodeError),
+    /// The body is not the JSON form of the method's request.
+    #[error("the body is not the JSON form of a {method} request: {reason}")]
+    Json {
+        /// The method.
+        method: &'static str,
+        /// Where the JSON stops making sense.
+        reason: String,
+    },
+}
+
+impl DecodeFailure {
+    /// The code that the shell refuses with.
+    #[must_use]
+    pub const fn code(&self) -> RefusalCode {
+        match self {
+            Self::Method => RefusalCode::MethodUnknown,
+            Self::Body(_) | Self::Json { .. } => RefusalCode::Malformed,
+        }
+    }
+}
+
+macro_rules! decoders {
+    ($($method:ident, $message:ident;)*) => {
+        impl Request {
+            /// A request from its canonical protobuf encoding. Other encodings of the same message,
+            /// and fields of later versions, are refused: what is authorised is what was sent.
+            ///
+            /// # Errors
+            /// [`DecodeFailure`].
+            pub fn decode(method: &str, body: &[u8]) -> Result<Self, DecodeFailure> {
+                Ok(match method {
+                    $(stringify!($method) => {
+                        Self::$method(strict::decode::<v1::$message>(stringify!($message), body)?)
+                    })*
+                    _ => return Err(DecodeFailure::Method),
+                })
+            }
+
+            /// A request from its JSON form (the mapping of the Protocol Buffers documentation), for
+            /// people. Unknown fields are refused.
+            ///
+            /// # Errors
+            /// [`DecodeFailure`].
+            pub fn decode_json(method: &str, body: &[u8]) -> Result<Self, DecodeFailure> {
+                Ok(match method {
+                    $(stringify!($method) => Self::$method(
+                        serde_json::from_slice::<v1::$message>(body).map_err(|error| {
+                            DecodeFailure::Json {
+                                method: stringify!($method),
+                                reason: error.to_string().chars().take(200).collect(),
+                            }
+                        })?,
+                    ),)*
+                    _ => return Err(DecodeFailure::Method),
+                })
+            }
+        }
+    };
+}
+decoders! {
+    Info, InfoRequest;
+    Status, StatusRequest;
+    PutDocuments, PutDocumentsRequest;
+    GetDocuments, GetDocumentsRequest;
+    GetKey, GetKeyRequest;
+    ListKeys, ListKeysRequest;
+    Evaluate, EvaluateRequest;
+    DkgOpen, DkgOpenRequest;
+    DkgDeal, DkgDealRequest;
+    DkgSign, DkgSignRequest;
+    DkgSignature, DkgSignatureRequest;
+    PutCertificate, PutCertificateRequest;
+}
+
+macro_rules! encoders {
+    ($($reply:ident),*) => {
+        impl Reply {
+            /// The canonical protobuf encoding.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                match self { $(Self::$reply(reply) => strict::encode(reply),)* }
+            }
+
+            /// The JSON form, for people.
+            ///
+            /// # Errors
+            /// Those of [`serde_json`]; no reply has a value that JSON cannot say.
+            pub fn encode_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+                match self { $(Self::$reply(reply) => serde_json::to_vec(reply),)* }
+            }
+        }
+    };
+}
+encoders!(
+    Info,
+    Status,
+    PutDocuments,
+    GetDocuments,
+    GetKey,
+    ListKeys,
+    Evaluate,
+    DkgOpen,
+    DkgDeal,
+    DkgSign,
+    PutCertificate
+);
 
 /// A request and who makes it. `caller` is nobody where the client showed no certificate.
 #[derive(Debug, Clone)]

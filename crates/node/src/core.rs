@@ -2,12 +2,16 @@
 
 use quorate_documents::NodeEntry;
 use quorate_secret::RootKey;
-use quorate_types::UnixSeconds;
-use quorate_wire::SigningKey;
+use quorate_types::{Digest, NodeId, UnixSeconds};
+use quorate_wire::proto::store::v1::AuditRow;
+use quorate_wire::{RefusalCode, SigningKey};
 use rand_core::CryptoRng;
 
-use crate::call::{Call, Outcome};
-use crate::step::Step;
+use crate::call::{Call, Outcome, Reply, Request};
+use crate::handlers::{dkg, documents, evaluate, info, keys, status};
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::step::{Batch, Step, Write};
 use crate::view::{ReadSet, View};
 
 /// What the shell knows and the core only passes on in `Status` and `Info`.
@@ -27,7 +31,149 @@ pub struct Facts {
 
 /// One node: its identity, its root key, and no state beside its store.
 pub struct NodeCore {
-    entry: NodeEntry,
-    identity: SigningKey,
-    root: RootKey,
+    pub(crate) entry: NodeEntry,
+    pub(crate) identity: SigningKey,
+    pub(crate) root: RootKey,
+}
+
+impl core::fmt::Debug for NodeCore {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("NodeCore").field("node", &self.entry.id).finish_non_exhaustive()
+    }
+}
+
+/// What a decision is made with besides rows.
+pub(crate) struct Deciding<'a> {
+    pub(crate) now: UnixSeconds,
+    pub(crate) rng: &'a mut dyn CryptoRng,
+    pub(crate) facts: &'a Facts,
+    /// Filled in by the handler as it learns what the request is about.
+    pub(crate) audit: &'a mut AuditRow,
+}
+
+/// What a handler decided.
+pub(crate) struct Decision {
+    pub(crate) reply: Reply,
+    pub(crate) writes: Vec<Write>,
+}
+
+impl Decision {
+    pub(crate) const fn reply(reply: Reply) -> Self {
+        Self { reply, writes: Vec::new() }
+    }
+}
+
+impl NodeCore {
+    /// A node. `entry` is what it says of itself; the roster's entry is what counts.
+    #[must_use]
+    pub const fn new(entry: NodeEntry, identity: SigningKey, root: RootKey) -> Self {
+        Self { entry, identity, root }
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub const fn entry(&self) -> &NodeEntry {
+        &self.entry
+    }
+
+    pub(crate) const fn id(&self) -> NodeId {
+        self.entry.id
+    }
+
+    /// What must still be read; empty when [`NodeCore::decide`] can be called.
+    #[must_use]
+    pub fn plan(&self, call: &Call, view: &View) -> ReadSet {
+        let reads = Reads::new(view);
+        match self.dispatch(&reads, call, None) {
+            Err(Stop::Unread) => reads.missing(),
+            // A refusal needs no more rows; `decide` comes to it again.
+            Ok(_) | Err(Stop::Refused(_)) => ReadSet::new(),
+        }
+    }
+
+    /// Decides. Never fails: a refusal is a [`Step`] too.
+    ///
+    /// # Audit
+    /// Every authorised and every refused request of a principal leaves a record, and so does every
+    /// document that a stranger brings and the node accepts. What strangers are refused, and
+    /// `Info`, leave none: anybody can send those, also under a certificate of their own making,
+    /// and would fill the disk.
+    pub fn decide(
+        &self,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+        facts: &Facts,
+        view: &View,
+        call: Call,
+    ) -> Step<Outcome> {
+        let reads = Reads::new(view);
+        let mut audit = AuditRow {
+            time: now.0,
+            caller_key: caller_fingerprint(&call),
+            method: call.request.method().to_owned(),
+            ..AuditRow::default()
+        };
+        let mut deciding = Deciding { now, rng, facts, audit: &mut audit };
+        let decided = self.dispatch(&reads, &call, Some(&mut deciding));
+        let (outcome, writes, decision) = match decided {
+            Ok(Some(Decision { reply, writes })) => (Ok(reply), writes, "ok".to_owned()),
+            Err(Stop::Refused(refused)) => refusal(refused, now),
+            // The shell did not plan, or planned another call. No defence rests on this.
+            Ok(None) | Err(Stop::Unread) => refusal(
+                Refused::new(RefusalCode::StorageFailed, "rows were not read before deciding"),
+                now,
+            ),
+        };
+        let stranger = audit.principal.is_empty() && writes.is_empty();
+        let recorded = !matches!(call.request, Request::Info(_)) && !stranger;
+        let expects = if writes.is_empty() { Vec::new() } else { reads.used() };
+        if audit.decision.is_empty() {
+            audit.decision = decision;
+        }
+        let batch = Batch { expects, writes, audit: recorded.then_some(audit) };
+        Step::new(batch, outcome)
+    }
+
+    fn dispatch(
+        &self,
+        reads: &Reads<'_>,
+        call: &Call,
+        deciding: Option<&mut Deciding<'_>>,
+    ) -> Result<Option<Decision>, Stop> {
+        macro_rules! route {
+            ($($handler:ident)::+, $request:expr) => {{
+                use $($handler)::+ as handler;
+                let ready = handler::prepare(self, reads, call.caller.as_ref(), $request)?;
+                match deciding {
+                    None => Ok(None),
+                    Some(deciding) => Ok(Some(ready.decide(deciding)?)),
+                }
+            }};
+        }
+        match &call.request {
+            Request::Info(request) => route!(info, request),
+            Request::Status(request) => route!(status, request),
+            Request::PutDocuments(request) => route!(documents::put, request),
+            Request::GetDocuments(request) => route!(documents::get, request),
+            Request::GetKey(request) => route!(keys::get, request),
+            Request::ListKeys(request) => route!(keys::list, request),
+            Request::Evaluate(request) => route!(evaluate, request),
+            Request::DkgOpen(request) => route!(dkg::open, request),
+            Request::DkgDeal(request) => route!(dkg::deal, request),
+            Request::DkgSign(request) => route!(dkg::sign, request),
+            Request::DkgSignature(request) => route!(dkg::signature, request),
+            Request::PutCertificate(request) => route!(dkg::certify, request),
+        }
+    }
+}
+
+fn refusal(refused: Refused, now: UnixSeconds) -> (Outcome, Vec<Write>, String) {
+    let decision = refused.decision();
+    (Err(Box::new(refused.into_message(now))), Vec::new(), decision)
+}
+
+fn caller_fingerprint(call: &Call) -> Vec<u8> {
+    let digest: Option<Digest> =
+        call.caller.as_ref().map(|caller| caller.public_key().fingerprint());
+    digest.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default()
 }

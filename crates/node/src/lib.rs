@@ -12,15 +12,26 @@
 //! Nothing else reaches a reply. Calls run in parallel over `&NodeCore`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod call;
+mod core;
+mod handlers;
+mod join;
+mod reads;
+mod refused;
 mod row;
+mod rows;
+pub mod sealing;
 mod step;
 mod view;
 
-pub use call::{Call, METHODS, Outcome, Reply, Request, refuse};
+pub use crate::core::{Facts, NodeCore};
+pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
+pub use join::JoinError;
 pub use row::{RowKey, Table, alias_prefix};
 pub use step::{Batch, Commit, CommitError, Step, Write};
 pub use view::{Entry, Read, ReadSet, Sequence, View};
 
-/// Rounds of planning that a request may need at most.
-pub const MAX_PLAN_ROUNDS: usize = 6;
+/// Rounds of planning that a request may need at most. An evaluation takes three, and documents of a
+/// tenant under seven others take the most.
+pub const MAX_PLAN_ROUNDS: usize = 16;

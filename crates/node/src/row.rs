@@ -24,7 +24,7 @@ pub enum Table {
     Certificates,
     /// Signing shares: key, version, generation -> `ShareRow`.
     Shares,
-    /// What was signed: key, version -> `SignedRow`.
+    /// What was signed: key, version -> `SignedRow`; session -> `SignedSessionRow`.
     Signed,
     /// Open sessions: session -> `SessionRow`.
     Sessions,
@@ -150,6 +150,12 @@ impl RowKey {
     #[must_use]
     pub fn signed(key: KeyId, version: KeyVersion) -> Self {
         Self::of(Table::Signed, &[key.as_bytes(), &version.get().to_be_bytes()])
+    }
+
+    /// For which key version a session was signed.
+    #[must_use]
+    pub fn signed_session(session: SessionId) -> Self {
+        Self::of(Table::Signed, &[session.as_bytes()])
     }
 
     /// An open session.

@@ -1,0 +1,116 @@
+//! Who is asking: from the caller's key to the rows that say what it may do.
+
+use std::sync::Arc;
+
+use quorate_authz::{Caller, Denied, Standing};
+use quorate_documents::{Heads, Principal, Roster, Tenant};
+use quorate_types::{ClusterId, TenantId, UnixSeconds};
+use quorate_wire::RefusalCode;
+
+use crate::core::{Deciding, NodeCore};
+use crate::handlers::documents::principal_of;
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::row::RowKey;
+use crate::rows;
+
+/// The row with the digest of the first roster, which the node's operator pinned.
+pub(crate) const PINNED: &str = "pinned";
+/// The row with the digest of the roster version in force.
+pub(crate) const ROSTER: &str = "roster";
+
+/// The caller, if there is one.
+pub(crate) fn present(caller: Option<&Caller>) -> Result<Caller, Refused> {
+    caller.copied().ok_or_else(|| {
+        Refused::new(
+            RefusalCode::CertificateMissing,
+            "the request came without a client certificate",
+        )
+    })
+}
+
+/// Refuses a request that names another node.
+pub(crate) fn addressed(core: &NodeCore, node: &[u8]) -> Result<(), Refused> {
+    if node == core.id().as_bytes() {
+        return Ok(());
+    }
+    let message = format!("the request is for another node; this is {}", core.id());
+    Err(Refused::new(RefusalCode::WrongNode, message))
+}
+
+/// The cluster that this node has joined.
+pub(crate) fn cluster(reads: &Reads<'_>) -> Result<ClusterId, Stop> {
+    let entry = reads.row(&RowKey::cluster(PINNED))?;
+    let bytes = entry.bytes().ok_or_else(no_roster)?;
+    Ok(ClusterId::from_slice(bytes).map_err(|_| rows::damaged(entry))?)
+}
+
+fn no_roster() -> Refused {
+    Refused::new(RefusalCode::NoRoster, "this node has joined no cluster")
+}
+
+/// The documents that give a caller its standing, as far as they are here.
+pub(crate) struct Account {
+    caller: Caller,
+    principal: Option<Arc<Heads<Principal>>>,
+    tenant: Option<Arc<Heads<Tenant>>>,
+    roster: Arc<Heads<Roster>>,
+}
+
+impl Account {
+    /// Finds the caller's documents. Refuses nobody but those who name another node or show no
+    /// certificate: standing depends on the time.
+    pub(crate) fn gather(
+        core: &NodeCore,
+        reads: &Reads<'_>,
+        caller: Option<&Caller>,
+        node: &[u8],
+    ) -> Result<Self, Stop> {
+        let caller = present(caller)?;
+        addressed(core, node)?;
+        let principal = principal_of(reads, caller.public_key());
+        let cluster = cluster(reads)?;
+        let roster = reads.row(&RowKey::heads(cluster.into()));
+        let principal = match principal?? {
+            Some(id) => rows::heads::<Principal>(reads.row(&RowKey::heads(id.into()))?)?,
+            None => None,
+        };
+        let tenant = match &principal {
+            Some(principal) => {
+                rows::heads::<Tenant>(reads.row(&RowKey::heads(principal.tenant().into()))?)?
+            }
+            None => None,
+        };
+        let roster = rows::heads::<Roster>(roster?)?.ok_or_else(no_roster)?;
+        Ok(Self { caller, principal, tenant, roster })
+    }
+
+    /// The caller's tenant, if it is a principal.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.principal.as_ref().map(|principal| principal.tenant())
+    }
+
+    /// The roster in force.
+    pub(crate) fn roster(&self) -> &Heads<Roster> {
+        &self.roster
+    }
+
+    /// The caller's standing now; its name goes into the audit record whatever is decided.
+    pub(crate) fn standing(&self, deciding: &mut Deciding<'_>) -> Result<Standing<'_>, Refused> {
+        if let Some(principal) = &self.principal {
+            deciding.audit.principal = principal.principal_id().as_bytes().to_vec();
+        }
+        self.standing_at(deciding.now)
+    }
+
+    fn standing_at(&self, now: UnixSeconds) -> Result<Standing<'_>, Refused> {
+        let (principal, tenant) = (self.principal.as_deref(), self.tenant.as_deref());
+        quorate_authz::principal(self.caller, principal, tenant, &self.roster, now).map_err(denied)
+    }
+}
+
+/// A typed denial as a refusal.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(crate) fn denied(denied: Denied) -> Refused {
+    Refused::new(denied.code(), denied.to_string())
+}

@@ -1,0 +1,247 @@
+//! The part of the document set that a decision about some documents needs, read from rows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use prost::Message;
+use quorate_documents::{Body, BodyOf, Document, Kind, Lookup, Principal, SignedDocument};
+use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
+use quorate_wire::PublicKey;
+use quorate_wire::proto::store::v1::DocumentRow;
+
+use crate::reads::{Reads, Unread};
+use crate::refused::{Refused, Stop};
+use crate::row::{RowKey, Table};
+use crate::rows;
+use crate::view::{Entry, Read};
+
+/// Versions of one document that a node keeps. At one version a day that is eleven years.
+pub(super) const MAX_VERSIONS_PER_DOCUMENT: usize = 4096;
+
+/// Document versions read from rows, closed under what they refer to: with a version come all
+/// versions of its document, its tenant with the tenants above, the roster, the frontiers of these,
+/// and the principals that signed it.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    cluster: ClusterId,
+    versions: HashMap<Digest, Arc<SignedDocument>>,
+    by_id: BTreeMap<DocumentId, Vec<Digest>>,
+    /// Documents of which all versions are here; of others only what a frontier names.
+    complete: BTreeSet<DocumentId>,
+}
+
+impl Loaded {
+    pub(super) fn new(cluster: ClusterId) -> Self {
+        let (versions, by_id, complete) = Default::default();
+        Self { cluster, versions, by_id, complete }
+    }
+
+    /// Takes a version in, in place of the same version with fewer signatures.
+    pub(super) fn insert(&mut self, document: Arc<SignedDocument>) {
+        let digest = document.digest();
+        let digests = self.by_id.entry(document.id()).or_default();
+        if !digests.contains(&digest) {
+            digests.push(digest);
+        }
+        self.versions.insert(digest, document);
+    }
+
+    pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<SignedDocument>> {
+        self.versions.get(digest)
+    }
+
+    /// Documents of these kinds of which all versions are here.
+    pub(crate) fn documents_of(&self, kinds: &[Kind]) -> Vec<DocumentId> {
+        let kind = |id: &&DocumentId| {
+            self.versions(id).first().is_some_and(|version| kinds.contains(&version.kind()))
+        };
+        self.complete.iter().filter(kind).copied().collect()
+    }
+
+    /// Tenants that the cluster's administrators made.
+    pub(super) fn root_tenants(&self) -> Vec<TenantId> {
+        let root = |id: &&DocumentId| {
+            self.versions(id).first().is_some_and(|version| match version.body() {
+                Body::Tenant(tenant) => tenant.parent.is_none(),
+                _ => false,
+            })
+        };
+        self.complete.iter().filter(root).map(|id| TenantId::from(*id)).collect()
+    }
+
+    /// Takes in what was loaded since, without replacing versions.
+    pub(super) fn absorb(&mut self, more: &Self) {
+        for (digest, document) in &more.versions {
+            if !self.versions.contains_key(digest) {
+                self.insert(Arc::clone(document));
+            }
+        }
+        self.complete.extend(&more.complete);
+    }
+
+    pub(super) fn count(&self, id: &DocumentId) -> usize {
+        self.by_id.get(id).map_or(0, Vec::len)
+    }
+}
+
+impl Lookup for Loaded {
+    fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    fn version(&self, digest: &Digest) -> Option<&SignedDocument> {
+        self.versions.get(digest).map(Arc::as_ref)
+    }
+
+    fn versions(&self, id: &DocumentId) -> Vec<&SignedDocument> {
+        let digests = self.by_id.get(id).map(Vec::as_slice).unwrap_or_default();
+        digests.iter().filter_map(|digest| self.version(digest)).collect()
+    }
+
+    fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument> {
+        let named = |version: &&SignedDocument| {
+            Principal::of(version.body()).is_some_and(|p| p.public_key == *key)
+        };
+        self.versions.values().map(Arc::as_ref).filter(named).collect()
+    }
+}
+
+/// One stored version, decoded once for as long as its entry lives.
+pub(super) fn version(entry: &Entry) -> Result<Option<Arc<SignedDocument>>, Refused> {
+    entry.decoded(|bytes| {
+        DocumentRow::decode(bytes)
+            .ok()
+            .and_then(|row| row.envelope)
+            .and_then(|envelope| SignedDocument::verified_before(envelope).ok())
+            .ok_or_else(|| rows::damaged(entry))
+    })
+}
+
+/// The read of all versions of a document.
+pub(super) fn all_versions(id: DocumentId) -> Read {
+    Read::Range {
+        table: Table::Documents,
+        prefix: id.as_bytes().to_vec(),
+        after: None,
+        limit: MAX_VERSIONS_PER_DOCUMENT,
+    }
+}
+
+/// The principal that a public key belongs to, by its row.
+pub(crate) fn principal_of(
+    reads: &Reads<'_>,
+    key: PublicKey,
+) -> Result<Result<Option<PrincipalId>, Refused>, Unread> {
+    let entry = reads.row(&RowKey::principal_key(key))?;
+    Ok(match entry.bytes() {
+        None => Ok(None),
+        Some(bytes) => PrincipalId::from_slice(bytes).map(Some).map_err(|_| rows::damaged(entry)),
+    })
+}
+
+/// Loads documents and what they refer to, asking for as much as possible in each round.
+pub(crate) struct Loader<'a, 'v> {
+    reads: &'a Reads<'v>,
+    pub(crate) loaded: Loaded,
+    done: BTreeSet<DocumentId>,
+    signers: BTreeSet<PublicKey>,
+    queue: Vec<DocumentId>,
+    /// Something could not be read yet.
+    pub(crate) unread: bool,
+    frontiers: bool,
+}
+
+impl<'a, 'v> Loader<'a, 'v> {
+    /// A loader that begins with the roster.
+    pub(super) fn new(reads: &'a Reads<'v>, cluster: ClusterId) -> Self {
+        Self {
+            reads,
+            loaded: Loaded::new(cluster),
+            done: BTreeSet::new(),
+            signers: BTreeSet::new(),
+            queue: vec![cluster.into()],
+            unread: false,
+            frontiers: true,
+        }
+    }
+
+    /// A loader for showing documents to a client, which judges them itself: roster and frontiers
+    /// are left out.
+    pub(crate) fn without_frontiers(reads: &'a Reads<'v>) -> Self {
+        let nobody = ClusterId::from_bytes([0; 32]);
+        Self { queue: Vec::new(), frontiers: false, ..Self::new(reads, nobody) }
+    }
+
+    /// Notes that a read is outstanding, and goes on.
+    pub(super) fn attempt<T>(&mut self, read: Result<T, Unread>) -> Option<T> {
+        self.unread |= read.is_err();
+        read.ok()
+    }
+
+    /// Queues a document with all its versions.
+    pub(crate) fn want(&mut self, id: DocumentId) {
+        if !self.done.contains(&id) {
+            self.queue.push(id);
+        }
+    }
+
+    /// Loads what is queued, and what that refers to.
+    pub(crate) fn run(&mut self) -> Result<(), Stop> {
+        while let Some(id) = self.queue.pop() {
+            if !self.done.insert(id) {
+                continue;
+            }
+            let Some(entries) = self.attempt(self.reads.range(all_versions(id))) else { continue };
+            self.loaded.complete.insert(id);
+            for entry in entries {
+                if let Some(document) = version(entry)? {
+                    self.loaded.insert(Arc::clone(&document));
+                    self.refer(&document, document.signers())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues what a version refers to.
+    pub(super) fn refer(&mut self, document: &Document, signers: &[PublicKey]) -> Result<(), Stop> {
+        let frontier = if self.frontiers { document.frontier() } else { &[] };
+        for entry in frontier {
+            let key = RowKey::document(entry.id, entry.version, entry.digest);
+            if let Some(row) = self.attempt(self.reads.row(&key)) {
+                if let Some(kept) = version(row)? {
+                    self.loaded.insert(kept);
+                }
+            }
+        }
+        match document.body() {
+            Body::Roster(_) => {}
+            Body::Tenant(tenant) => {
+                if let Some(parent) = tenant.parent {
+                    self.want(parent.into());
+                }
+            }
+            Body::Principal(principal) => self.want(principal.tenant.into()),
+            Body::Key(key) => {
+                self.want(key.tenant.into());
+                for signer in signers {
+                    self.signer(*signer)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the principal that has a public key.
+    pub(super) fn signer(&mut self, key: PublicKey) -> Result<(), Stop> {
+        if !self.signers.insert(key) {
+            return Ok(());
+        }
+        if let Some(principal) = self.attempt(principal_of(self.reads, key)) {
+            if let Some(principal) = principal? {
+                self.want(principal.into());
+            }
+        }
+        Ok(())
+    }
+}

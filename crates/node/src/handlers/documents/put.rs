@@ -1,0 +1,426 @@
+//! `PutDocuments`: admits documents, and keeps up to date what is derived from them.
+//!
+//! Any carrier may bring documents: signatures count. What is derived (heads, lists, aliases, the
+//! roster in force) is a function of the set, and is written in the same step as the documents.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use prost::Message;
+use quorate_authz::Caller;
+use quorate_documents::{
+    self as rules, Body, Document, Key, Kind, Lookup, Principal, Roster, SignedDocument, Tenant,
+};
+use quorate_types::limits::MAX_DOCUMENTS_PER_REQUEST;
+use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
+use quorate_wire::RefusalCode;
+use quorate_wire::digests::document_digest;
+use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
+use quorate_wire::proto::v1;
+
+use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
+use crate::access::{addressed, cluster, present};
+use crate::call::Reply;
+use crate::core::{Deciding, Decision, NodeCore};
+use crate::join::JoinError;
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::row::{RowKey, Table};
+use crate::rows;
+use crate::step::Write;
+use crate::view::Read;
+
+/// Documents whose standing one new authority version may change, all in one step. A tenant of this
+/// many keys takes some 64 MB for the moment that its administrators change.
+const MAX_AFFECTED: usize = 65_536;
+
+/// The row that every change of documents rewrites, so that changes are made one after another: a
+/// document that arrives while its authority changes is judged by the new one.
+const CHANGES: &str = "documents";
+
+/// What a tenant document's place in the list of its kind is: under its parent.
+fn tenant_slot(document: &Document) -> TenantId {
+    let none = TenantId::from_bytes([0; 32]);
+    match document.body() {
+        Body::Roster(_) => none,
+        Body::Tenant(tenant) => tenant.parent.unwrap_or(none),
+        Body::Principal(principal) => principal.tenant,
+        Body::Key(key) => key.tenant,
+    }
+}
+
+/// The number of a kind in rows.
+pub(crate) fn kind_byte(kind: Kind) -> u8 {
+    // The numbers are field numbers from 16 to 19.
+    u8::try_from(kind.number()).unwrap_or(u8::MAX)
+}
+
+/// The read of all documents of a kind and tenant.
+fn listed(kind: Kind, tenant: TenantId) -> Read {
+    Read::Range {
+        table: Table::Kinds,
+        prefix: [&[kind_byte(kind)], tenant.as_bytes().as_slice()].concat(),
+        after: None,
+        limit: MAX_AFFECTED,
+    }
+}
+
+/// What came: parsed, or why not.
+type Candidate = (Digest, Result<Arc<SignedDocument>, Refused>);
+
+/// Everything read; documents can be judged.
+pub(crate) struct Ready<'a> {
+    reads: &'a Reads<'a>,
+    cluster: ClusterId,
+    principal: Vec<u8>,
+    candidates: Vec<Candidate>,
+    loaded: Loaded,
+    affected: BTreeSet<DocumentId>,
+}
+
+pub(crate) fn prepare<'a>(
+    core: &NodeCore,
+    reads: &'a Reads<'a>,
+    caller: Option<&Caller>,
+    request: &v1::PutDocumentsRequest,
+) -> Result<Ready<'a>, Stop> {
+    let caller = present(caller)?;
+    addressed(core, &request.node)?;
+    if request.documents.len() > MAX_DOCUMENTS_PER_REQUEST {
+        let message = format!(
+            "{} documents; at most {MAX_DOCUMENTS_PER_REQUEST} are taken at once",
+            request.documents.len()
+        );
+        return Err(Refused::new(RefusalCode::TooLarge, message).into());
+    }
+    let _ = reads.row(&RowKey::cluster(CHANGES));
+    let principal = principal_of(reads, caller.public_key());
+    let cluster = cluster(reads)?;
+    let principal = principal??.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    reads.row(&RowKey::cluster(CHANGES))?;
+
+    let candidates: Vec<Candidate> = request.documents.iter().map(candidate).collect();
+    let (loaded, affected) = load(reads, cluster, &candidates)?;
+    Ok(Ready { reads, cluster, principal, candidates, loaded, affected })
+}
+
+fn candidate(envelope: &v1::Envelope) -> Candidate {
+    let digest = document_digest(&envelope.payload);
+    let parsed = SignedDocument::parse(envelope.clone())
+        .map(Arc::new)
+        .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()));
+    (digest, parsed)
+}
+
+/// Reads what the candidates refer to, and every document whose standing they may change.
+pub(crate) fn load(
+    reads: &Reads<'_>,
+    cluster: ClusterId,
+    candidates: &[Candidate],
+) -> Result<(Loaded, BTreeSet<DocumentId>), Stop> {
+    let mut loader = Loader::new(reads, cluster);
+    for document in candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()) {
+        loader.want(document.id());
+        loader.refer(document, document.signers())?;
+        if let Body::Principal(principal) = document.body() {
+            loader.signer(principal.public_key)?;
+        }
+    }
+    loader.run()?;
+    if loader.unread {
+        return Err(Stop::Unread);
+    }
+    // Judged as if it were always the right time for them: the clock, which `decide` has, can only
+    // make fewer documents count.
+    let mut after = loader.loaded.clone();
+    let mut affected = BTreeSet::from([DocumentId::from(cluster)]);
+    for document in candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()) {
+        if let Ok(admitted) = admit(&after, document, None) {
+            affected.insert(document.id());
+            after.insert(admitted.document);
+        }
+    }
+    cascade(reads, cluster, loader, after, affected)
+}
+
+/// Follows changes of what is in force down to every document that stands under it.
+fn cascade(
+    reads: &Reads<'_>,
+    cluster: ClusterId,
+    mut loader: Loader<'_, '_>,
+    mut after: Loaded,
+    mut affected: BTreeSet<DocumentId>,
+) -> Result<(Loaded, BTreeSet<DocumentId>), Stop> {
+    let mut followed = BTreeSet::new();
+    loop {
+        let mut lists = Vec::new();
+        // Of every authority, also one that no candidate is a version of: a candidate may be the
+        // last document that a new version of it waited for.
+        for id in after.documents_of(&[Kind::Roster, Kind::Tenant]) {
+            let Some(row) = loader.attempt(reads.row(&RowKey::heads(id))) else { continue };
+            let before = rows::message::<HeadsRow>(row)?.map(|row| row.payloads);
+            let changed = derive(&after, id).map(|derived| derived.payloads) != before;
+            if changed || affected.contains(&id) {
+                affected.insert(id);
+                // The roster again each time: root tenants may have come to light since.
+                if changed && (followed.insert(id) || id == cluster.into()) {
+                    lists.push(id);
+                }
+            }
+        }
+        for id in affected.clone() {
+            let Some(row) = loader.attempt(reads.row(&RowKey::heads(id))) else { continue };
+            // A principal of whom nothing counted, and a later version does: the keys that it signed
+            // may count again.
+            let revived = row.bytes().is_none()
+                && after
+                    .versions(&id)
+                    .iter()
+                    .any(|v| v.version() > 1 && v.kind() == Kind::Principal);
+            if revived && followed.insert(id) {
+                lists.push(id);
+            }
+        }
+        let mut found = BTreeSet::new();
+        for id in lists {
+            for read in dependents(&after, cluster, id) {
+                let Some(entries) = loader.attempt(reads.range(read)) else { continue };
+                if entries.len() >= MAX_AFFECTED {
+                    let message = format!(
+                        "the documents change the standing of {MAX_AFFECTED} others or more"
+                    );
+                    return Err(Refused::new(RefusalCode::TooLarge, message).into());
+                }
+                for entry in entries {
+                    let id =
+                        entry.key().key.get(33..).and_then(|id| DocumentId::from_slice(id).ok());
+                    found.insert(id.ok_or_else(|| rows::damaged(entry))?);
+                }
+            }
+        }
+        for id in &found {
+            loader.want(*id);
+            let _ = loader.attempt(reads.row(&RowKey::heads(*id)));
+        }
+        loader.run()?;
+        if loader.unread {
+            return Err(Stop::Unread);
+        }
+        let new = found.iter().any(|id| affected.insert(*id));
+        after.absorb(&loader.loaded);
+        if !new {
+            return Ok((loader.loaded, affected));
+        }
+    }
+}
+
+/// The lists of documents that stand under an authority or were signed by a principal.
+fn dependents(loaded: &Loaded, cluster: ClusterId, id: DocumentId) -> Vec<Read> {
+    if id == DocumentId::from(cluster) {
+        let none = TenantId::from_bytes([0; 32]);
+        let mut reads = vec![listed(Kind::Tenant, none)];
+        // Principals and keys of a root tenant may name the roster as their authority.
+        for tenant in loaded.root_tenants() {
+            reads.extend([Kind::Principal, Kind::Key].map(|kind| listed(kind, tenant)));
+        }
+        return reads;
+    }
+    match loaded.versions(&id).first().map(|v| v.body()) {
+        Some(Body::Tenant(_)) => {
+            [Kind::Tenant, Kind::Principal, Kind::Key].map(|kind| listed(kind, id.into())).into()
+        }
+        Some(Body::Principal(principal)) => vec![listed(Kind::Key, principal.tenant)],
+        _ => Vec::new(),
+    }
+}
+
+/// What a document adds up to.
+struct Derived {
+    payloads: Vec<Vec<u8>>,
+    digests: Vec<Digest>,
+    /// Of a key.
+    aliases: BTreeSet<String>,
+}
+
+/// The heads of a document, if it counts.
+fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
+    macro_rules! heads {
+        ($kind:ident) => {
+            rules::heads::<$kind, _>(&id, loaded).map(|heads| (heads.to_row(), heads.digests()))
+        };
+    }
+    let mut aliases = BTreeSet::new();
+    let (payloads, digests) = match loaded.versions(&id).first()?.kind() {
+        Kind::Roster => heads!(Roster),
+        Kind::Tenant => heads!(Tenant),
+        Kind::Principal => heads!(Principal),
+        Kind::Key => rules::heads::<Key, _>(&id, loaded).map(|heads| {
+            aliases.extend(heads.iter().map(|head| head.body().alias.clone()));
+            (heads.to_row(), heads.digests())
+        }),
+    }?;
+    Some(Derived { payloads, digests, aliases })
+}
+
+/// A document that may be stored.
+struct Accepted {
+    document: Arc<SignedDocument>,
+    /// Whether there is anything to store.
+    new: bool,
+}
+
+/// Judges one document against those loaded. Without a time, the clock's rules are left out.
+fn admit(
+    loaded: &Loaded,
+    document: &Arc<SignedDocument>,
+    now: Option<UnixSeconds>,
+) -> Result<Accepted, Refused> {
+    let refuse = |error: &rules::AdmitError| Refused::new(error.code(), error.to_string());
+    rules::admit(document, loaded).map_err(|error| refuse(&error))?;
+    if let Some(known) = loaded.get(&document.digest()) {
+        let mut merged = SignedDocument::clone(known);
+        let new = merged
+            .absorb(document)
+            .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
+        return Ok(Accepted { document: Arc::new(merged), new });
+    }
+    if let Some(now) = now {
+        rules::first_sight(document, loaded, now).map_err(|error| refuse(&error))?;
+    }
+    if loaded.count(&document.id()) >= MAX_VERSIONS_PER_DOCUMENT {
+        let message = format!("a document has at most {MAX_VERSIONS_PER_DOCUMENT} versions");
+        return Err(Refused::new(RefusalCode::TooLarge, message));
+    }
+    if let Body::Principal(principal) = document.body() {
+        // A TLS key must name one principal, or revoking one would leave the other.
+        let key = principal.public_key;
+        if loaded.principals(&key).iter().any(|other| other.id() != document.id()) {
+            let message = format!("{key} is the key of another principal already");
+            return Err(Refused::new(RefusalCode::DocumentInvalid, message));
+        }
+    }
+    Ok(Accepted { document: Arc::clone(document), new: true })
+}
+
+impl Ready<'_> {
+    pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
+        let Self { reads, cluster, principal, candidates, mut loaded, affected } = self;
+        let now = deciding.now;
+        let unread =
+            |_| Refused::new(RefusalCode::StorageFailed, "rows were not read before deciding");
+        deciding.audit.principal = principal;
+        let mut writes = Vec::new();
+        let mut results = Vec::with_capacity(candidates.len());
+        let mut first_refusal = None;
+        for (digest, parsed) in candidates {
+            let accepted = parsed.and_then(|document| admit(&loaded, &document, Some(now)));
+            let refusal = match accepted {
+                Ok(Accepted { document, new }) => {
+                    if new {
+                        deciding.audit.subject.extend_from_slice(digest.as_bytes());
+                        store(&document, now, &mut writes);
+                        loaded.insert(document);
+                    }
+                    None
+                }
+                Err(refused) => {
+                    first_refusal.get_or_insert(refused.code());
+                    Some(refused.into_message(now))
+                }
+            };
+            results.push(v1::DocumentResult { digest: digest.as_bytes().to_vec(), refusal });
+        }
+        if results.iter().all(|result| result.refusal.is_some()) {
+            if let Some(code) = first_refusal {
+                deciding.audit.decision = code.code().to_owned();
+            }
+        }
+        if !writes.is_empty() {
+            for id in affected {
+                let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
+                update(rows::message(row)?, &loaded, cluster, id, &mut writes);
+            }
+            let changes = reads.row(&RowKey::cluster(CHANGES)).ok().and_then(|row| row.bytes());
+            let count = changes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+            let next = count.wrapping_add(1).to_be_bytes().to_vec();
+            writes.push(Write::Put(RowKey::cluster(CHANGES), next));
+        }
+        let reply = Reply::PutDocuments(v1::PutDocumentsReply { results });
+        Ok(Decision { reply, writes })
+    }
+}
+
+/// The rows of one version, whether it counts or not.
+pub(crate) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Vec<Write>) {
+    let key = RowKey::document(document.id(), document.version(), document.digest());
+    let row = DocumentRow { envelope: Some(document.envelope().clone()), received_at: now.0 };
+    writes.push(Write::Put(key, row.encode_to_vec()));
+    if document.version() == 1 {
+        let kind = kind_byte(document.kind());
+        let list = RowKey::kind(kind, tenant_slot(document), document.id());
+        writes.push(Write::Put(list, Vec::new()));
+    }
+    if let Body::Principal(principal) = document.body() {
+        let key = RowKey::principal_key(principal.public_key);
+        writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
+    }
+}
+
+/// The rows of a cluster's first roster, at a node that has none yet.
+pub(crate) fn join_writes(
+    cluster: ClusterId,
+    roster: Arc<SignedDocument>,
+    now: UnixSeconds,
+) -> Result<Vec<Write>, JoinError> {
+    let mut loaded = Loaded::new(cluster);
+    let admitted = rules::admit(&roster, &loaded).and_then(|_| {
+        // A roster of the future would be believed for longer than any roster may be.
+        rules::first_sight(&roster, &loaded, now)
+    });
+    admitted.map_err(|error| JoinError::NotAdmitted(error.to_string()))?;
+    let mut writes = Vec::new();
+    store(&roster, now, &mut writes);
+    loaded.insert(roster);
+    update(None, &loaded, cluster, cluster.into(), &mut writes);
+    Ok(writes)
+}
+
+/// The rows derived from a document, where they change. `before` is its row of heads.
+pub(crate) fn update(
+    before: Option<HeadsRow>,
+    loaded: &Loaded,
+    cluster: ClusterId,
+    id: DocumentId,
+    writes: &mut Vec<Write>,
+) {
+    let before = before.map(|row| row.payloads);
+    let derived = derive(loaded, id);
+    if derived.as_ref().map(|d| &d.payloads) == before.as_ref() {
+        return;
+    }
+    let key = RowKey::heads(id);
+    let tenant = match loaded.versions(&id).first() {
+        Some(version) => tenant_slot(version),
+        None => return,
+    };
+    let aliases = derived.as_ref().map(|d| d.aliases.clone()).unwrap_or_default();
+    for payload in before.iter().flatten() {
+        if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone()) {
+            if !aliases.contains(&key.alias) {
+                writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
+            }
+        }
+    }
+    for alias in aliases {
+        writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
+    }
+    if let (Some(derived), true) = (&derived, id == DocumentId::from(cluster)) {
+        if let Some(digest) = derived.digests.first() {
+            writes.push(Write::Put(RowKey::cluster("roster"), digest.as_bytes().to_vec()));
+        }
+    }
+    writes.push(match derived {
+        Some(derived) => Write::Put(key, HeadsRow { payloads: derived.payloads }.encode_to_vec()),
+        None => Write::Delete(key),
+    });
+}

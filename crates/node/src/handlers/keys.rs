@@ -1,0 +1,231 @@
+//! `GetKey` and `ListKeys`: all that a client needs to verify a key from its pinned roster on.
+
+use quorate_authz::Caller;
+use quorate_documents::{Heads, Key, Kind, Lookup};
+use quorate_types::{DocumentId, KeyId};
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::v1::{self, KeyView};
+
+use crate::access::{Account, denied};
+use crate::handlers::documents::{Loader, kind_byte};
+use crate::handlers::evaluate::certificate;
+use crate::reads::{Reads, Unread};
+use crate::refused::{Refused, Stop};
+use crate::row::{RowKey, Table, alias_prefix};
+use crate::rows;
+use crate::view::Read;
+
+/// Keys that one alias may name: heads of a race, and keys of one name in one tenant.
+const MAX_KEYS_PER_ALIAS: usize = 32;
+
+/// Keys of one page of a list; with all their documents and certificates they fit a reply.
+const KEYS_PER_PAGE: usize = 64;
+
+/// A key and what is shown of it.
+struct Shown {
+    heads: std::sync::Arc<Heads<Key>>,
+    view: KeyView,
+}
+
+/// Views of those keys among `ids` that count.
+fn views(reads: &Reads<'_>, account: &Account, ids: &[KeyId]) -> Result<Vec<Shown>, Stop> {
+    let mut unread = false;
+    let mut found = Vec::new();
+    for id in ids {
+        let Ok(entry) = reads.row(&RowKey::heads((*id).into())) else {
+            unread = true;
+            continue;
+        };
+        let Some(heads) = rows::heads::<Key>(entry)? else { continue };
+        // A foreign key costs no more reads than one that does not exist.
+        if account.tenant() == Some(heads.tenant()) {
+            found.push(heads);
+        }
+    }
+    if unread {
+        return Err(Stop::Unread);
+    }
+    let mut shown = Vec::with_capacity(found.len());
+    for heads in found {
+        let certificates = certificates(reads, heads.key_id());
+        let mut loader = Loader::without_frontiers(reads);
+        loader.want(heads.id());
+        loader.run()?;
+        unread |= loader.unread;
+        let Ok(certificates) = certificates else {
+            unread = true;
+            continue;
+        };
+        let view = KeyView {
+            id: heads.id().as_bytes().to_vec(),
+            documents: envelopes(&loader, heads.id()),
+            authority: loader
+                .loaded
+                .documents_of(&[Kind::Tenant, Kind::Principal])
+                .into_iter()
+                .flat_map(|id| envelopes(&loader, id))
+                .collect(),
+            certificates: certificates?,
+        };
+        shown.push(Shown { heads, view });
+    }
+    if unread { Err(Stop::Unread) } else { Ok(shown) }
+}
+
+fn envelopes(loader: &Loader<'_, '_>, id: DocumentId) -> Vec<v1::Envelope> {
+    let mut versions = loader.loaded.versions(&id);
+    versions.sort_by_key(|version| (version.version(), version.digest()));
+    versions.into_iter().map(|version| version.envelope().clone()).collect()
+}
+
+/// The certificates of all versions of a key.
+fn certificates(
+    reads: &Reads<'_>,
+    key: KeyId,
+) -> Result<Result<Vec<v1::Envelope>, Refused>, Unread> {
+    let entries = reads.range(Read::Range {
+        table: Table::Certificates,
+        prefix: key.as_bytes().to_vec(),
+        after: None,
+        limit: 1024,
+    })?;
+    let envelope = |entry: &std::sync::Arc<crate::Entry>| {
+        let certificate = certificate(entry)?.ok_or_else(|| rows::damaged(entry))?;
+        Ok(certificate.envelope().clone())
+    };
+    Ok(entries.iter().map(envelope).collect())
+}
+
+fn none() -> Refused {
+    Refused::new(RefusalCode::KeyUnknown, "there is no such key for this principal")
+}
+
+/// One key, by its id or its alias.
+pub(crate) mod get {
+    use super::{
+        Account, Caller, KeyId, MAX_KEYS_PER_ALIAS, Read, Reads, Refused, Shown, Stop, Table,
+        alias_prefix, denied, none, rows, v1, views,
+    };
+    use crate::call::Reply;
+    use crate::core::{Deciding, Decision, NodeCore};
+    use quorate_wire::proto::v1::get_key_request::Which;
+
+    pub(crate) struct Ready {
+        account: Account,
+        key: Vec<u8>,
+        shown: Vec<Shown>,
+    }
+
+    pub(crate) fn prepare(
+        core: &NodeCore,
+        reads: &Reads<'_>,
+        caller: Option<&Caller>,
+        request: &v1::GetKeyRequest,
+    ) -> Result<Ready, Stop> {
+        let account = Account::gather(core, reads, caller, &request.node)?;
+        let mut key = Vec::new();
+        let ids: Vec<KeyId> = match (&request.which, account.tenant()) {
+            (Some(Which::Id(id)), _) => {
+                key = id.get(..KeyId::LEN).unwrap_or_default().to_vec();
+                KeyId::from_slice(id).into_iter().collect()
+            }
+            (Some(Which::Alias(alias)), Some(tenant)) => {
+                let prefix = alias_prefix(tenant, alias);
+                let length = prefix.len();
+                let entries = reads.range(Read::Range {
+                    table: Table::Aliases,
+                    prefix,
+                    after: None,
+                    limit: MAX_KEYS_PER_ALIAS,
+                })?;
+                let id = |entry: &std::sync::Arc<crate::Entry>| {
+                    let id = entry.key().key.get(length..).map(KeyId::from_slice);
+                    id.and_then(Result::ok).ok_or_else(|| rows::damaged(entry))
+                };
+                entries.iter().map(id).collect::<Result<_, _>>()?
+            }
+            _ => Vec::new(),
+        };
+        let shown = views(reads, &account, &ids)?;
+        Ok(Ready { account, key, shown })
+    }
+
+    impl Ready {
+        pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
+            deciding.audit.key = self.key;
+            let standing = self.account.standing(deciding)?;
+            let mut keys = Vec::with_capacity(self.shown.len());
+            for Shown { heads, view } in self.shown {
+                let _authorized =
+                    quorate_authz::read_key(&standing, Some(&heads)).map_err(denied)?;
+                keys.push(view);
+            }
+            if keys.is_empty() {
+                return Err(none());
+            }
+            Ok(Decision::reply(Reply::GetKey(v1::GetKeyReply { keys })))
+        }
+    }
+}
+
+/// The keys of the caller's tenant, in pages.
+pub(crate) mod list {
+    use super::{
+        Account, Caller, KEYS_PER_PAGE, KeyId, Kind, Read, Reads, Refused, Shown, Stop, Table,
+        kind_byte, rows, v1, views,
+    };
+    use crate::call::Reply;
+    use crate::core::{Deciding, Decision, NodeCore};
+    use quorate_wire::RefusalCode;
+
+    pub(crate) struct Ready {
+        account: Account,
+        shown: Vec<Shown>,
+        next: Vec<u8>,
+    }
+
+    pub(crate) fn prepare(
+        core: &NodeCore,
+        reads: &Reads<'_>,
+        caller: Option<&Caller>,
+        request: &v1::ListKeysRequest,
+    ) -> Result<Ready, Stop> {
+        let account = Account::gather(core, reads, caller, &request.node)?;
+        let Some(tenant) = account.tenant() else {
+            return Ok(Ready { account, shown: Vec::new(), next: Vec::new() });
+        };
+        if !request.after.is_empty() && request.after.len() != KeyId::LEN {
+            return Err(Refused::new(RefusalCode::Malformed, "\"after\" is not a key's id").into());
+        }
+        let prefix = [&[kind_byte(Kind::Key)], tenant.as_bytes().as_slice()].concat();
+        let after = (!request.after.is_empty())
+            .then(|| [prefix.as_slice(), request.after.as_slice()].concat());
+        let length = prefix.len();
+        let entries = reads.range(Read::Range {
+            table: Table::Kinds,
+            prefix,
+            after,
+            limit: KEYS_PER_PAGE,
+        })?;
+        let mut ids = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let id = entry.key().key.get(length..).map(KeyId::from_slice);
+            ids.push(id.and_then(Result::ok).ok_or_else(|| rows::damaged(entry))?);
+        }
+        let next = match ids.last() {
+            Some(last) if ids.len() == KEYS_PER_PAGE => last.as_bytes().to_vec(),
+            _ => Vec::new(),
+        };
+        let shown = views(reads, &account, &ids)?;
+        Ok(Ready { account, shown, next })
+    }
+
+    impl Ready {
+        pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
+            let _authorized = quorate_authz::list_keys(&self.account.standing(deciding)?);
+            let keys = self.shown.into_iter().map(|Shown { view, .. }| view).collect();
+            let reply = v1::ListKeysReply { keys, next: self.next };
+            Ok(Decision::reply(Reply::ListKeys(reply)))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `Status`: how this node is, in counts and sizes that name nobody.
+
+use quorate_authz::Caller;
+use quorate_wire::proto::v1;
+
+use crate::access::{Account, ROSTER};
+use crate::call::Reply;
+use crate::core::{Deciding, Decision, NodeCore};
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::row::{RowKey, Table};
+
+pub(crate) struct Ready {
+    account: Account,
+    reply: v1::StatusReply,
+}
+
+pub(crate) fn prepare(
+    core: &NodeCore,
+    reads: &Reads<'_>,
+    caller: Option<&Caller>,
+    request: &v1::StatusRequest,
+) -> Result<Ready, Stop> {
+    let account = Account::gather(core, reads, caller, &request.node)?;
+    let roster = reads.row(&RowKey::cluster(ROSTER));
+    let [documents, keys, shares, sessions] =
+        [Table::Documents, Table::Certificates, Table::Shares, Table::Sessions]
+            .map(|table| reads.count(table));
+    let reply = v1::StatusReply {
+        node: core.id().as_bytes().to_vec(),
+        roster: roster?.bytes().unwrap_or_default().to_vec(),
+        documents: documents?,
+        // Key versions that are usable here.
+        keys: keys?,
+        shares: shares?,
+        open_sessions: sessions?,
+        ..v1::StatusReply::default()
+    };
+    Ok(Ready { account, reply })
+}
+
+impl Ready {
+    pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
+        let _authorized = quorate_authz::status(&self.account.standing(deciding)?);
+        let facts = deciding.facts;
+        let reply = v1::StatusReply {
+            time: deciding.now.0,
+            started_at: facts.started_at,
+            audit_records: facts.audit_records,
+            database_bytes: facts.database_bytes,
+            resident_bytes: facts.resident_bytes,
+            software: facts.software.clone(),
+            ..self.reply
+        };
+        Ok(Decision::reply(Reply::Status(reply)))
+    }
+}
