@@ -1,3 +1,5 @@
+//! Forgeries and how they fail. Where a comment says what makes a test fail, that was tried.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

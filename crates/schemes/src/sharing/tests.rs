@@ -1,3 +1,5 @@
+//! Sharing and its edges. Where a comment says what makes a test fail, that was tried.
+
 use proptest::prelude::*;
 use quorate_types::limits::MAX_COMMITTEE;
 use rand_chacha::ChaCha20Rng;
@@ -22,7 +24,8 @@ fn lagrange_coefficients_of_two_and_three() {
     assert_eq!(lagrange_at_zero(&indices(&[77])).unwrap(), [Scalar::ONE]);
 }
 
-/// `attacks.md` line 3. Without the check the batch inversion would divide by zero.
+/// `attacks.md` line 3. Without the check for duplicates, which makes this fail, the batch inversion would
+/// divide by zero.
 #[test]
 fn attack_03_no_indices_and_doubled_indices_are_refused() {
     assert_eq!(lagrange_at_zero(&[]), Err(LagrangeError::Empty));
@@ -45,7 +48,8 @@ fn attack_02_commitments_of_another_threshold_are_refused() {
     }
 }
 
-/// `attacks.md` line 4: a key or a share that is the identity.
+/// `attacks.md` line 4: a key or a share that is the identity. Removing the check in `SigningShare::take`, or
+/// `not_identity` from the decoder, makes this fail.
 #[test]
 fn attack_04_identity_keys_and_shares_are_refused() {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);

@@ -1,4 +1,5 @@
-//! Lines of `attacks.md` that concern combining.
+//! Lines of `attacks.md` that concern combining. Where a comment says what makes a test fail, that was
+//! tried.
 
 use quorate_types::{Digest, Generation};
 
