@@ -200,3 +200,67 @@ pub fn derive(
     let info = [&flags, &length, label.as_slice(), fragment_bytes, salt];
     Ok(Kek::new(Secret::from_fn(|kek| expand(&prk, &info, kek))))
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::{
+        Digest, KeyId, KeySpec, KeyVersion, PrincipalId, Purpose, TenantId, UnixSeconds,
+    };
+
+    use super::*;
+
+    fn label(nonce: u8) -> Label {
+        Label {
+            purpose: Purpose::ObjectKey,
+            spec: KeySpec::PrfRistretto255Sha512,
+            tenant: TenantId::from_bytes([1; 32]),
+            key: KeyId::from_bytes([2; 32]),
+            version: KeyVersion::FIRST,
+            creator: PrincipalId::from_bytes([3; 32]),
+            created_at: UnixSeconds(1_800_000_000),
+            nonce: [nonce; 24],
+            context_hash: Digest::from_bytes([5; 32]),
+        }
+    }
+
+    fn prf(byte: u8) -> PrfOutput {
+        PrfOutput::new(Secret::from_fn(|b| b.fill(byte)))
+    }
+
+    fn term(byte: u8) -> CustomerTerm {
+        CustomerTerm::new(Secret::from_fn(|b| b.fill(byte)))
+    }
+
+    /// Leaving any one of them out of `derive` makes two of these equal: tried with flags, label,
+    /// check value, salt and term.
+    #[test]
+    fn every_input_changes_the_kek() {
+        let id = |byte| Some(FragmentId::from_bytes([byte; 16]));
+        let (plain, stored) = (Flags::new(true, false), Flags::new(true, true));
+        let keks = [
+            derive(&prf(1), Some(&term(1)), plain, &label(1), id(1), &[1; 32]),
+            derive(&prf(2), Some(&term(1)), plain, &label(1), id(1), &[1; 32]),
+            derive(&prf(1), Some(&term(2)), plain, &label(1), id(1), &[1; 32]),
+            derive(&prf(1), Some(&term(1)), stored, &label(1), id(1), &[1; 32]),
+            derive(&prf(1), Some(&term(1)), plain, &label(2), id(1), &[1; 32]),
+            derive(&prf(1), Some(&term(1)), plain, &label(1), id(2), &[1; 32]),
+            derive(&prf(1), Some(&term(1)), plain, &label(1), id(1), &[2; 32]),
+            derive(&prf(1), None, Flags::new(false, false), &label(1), None, &[1; 32]),
+        ];
+        let keks: Vec<[u8; 64]> = keks.map(|kek| *kek.unwrap().reveal()).to_vec();
+        for (i, one) in keks.iter().enumerate() {
+            assert!(keks.iter().skip(i + 1).all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn a_term_is_of_one_fragment_and_one_label() {
+        let fragment = |byte| Fragment::new(Secret::from_fn(|b| b.fill(byte)));
+        let term = |f, l| *customer_term(&fragment(f), &label(l)).reveal();
+        assert_eq!(term(1, 1), term(1, 1));
+        assert_ne!(term(1, 1), term(2, 1));
+        assert_ne!(term(1, 1), term(1, 2));
+        assert_ne!(FragmentId::of(&fragment(1)), FragmentId::of(&fragment(2)));
+        assert_ne!(FragmentId::of(&fragment(1)).as_bytes()[..], term(1, 1)[..16]);
+    }
+}

@@ -201,6 +201,13 @@ impl StreamDecryptor {
         Ok(())
     }
 
+    /// As if `chunk` chunks had been opened.
+    #[cfg(test)]
+    pub(super) fn at(mut self, chunk: u64) -> Self {
+        self.state = State::At(chunk);
+        self
+    }
+
     /// How many bytes [`Self::finish`] writes for so many bytes of ciphertext; `None` when a last
     /// chunk cannot end there.
     #[must_use]

@@ -141,7 +141,8 @@ fn geometry_refuses_lengths_that_no_message_has() {
     assert_eq!(short.span(5, 0).unwrap().chunks, 1);
 }
 
-/// Removing the bound in `reserve` (or in `StreamDecryptor::open_chunks`) makes this fail: tried.
+/// Removing the bound in `reserve`, in `open_one` or in `StreamDecryptor::open_chunks` makes this
+/// fail: tried, one by one.
 #[test]
 fn the_chunk_counter_stops_at_2_to_38() {
     let (_, mut encryptor) = Encryptor::start(&input_key(1), b"", [0; SALT_BYTES]);
@@ -165,6 +166,10 @@ fn the_chunk_counter_stops_at_2_to_38() {
         decryptor.open_chunk(MAX_CHUNKS, ChunkPlace::Last, &last, &mut []),
         Err(OpenError::TooLong)
     );
+    // The last number belongs to the last chunk.
+    let mut stream = decryptor.stream().at(MAX_CHUNKS - 1);
+    assert_eq!(stream.open_chunks(&chunk, &mut plain), Err(OpenError::TooLong));
+    assert_eq!(stream.finish(&last, &mut []), Err(OpenError::Failed));
 }
 
 #[test]
