@@ -53,19 +53,23 @@ impl DocumentSet {
     /// [`AdmitError`]; the set stays as it was.
     pub fn insert(&mut self, document: SignedDocument) -> Result<Admitted, AdmitError> {
         let admitted = admit(&document, self)?;
+        self.put(document);
+        Ok(admitted)
+    }
+
+    fn put(&mut self, document: SignedDocument) {
         let digest = document.digest();
         if let Some(known) = self.versions.get_mut(&digest) {
             // Every signer was entitled, or this copy had not been admitted, so an envelope fills
             // up only with signatures that say nothing new.
             let _ = known.absorb(&document);
-            return Ok(admitted);
+            return;
         }
         self.ids.entry(document.id()).or_default().push(digest);
         if let Some(principal) = Principal::of(document.body()) {
             self.by_key.entry(principal.public_key).or_default().push(digest);
         }
         self.versions.insert(digest, document);
-        Ok(admitted)
     }
 
     /// Adds documents in whatever order they come. Returns those that are still not admitted once
@@ -79,8 +83,9 @@ impl DocumentSet {
             let before = waiting.len();
             let mut refused = Vec::new();
             for document in waiting {
-                if let Err(error) = self.insert(document.clone()) {
-                    refused.push((document, error));
+                match admit(&document, self) {
+                    Ok(_) => self.put(document),
+                    Err(error) => refused.push((document, error)),
                 }
             }
             if refused.len() == before || refused.is_empty() {

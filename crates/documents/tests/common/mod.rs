@@ -1,6 +1,8 @@
 //! A small cluster on paper: keys from seeds, and drafts of every kind.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+use std::sync::OnceLock;
+
 use quorate_documents::*;
 use quorate_secret::{Secret, SigningSeed};
 use quorate_types::*;
@@ -15,8 +17,11 @@ pub fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
-pub fn key(n: u8) -> SigningKey {
-    SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.fill(n))))
+/// The key of a seed of 32 bytes `n`.
+pub fn key(n: u8) -> &'static SigningKey {
+    static KEYS: OnceLock<Vec<SigningKey>> = OnceLock::new();
+    let make = |n: u8| SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.fill(n))));
+    &KEYS.get_or_init(|| (0..=u8::MAX).map(make).collect())[usize::from(n)]
 }
 
 pub fn public(n: u8) -> PublicKey {
@@ -98,8 +103,7 @@ pub fn key_body(tenant: TenantId, order: Order) -> Key {
 }
 
 pub fn sign(draft: Draft, keys: &[u8]) -> SignedDocument {
-    let keys: Vec<SigningKey> = keys.iter().map(|n| key(*n)).collect();
-    draft.sign(&keys.iter().collect::<Vec<_>>()).unwrap()
+    draft.sign(&keys.iter().map(|n| key(*n)).collect::<Vec<_>>()).unwrap()
 }
 
 pub fn first(

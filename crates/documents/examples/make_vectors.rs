@@ -1,0 +1,97 @@
+//! Prints `spec/vectors/documents.json`: one signed document of every kind, and a certificate, from
+//! fixed seeds. `cargo run -p quorate-documents --example make_vectors > spec/vectors/documents.json`
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::*;
+use data_encoding::HEXLOWER as HEX;
+use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
+use quorate_documents::*;
+use quorate_types::*;
+use quorate_wire::proto::v1::Envelope;
+use serde_json::{Value, json};
+
+fn envelope(envelope: &Envelope) -> Value {
+    let signatures: Vec<Value> = envelope
+        .signatures
+        .iter()
+        .map(|s| json!({ "key": HEX.encode(&s.key), "signature": HEX.encode(&s.signature) }))
+        .collect();
+    json!({
+        "payload_type": envelope.payload_type,
+        "payload": HEX.encode(&envelope.payload),
+        "signatures": signatures,
+    })
+}
+
+fn document(what: &str, seeds: &[u8], document: &SignedDocument) -> Value {
+    json!({
+        "what": what,
+        "kind": document.kind().name(),
+        "signer_seeds": seeds.iter().map(|n| HEX.encode(&[*n; 32])).collect::<Vec<_>>(),
+        "id": HEX.encode(document.id().as_bytes()),
+        "digest": HEX.encode(document.digest().as_bytes()),
+        "version": document.version(),
+        "envelope": envelope(document.envelope()),
+    })
+}
+
+/// The file, as a value.
+pub fn vectors() -> Value {
+    let c = Cluster::with(roster(&[1, 2, 3], 2), tenant(&[4], 1, None));
+    let mut renamed = roster_of(&c.roster);
+    renamed.name = "renamed".into();
+    let frontier = c.set.frontier(&c.roster.id());
+    let successor = next(&[&c.roster], Body::Roster(renamed), None, frontier, &[2, 3]);
+    let mut revoked = principal_of(&c.principal);
+    revoked.revoked = true;
+    let revoked = next(&[&c.principal], Body::Principal(revoked), Some(&c.tenant), vec![], &[4]);
+
+    let order = key_of(&c.key).versions[0].order.clone();
+    let id = KeyId::from(c.key.id());
+    // Not points of a real ceremony: the base point and its double, which decode.
+    let commitments = [
+        "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76",
+        "6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919",
+    ]
+    .map(|p| HEX.decode(p.as_bytes()).unwrap().try_into().unwrap());
+    let statement = Statement::of_dkg(
+        id,
+        KeyVersion::FIRST,
+        &order,
+        SUITE_RISTRETTO255_SHA512,
+        commitments.to_vec(),
+        Generation::from_bytes([5; 32]),
+    )
+    .unwrap();
+    let seeds = [103, 106, 109];
+    let signatures = seeds.iter().map(|n| statement.sign(key(*n))).collect();
+    let certificate = Certificate::assemble(statement, signatures).unwrap();
+    json!({
+        "about": "Signed documents of spec/documents.md. All bytes are lower-case hexadecimal. \
+                  Signatures are in the order of signer_seeds (Ed25519 seeds, RFC 8032).",
+        "cluster": HEX.encode(c.roster.id().as_bytes()),
+        "documents": [
+            document("first roster, signed by its own administrators", &[1, 2, 3],
+                &c.roster),
+            document("root tenant, signed under the roster", &[1, 2, 3], &c.tenant),
+            document("principal, signed under the tenant", &[4], &c.principal),
+            document("key, signed by the principal", &[10], &c.key),
+            document("second roster, which keeps the tenant", &[2, 3], &successor),
+            document("second version of the principal: revoked", &[4], &revoked),
+        ],
+        "certificate": {
+            "signer_seeds": seeds.map(|n| HEX.encode(&[n; 32])),
+            "key": HEX.encode(id.as_bytes()),
+            "key_version": 1,
+            "order_digest": HEX.encode(order.digest(id, KeyVersion::FIRST).as_bytes()),
+            "envelope": envelope(certificate.envelope()),
+        },
+    })
+}
+
+/// Writes the file to standard output. (Public, as the test includes this file as a module.)
+pub fn main() {
+    println!("{}", serde_json::to_string_pretty(&vectors()).unwrap_or_default());
+}
