@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_authz::{Caller, Denied, Standing};
 use quorate_documents::{Heads, Principal, Roster, Tenant};
-use quorate_types::{ClusterId, TenantId, UnixSeconds};
+use quorate_types::{ClusterId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
 
 use crate::core::{Deciding, NodeCore};
@@ -90,9 +90,20 @@ impl Account {
         self.principal.as_ref().map(|principal| principal.tenant())
     }
 
-    /// The roster in force.
-    pub(crate) fn roster(&self) -> &Heads<Roster> {
-        &self.roster
+    /// The caller, if it is a principal.
+    pub(crate) fn principal(&self) -> Option<PrincipalId> {
+        self.principal.as_ref().map(|principal| principal.principal_id())
+    }
+
+    /// Refuses a ceremony that was begun under another roster than the one in force here.
+    pub(crate) fn believes_roster(&self, digest: &[u8]) -> Result<(), Refused> {
+        match self.roster.single() {
+            Some(roster) if roster.digest().as_bytes() == digest => Ok(()),
+            _ => Err(Refused::new(
+                RefusalCode::OrderMismatch,
+                "the session is for another roster than the one in force at this node",
+            )),
+        }
     }
 
     /// The caller's standing now; its name goes into the audit record whatever is decided.

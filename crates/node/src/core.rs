@@ -134,6 +134,25 @@ impl NodeCore {
         Step::new(batch, outcome)
     }
 
+    /// What must be read before [`NodeCore::decide_sweep`].
+    #[must_use]
+    pub fn plan_sweep(&self, view: &View) -> ReadSet {
+        let reads = Reads::new(view);
+        match dkg::plan_sweep(&reads) {
+            Ok(()) => ReadSet::new(),
+            Err(_) => reads.missing(),
+        }
+    }
+
+    /// Removes the ceremony sessions whose time is over, and says how many there were. The shell
+    /// calls this about once a minute; sessions are refused on time without it.
+    pub fn decide_sweep(&self, now: UnixSeconds, view: &View) -> Step<usize> {
+        let reads = Reads::new(view);
+        let (pruned, writes) = dkg::sweep(&reads, now).unwrap_or_default();
+        let expects = if writes.is_empty() { Vec::new() } else { reads.used() };
+        Step::new(Batch { expects, writes, audit: None }, pruned)
+    }
+
     fn dispatch(
         &self,
         reads: &Reads<'_>,

@@ -4,16 +4,29 @@
 //! transplanted by whoever relayed it, and nobody is named. What a participant signed for exactly
 //! this session and is wrong in itself is that participant's fault, and the envelopes prove it.
 
-use quorate_documents::{KeyVersionEntry, Order};
+use std::sync::Arc;
+
+use quorate_authz::{Caller, Standing};
+use quorate_documents::{Heads, Key, Order};
 use quorate_schemes::dkg::possession::{self, PossessionKind, PossessionStatement};
 use quorate_schemes::dkg::{
     self, Delivery, Round1Message, SessionBinding, Suite, cocktail::Round1Broadcast,
 };
 use quorate_types::{Digest, KeyId, KeyVersion, ParticipantIndex, SessionId};
+use quorate_wire::proto::store::v1::SignedRow;
 use quorate_wire::proto::v1::{self, Envelope, Evidence, Round0, Round1};
 use quorate_wire::{PayloadType, RefusalCode, Verified, digests, strict};
 
-use crate::refused::Refused;
+use super::sessions::{self, Found, Open};
+use crate::access::{Account, denied};
+use crate::core::{Deciding, NodeCore};
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::row::RowKey;
+use crate::rows;
+
+/// Length of the coordinator's nonce in a session.
+const NONCE_BYTES: usize = 32;
 
 /// The suite of `PRF_RISTRETTO255_SHA512`.
 pub(super) type Prf = dkg::Ristretto255;
@@ -40,40 +53,153 @@ fn mismatch(what: &str) -> Refused {
 
 /// The key version that a session names, for finding its rows.
 pub(super) fn key_of(session: &v1::Session) -> Result<(KeyId, KeyVersion), Refused> {
-    let malformed = |what: &str| Refused::new(RefusalCode::Malformed, format!("the session's {what} is malformed"));
+    let malformed = |what: &str| {
+        Refused::new(RefusalCode::Malformed, format!("the session's {what} is malformed"))
+    };
     let key = KeyId::from_slice(&session.key).map_err(|_| malformed("key"))?;
     let version = KeyVersion::new(session.key_version).ok_or_else(|| malformed("key version"))?;
     Ok((key, version))
 }
 
-impl Ceremony {
-    /// A session of the order in force. The session names everything; nothing is filled in.
-    pub(super) fn new(session: v1::Session, entry: &KeyVersionEntry) -> Result<Self, Refused> {
-        let (key, version) = key_of(&session)?;
-        let digest = |what: &str, bytes: &[u8]| {
-            Digest::from_slice(bytes).map_err(|_| {
-                Refused::new(RefusalCode::Malformed, format!("the session's {what} is malformed"))
-            })
+fn digest(what: &str, bytes: &[u8]) -> Result<Digest, Refused> {
+    Digest::from_slice(bytes).map_err(|_| {
+        Refused::new(RefusalCode::Malformed, format!("the session's {what} is malformed"))
+    })
+}
+
+/// The ceremony of a session, if this caller may take part in it now.
+pub(super) fn authorize(
+    standing: &Standing<'_>,
+    key: Option<&Heads<Key>>,
+    session: v1::Session,
+) -> Result<Ceremony, Refused> {
+    let (id, version) = key_of(&session)?;
+    let order = digest("order", &session.order)?;
+    let key = key.filter(|key| key.key_id() == id);
+    let authorized = quorate_authz::open_ceremony(standing, key, version, order).map_err(denied)?;
+    Ceremony::new(session, authorized.into_operation())
+}
+
+/// This node's index, if it is a member with the identity that it has now.
+pub(super) fn own_index(core: &NodeCore, ceremony: &Ceremony) -> Result<ParticipantIndex, Refused> {
+    ceremony
+        .order
+        .member(&core.id())
+        .filter(|member| member.identity_key == core.identity.public())
+        .map(|member| member.index)
+        .ok_or_else(|| {
+            let message = "the order does not name this node with its present identity key";
+            Refused::new(RefusalCode::OrderMismatch, message)
+        })
+}
+
+/// A request about a session that was opened here, and all rows that it takes.
+pub(super) struct Member<'a> {
+    pub(super) core: &'a NodeCore,
+    account: Account,
+    id: SessionId,
+    key: Option<Arc<Heads<Key>>>,
+    found: Found,
+    /// What was signed for the key version under another session.
+    signed: bool,
+}
+
+/// What a session is found to be.
+pub(super) enum Taken {
+    /// Open, in time, and the caller may go on with it.
+    Open { ceremony: Ceremony, index: ParticipantIndex, open: Open },
+    /// Signed.
+    Signed(SignedRow),
+}
+
+impl<'a> Member<'a> {
+    pub(super) fn gather(
+        core: &'a NodeCore,
+        reads: &Reads<'_>,
+        caller: Option<&Caller>,
+        node: &[u8],
+        session: &[u8],
+    ) -> Result<Self, Stop> {
+        let id = sessions::session_id(session)?;
+        let found = sessions::find(reads, id);
+        let account = Account::gather(core, reads, caller, node)?;
+        let found = found?;
+        let place = match &found {
+            Found::Nothing => None,
+            Found::Open(open) => Some(key_of(&open.session)?),
+            Found::Signed { key, version, .. } => Some((*key, *version)),
         };
+        let (mut key, mut signed) = (None, false);
+        if let Some((id, version)) = place {
+            let heads = reads.row(&RowKey::heads(id.into()));
+            signed = reads.row(&RowKey::signed(id, version))?.bytes().is_some();
+            key = rows::heads::<Key>(heads?)?;
+        }
+        Ok(Self { core, account, id, key, found, signed })
+    }
+
+    /// What the session id names.
+    pub(super) const fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The session, if the caller may go on with it. A session of a foreign key is answered as one
+    /// that does not exist.
+    pub(super) fn take(self, deciding: &mut Deciding<'_>) -> Result<Taken, Refused> {
+        deciding.audit.subject = self.id.as_bytes().to_vec();
+        let standing = self.account.standing(deciding)?;
+        let key = self.key.as_deref().filter(|key| key.tenant() == standing.tenant());
+        let Some(key) = key else { return Err(sessions::unknown()) };
+        deciding.audit.key = key.id().as_bytes().to_vec();
+        match self.found {
+            Found::Nothing => Err(sessions::unknown()),
+            Found::Signed { version, row, .. } => {
+                deciding.audit.key_version = version.get();
+                let order = key.version(version).map(|e| e.order.digest(key.key_id(), version));
+                let order = order.ok_or_else(sessions::unknown)?;
+                quorate_authz::open_ceremony(&standing, Some(key), version, order)
+                    .map_err(denied)?;
+                Ok(Taken::Signed(row))
+            }
+            Found::Open(open) => {
+                open.in_time(deciding.now)?;
+                let ceremony = authorize(&standing, Some(key), open.session.clone())?;
+                deciding.audit.key_version = ceremony.version.get();
+                let index = own_index(self.core, &ceremony)?;
+                if self.signed {
+                    let message = format!(
+                        "this node has signed another session for version {}",
+                        ceremony.version
+                    );
+                    return Err(Refused::new(RefusalCode::AlreadySigned, message));
+                }
+                Ok(Taken::Open { ceremony, index, open: *open })
+            }
+        }
+    }
+}
+
+impl Ceremony {
+    /// A session of an order that the caller may carry out. The session names everything; nothing is
+    /// filled in.
+    fn new(session: v1::Session, authorized: quorate_authz::Ceremony) -> Result<Self, Refused> {
+        let quorate_authz::Ceremony { key, version, order } = authorized;
         let binding = SessionBinding {
             session: digests::session_id(&session),
-            order: digest("order", &session.order)?,
+            order: order.digest(key, version),
             roster: digest("roster", &session.roster)?,
         };
-        if entry.number != version || entry.order.digest(key, version) != binding.order {
-            return Err(mismatch("names another order than the newest key document"));
-        }
         if !session.parent.is_empty() {
             return Err(mismatch("names a parent generation, and a DKG has none"));
         }
-        let most = entry.order.max_attempts();
+        let most = order.max_attempts();
         if session.attempt == 0 || session.attempt > most {
             return Err(mismatch(&format!("names an attempt outside 1 to {most}")));
         }
-        if session.nonce.len() != 32 {
+        if session.nonce.len() != NONCE_BYTES {
             return Err(mismatch("has no nonce of 32 bytes"));
         }
-        Ok(Self { id: binding.session, session, key, version, binding, order: entry.order.clone() })
+        Ok(Self { id: binding.session, session, key, version, binding, order })
     }
 
     fn n(&self) -> usize {

@@ -1,0 +1,169 @@
+//! Rows of open sessions: finding them, bounding them, and pruning those that have expired.
+
+use prost::Message;
+use quorate_secret::Secret;
+use quorate_types::limits::MAX_SESSIONS;
+use quorate_types::{PrincipalId, SessionId, UnixSeconds};
+use quorate_wire::proto::store::v1::{OpenSessionsRow, SessionRow, SignedRow};
+use quorate_wire::proto::v1;
+use quorate_wire::{RefusalCode, strict};
+use rand_core::CryptoRng;
+
+use super::ceremony::{Prf, key_of};
+use crate::core::NodeCore;
+use crate::reads::Reads;
+use crate::refused::{Refused, Stop};
+use crate::row::{RowKey, Table};
+use crate::step::Write;
+use crate::view::Read;
+use crate::{rows, sealing};
+
+/// The secrets of one session at one node: the receive key's seed and round 1's. They are sealed in
+/// the session's row and die with it.
+pub(super) struct Seeds {
+    receive: Secret<32>,
+    pub(super) round1: Secret<32>,
+}
+
+impl Seeds {
+    pub(super) fn random(rng: &mut dyn CryptoRng) -> Self {
+        Self { receive: Secret::random(rng), round1: Secret::random(rng) }
+    }
+
+    /// `(d_i, P_i)`.
+    pub(super) fn receive_key(&self) -> quorate_schemes::dkg::ReceiveKey<Prf> {
+        quorate_schemes::dkg::ReceiveKey::from_seed(&self.receive)
+    }
+
+    pub(super) fn seal(
+        &self,
+        core: &NodeCore,
+        session: SessionId,
+        rng: &mut dyn CryptoRng,
+    ) -> quorate_wire::proto::store::v1::Sealed {
+        let both = Secret::<64>::from_fn(|bytes| {
+            let (one, two) = bytes.split_at_mut(32);
+            one.copy_from_slice(self.receive.reveal());
+            two.copy_from_slice(self.round1.reveal());
+        });
+        sealing::seal(&core.root, &RowKey::session(session), both.reveal(), rng)
+    }
+
+    pub(super) fn open(
+        core: &NodeCore,
+        session: SessionId,
+        row: &SessionRow,
+    ) -> Result<Self, Refused> {
+        let failed =
+            || Refused::new(RefusalCode::StorageFailed, "the session's secrets cannot be unsealed");
+        let sealed = row.seeds.as_ref().ok_or_else(failed)?;
+        let opened =
+            sealing::open(&core.root, &RowKey::session(session), sealed).map_err(|_| failed())?;
+        let (one, two) = opened.reveal().split_at_checked(32).ok_or_else(failed)?;
+        Ok(Self {
+            receive: Secret::from_slice(one).ok_or_else(failed)?,
+            round1: Secret::from_slice(two).ok_or_else(failed)?,
+        })
+    }
+}
+
+/// An open session's row, taken apart.
+pub(super) struct Open {
+    pub(super) row: SessionRow,
+    pub(super) session: v1::Session,
+}
+
+/// What a request that names a session id finds.
+pub(super) enum Found {
+    /// Nothing: never opened here, expired and pruned, or signed long ago under another name.
+    Nothing,
+    /// An open session, expired or not.
+    Open(Box<Open>),
+    /// The session was signed; its secrets are gone.
+    Signed { key: quorate_types::KeyId, version: quorate_types::KeyVersion, row: SignedRow },
+}
+
+pub(super) fn session_id(bytes: &[u8]) -> Result<SessionId, Refused> {
+    SessionId::from_slice(bytes)
+        .map_err(|_| Refused::new(RefusalCode::Malformed, "the session's id is malformed"))
+}
+
+/// Finds a session by its id.
+pub(super) fn find(reads: &Reads<'_>, id: SessionId) -> Result<Found, Stop> {
+    let open = reads.row(&RowKey::session(id));
+    let signed = reads.row(&RowKey::signed_session(id));
+    let (open, signed) = (open?, signed?);
+    if let Some(place) = rows::message::<quorate_wire::proto::store::v1::SignedSessionRow>(signed)?
+    {
+        let key =
+            quorate_types::KeyId::from_slice(&place.key).map_err(|_| rows::damaged(signed))?;
+        let version = quorate_types::KeyVersion::new(place.key_version)
+            .ok_or_else(|| rows::damaged(signed))?;
+        let entry = reads.row(&RowKey::signed(key, version))?;
+        let row = rows::message::<SignedRow>(entry)?.ok_or_else(|| rows::damaged(entry))?;
+        return Ok(Found::Signed { key, version, row });
+    }
+    let Some(row) = rows::message::<SessionRow>(open)? else { return Ok(Found::Nothing) };
+    let session: v1::Session =
+        strict::decode("Session", &row.session).map_err(|_| rows::damaged(open))?;
+    let _ = key_of(&session)?;
+    Ok(Found::Open(Box::new(Open { row, session })))
+}
+
+pub(super) fn unknown() -> Refused {
+    Refused::new(RefusalCode::SessionUnknown, "there is no such session, or it has expired")
+}
+
+impl Open {
+    /// Refuses a session whose time is over, also before it has been pruned.
+    pub(super) fn in_time(&self, now: UnixSeconds) -> Result<(), Refused> {
+        if now.0 < self.row.expires_at { Ok(()) } else { Err(unknown()) }
+    }
+}
+
+/// The sessions of one opener that are still in time, and the writes that remove the others.
+pub(super) fn prune(row: OpenSessionsRow, now: UnixSeconds) -> (OpenSessionsRow, Vec<Write>) {
+    let (open, expired): (Vec<_>, Vec<_>) =
+        row.sessions.into_iter().partition(|session| now.0 < session.expires_at);
+    let writes = expired
+        .iter()
+        .filter_map(|session| SessionId::from_slice(&session.session).ok())
+        .map(|id| Write::Delete(RowKey::session(id)))
+        .collect();
+    (OpenSessionsRow { sessions: open }, writes)
+}
+
+/// The write of an opener's row: gone when it is empty, so that the table stays bounded.
+pub(super) fn write(opener: PrincipalId, row: &OpenSessionsRow) -> Write {
+    let key = RowKey::open_sessions(opener);
+    if row.sessions.is_empty() { Write::Delete(key) } else { Write::Put(key, row.encode_to_vec()) }
+}
+
+fn everything() -> Read {
+    let limit = MAX_SESSIONS * 2;
+    Read::Range { table: Table::OpenSessions, prefix: Vec::new(), after: None, limit }
+}
+
+/// What a sweep reads: the list of every opener, of whom each has an open session.
+pub(crate) fn plan_sweep(reads: &Reads<'_>) -> Result<(), Stop> {
+    reads.range(everything())?;
+    Ok(())
+}
+
+/// Removes every session whose time is over. Says how many there were.
+pub(crate) fn sweep(reads: &Reads<'_>, now: UnixSeconds) -> Result<(usize, Vec<Write>), Stop> {
+    let mut writes = Vec::new();
+    let mut pruned = 0;
+    for entry in reads.range(everything())? {
+        let row = rows::message::<OpenSessionsRow>(entry)?.unwrap_or_default();
+        let (left, deletes) = prune(row, now);
+        if deletes.is_empty() {
+            continue;
+        }
+        pruned += deletes.len();
+        writes.extend(deletes);
+        let opener = PrincipalId::from_slice(&entry.key().key).map_err(|_| rows::damaged(entry))?;
+        writes.push(write(opener, &left));
+    }
+    Ok((pruned, writes))
+}
