@@ -1,1 +1,71 @@
-//! The client library of Quorate.
+//! The client library of Quorate: threshold key management in a few lines.
+//!
+//! N key servers ("nodes") hold one share of each key. This library asks T of them, verifies and
+//! combines what they answer, and encrypts locally; neither keys nor data leave this machine whole.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), quorate_sdk::Error> {
+//! use quorate_sdk::{Client, EncryptionContext, Profile};
+//!
+//! let client = Client::open(&Profile::open("/etc/quorate/profiles/app")?)?;
+//! let key = client.key("invoices").await?;
+//! let context = EncryptionContext::new([("customer", "4711")])
+//!     .map_err(quorate_sdk::RequestError::from)?;
+//! let sealed = client.encrypt(&key, b"hello", &context).await?;
+//! assert_eq!(client.decrypt(&sealed, &context).await?, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Profile`], [`Invitation`]: who this machine is, and which cluster it trusts.
+//! - [`Client`]: keys, objects, streams, data keys, documents. Many objects: derive keys for thousands
+//!   in one round trip with [`Client::derive_sealing_keys`] and [`Client::open_headers`].
+//! - [`create_cluster`], [`Admin`]: for administrators.
+//! - [`Error`]: every error has a stable [`Error::code`], and says what stayed as it was and what to do.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod ceremony;
+mod client;
+mod cluster;
+mod datakeys;
+mod error;
+mod evaluate;
+mod invitation;
+mod keys;
+mod objects;
+mod profile;
+mod range;
+mod rewrap;
+mod rng;
+mod stream;
+mod transport;
+
+pub use admin::{AddedPrincipal, Admin, Delivered, NodeConfirmation, PrincipalInfo};
+pub use client::{
+    Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
+};
+pub use cluster::{ClusterBundle, ClusterRequest, NodeCard, all_permissions, create_cluster};
+pub use datakeys::GeneratedDataKey;
+pub use error::{
+    CeremonyError, ClusterError, ERROR_CODES, Error, ErrorCode, InvitationError, KeyError,
+    NodeRefusal, NotQuorate, ObjectError, ProfileError, RequestError, WrongAnswer,
+};
+pub use invitation::Invitation;
+pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
+pub use objects::{OpeningKey, SealingKey};
+pub use profile::{AdminKey, Membership, Profile};
+pub use range::ObjectReader;
+pub use stream::StreamSummary;
+pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
+
+pub use quorate_documents::{Jurisdiction, NodeEntry, Permission, Roster};
+pub use quorate_object::cobblestone::{Decryptor, Encryptor};
+pub use quorate_object::header::{MAX_HEADER_BYTES, ParsedHeader};
+pub use quorate_secret::{DataKey, SecretVec};
+pub use quorate_types::{
+    Action, ClusterId, Digest, DocumentId, Generation, KeyId, KeyState, KeyVersion, NodeId,
+    ObjectId, PrincipalId, TenantId, Threshold, UnixSeconds,
+};
+pub use quorate_wire::proto::v1::{Envelope, StatusReply};
+pub use quorate_wire::{ContextError, EncryptionContext, PublicKey, RefusalCode, SigningKey};

@@ -1,0 +1,539 @@
+//! Making keys: the document, then the rounds, then the certificate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_coordinator::Failure;
+use quorate_coordinator::ceremony::{
+    Blame, Certified, Dkg, Failed, Finish, FinishOutcome, Incomplete, Outcome, Reply, Request,
+    Send, new_session,
+};
+use quorate_documents::{
+    Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, NodeEntry, Order, SignedDocument, Tenant,
+};
+use quorate_types::{
+    DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold, UnixSeconds,
+};
+use quorate_wire::RefusalCode;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::error::{
+    CeremonyError, ClusterError, Error, KeyError, NodeRefusal, RequestError, WrongAnswer, code,
+};
+use crate::evaluate::failure;
+use crate::keys::{CreatedKey, Key, KeySpecRequest, Progress, fingerprint};
+use crate::rng::os_rng;
+use crate::transport::{CallError, Method, Transport, Unreachable};
+
+/// How long one round may take, repetitions included.
+const ROUND_PATIENCE: Duration = Duration::from_secs(90);
+/// Steps that a person sees: document, rounds 0 to 2, certificate.
+const STEPS: u8 = 5;
+
+type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + core::marker::Send);
+
+/// What the coordinator's machines have in common.
+trait Ceremony {
+    type Outcome;
+    fn poll(&mut self) -> Vec<Send>;
+    fn on_reply(&mut self, node: NodeId, reply: Reply);
+    fn on_failure(&mut self, node: NodeId, failure: Failure);
+    fn on_timeout(&mut self);
+    fn outcome(&self) -> Option<Self::Outcome>;
+    /// The step and what it is.
+    fn step(&self) -> (u8, String);
+}
+
+impl Ceremony for Dkg {
+    type Outcome = Outcome;
+    fn poll(&mut self) -> Vec<Send> {
+        self.poll()
+    }
+    fn on_reply(&mut self, node: NodeId, reply: Reply) {
+        self.on_reply(node, reply);
+    }
+    fn on_failure(&mut self, node: NodeId, failure: Failure) {
+        self.on_failure(node, failure);
+    }
+    fn on_timeout(&mut self) {
+        self.on_timeout();
+    }
+    fn outcome(&self) -> Option<Outcome> {
+        self.outcome()
+    }
+    fn step(&self) -> (u8, String) {
+        use quorate_coordinator::ceremony::Step;
+        let step = self.step();
+        let number = match step {
+            Step::Open => 2,
+            Step::Deal => 3,
+            Step::Sign => 4,
+            Step::Deliver | Step::Over => 5,
+        };
+        (number, step.to_string())
+    }
+}
+
+impl Ceremony for Finish {
+    type Outcome = FinishOutcome;
+    fn poll(&mut self) -> Vec<Send> {
+        self.poll()
+    }
+    fn on_reply(&mut self, node: NodeId, reply: Reply) {
+        self.on_reply(node, reply);
+    }
+    fn on_failure(&mut self, node: NodeId, failure: Failure) {
+        self.on_failure(node, failure);
+    }
+    fn on_timeout(&mut self) {
+        self.on_timeout();
+    }
+    fn outcome(&self) -> Option<FinishOutcome> {
+        self.outcome()
+    }
+    fn step(&self) -> (u8, String) {
+        match self.certificate() {
+            None => (4, "signatures (round 2)".into()),
+            Some(_) => (5, "the certificate to arrive".into()),
+        }
+    }
+}
+
+impl Client {
+    /// Makes a key: stores its document at every node, and runs the ceremony in which its shares come to
+    /// be. Every node that it names must take part. `progress` is told of each step.
+    ///
+    /// # Errors
+    /// [`CeremonyError`], with the key's id where its document is stored: then [`Self::resume_key`] goes
+    /// on from there.
+    pub async fn create_key(
+        &self,
+        request: KeySpecRequest,
+        mut progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        let nodes = self.members(&request)?;
+        let n = nodes.len();
+        Threshold::new(request.threshold, n.min(usize::from(u16::MAX)) as u16)
+            .map_err(RequestError::from)?;
+        let invalid = |e: quorate_documents::BodyError| RequestError::Invalid(e.to_string());
+        let order = Order::new(request.threshold, nodes.iter().map(|n| (n.id, n.identity_key)))
+            .map_err(invalid)?
+            .with_refresh_seconds(request.refresh_seconds);
+        let at = self.document_time().await?;
+        let mut jurisdictions = request.jurisdictions;
+        jurisdictions.sort_unstable();
+        jurisdictions.dedup();
+        let body = KeyBody {
+            tenant: self.tenant(),
+            alias: request.alias,
+            spec: KeySpec::PrfRistretto255Sha512,
+            usage: KeyUsage::EncryptDecrypt,
+            state: KeyState::Active,
+            minimum_committee: request.minimum_committee.map_or(n as u32, u32::from),
+            allow_fragile: request.allow_fragile,
+            jurisdictions,
+            fragment_required: false,
+            versions: vec![KeyVersionEntry {
+                number: KeyVersion::FIRST,
+                created_at: at,
+                order: order.clone(),
+            }],
+        };
+        let authority = Some(self.tenant_heads().await?.digests().first().copied())
+            .flatten()
+            .ok_or_else(|| ClusterError::Document("the tenant has no document".into()))?;
+        let document = Draft::first(Body::Key(body), Some(authority), at, &mut os_rng())
+            .and_then(|draft| draft.sign(&[&self.inner.key]))
+            .map_err(|e| RequestError::Invalid(e.to_string()))?;
+        let id = KeyId::from(document.id());
+        self.store_and_run(id, KeyVersion::FIRST, &order, &document, &mut progress).await
+    }
+
+    /// Adds a version to a key, with the same nodes and T, and makes it. New objects are sealed under it;
+    /// old ones open as before, and [`Self::rewrap`] brings them over.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`]; the old version serves on.
+    pub async fn rotate_key(
+        &self,
+        key: &Key,
+        mut progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        let key = self.fetch_key(key.id()).await?;
+        let id = key.id();
+        let invalid = |why: String| Error::from(RequestError::Invalid(why));
+        let last =
+            key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
+        if key.committee(last).is_err() {
+            return Err(KeyError::NotReady { id, version: last }.into());
+        }
+        let mut body = key
+            .body()
+            .cloned()
+            .ok_or_else(|| invalid("the key's document is contested; merge it first".into()))?;
+        let before = key.order(last)?;
+        let mut members = Vec::new();
+        for member in before.members() {
+            let node = self
+                .roster()
+                .node(&member.node)
+                .ok_or_else(|| invalid(format!("{} is not in the roster any more", member.node)))?;
+            members.push((node.id, node.identity_key));
+        }
+        let order = Order::new(before.threshold().t(), members)
+            .map_err(|e| invalid(e.to_string()))?
+            .with_refresh_seconds(before.refresh_seconds());
+        let version = last.next().ok_or_else(|| invalid("the key has too many versions".into()))?;
+        let at = self.document_time().await?;
+        body.versions.push(KeyVersionEntry {
+            number: version,
+            created_at: at,
+            order: order.clone(),
+        });
+        let authority = self.tenant_heads().await?.digests().first().copied();
+        let heads: Vec<&SignedDocument> = key.heads().iter().collect();
+        let document = Draft::succeed(&heads, Body::Key(body), authority, Vec::new(), at)
+            .and_then(|draft| draft.sign(&[&self.inner.key]))
+            .map_err(|e| invalid(e.to_string()))?;
+        self.store_and_run(id, version, &order, &document, &mut progress).await
+    }
+
+    /// Finishes the newest version of a key whose making was interrupted, by whomever: collects what the
+    /// nodes have signed, or begins again where nothing was signed; and delivers the certificate to nodes
+    /// that lack it.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`].
+    pub async fn resume_key(
+        &self,
+        selector: impl AsRef<str>,
+        mut progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        let id = self.key(selector).await?.id();
+        let key = self.fetch_key(id).await?;
+        // Nodes that were away may lack documents: whoever has them carries them there.
+        for head in key.heads() {
+            self.put_documents(core::slice::from_ref(head.envelope())).await;
+        }
+        let version =
+            key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
+        let order = key.order(version)?.clone();
+        self.finish_or_run(id, version, &order, &mut progress).await
+    }
+
+    /// The nodes of a new key.
+    fn members(&self, request: &KeySpecRequest) -> Result<Vec<NodeEntry>, RequestError> {
+        let allowed = |node: &NodeEntry| {
+            request.jurisdictions.is_empty() || request.jurisdictions.contains(&node.jurisdiction)
+        };
+        let Some(names) = &request.members else {
+            return Ok(self.roster().nodes.iter().filter(|n| allowed(n)).cloned().collect());
+        };
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in names {
+            let node = self
+                .roster()
+                .nodes
+                .iter()
+                .find(|n| n.name == *name || n.id.to_string() == *name)
+                .ok_or_else(|| RequestError::NodeUnknown(name.clone()))?;
+            if !allowed(node) {
+                return Err(RequestError::Invalid(format!(
+                    "{} is in {}, where the key's shares may not be",
+                    node.name, node.jurisdiction
+                )));
+            }
+            nodes.push(node.clone());
+        }
+        Ok(nodes)
+    }
+
+    /// A time that most nodes accept as not in the future.
+    pub(crate) async fn document_time(&self) -> Result<UnixSeconds, Error> {
+        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
+        let n = nodes.len().min(usize::from(quorate_types::limits::MAX_COMMITTEE)) as u16;
+        let most = Threshold::new(n / 2 + 1, n).map_err(RequestError::from)?;
+        self.stamp(most, &nodes).await
+    }
+
+    /// The tenant's document as it is in force.
+    pub(crate) async fn tenant_heads(&self) -> Result<Heads<Tenant>, Error> {
+        let mut set = self.known_rosters().await?;
+        let tenant = DocumentId::from(self.tenant());
+        // Parents are needed up to the root.
+        let kinds = vec![quorate_documents::Kind::Tenant];
+        set.insert_all(self.documents(vec![tenant], kinds).await?);
+        set.heads::<Tenant>(&tenant).ok_or_else(|| {
+            ClusterError::Document("no node shows this principal's tenant".into()).into()
+        })
+    }
+
+    async fn store_and_run(
+        &self,
+        id: KeyId,
+        version: KeyVersion,
+        order: &Order,
+        document: &SignedDocument,
+        progress: OnProgress<'_>,
+    ) -> Result<CreatedKey, Error> {
+        progress(Progress { step: 1, of: STEPS, what: "the key's document to be stored".into() });
+        let delivered = self.put_documents(core::slice::from_ref(document.envelope())).await;
+        let mut stopped = CeremonyError {
+            what: "not every node of the key has stored its document".into(),
+            code: code::CEREMONY_FAILED,
+            key: delivered.nodes.iter().any(|n| n.result.is_ok()).then_some(id),
+            unreachable: Vec::new(),
+            refused: Vec::new(),
+            wrong: Vec::new(),
+        };
+        for confirmation in delivered.nodes {
+            let member = order.member(&confirmation.node).is_some();
+            match confirmation.result {
+                Err(crate::NodeFailure::Unreachable(u)) if member => stopped.unreachable.push(u),
+                Err(crate::NodeFailure::Refused(r)) if member => stopped.refused.push(r),
+                _ => {}
+            }
+        }
+        if stopped.key.is_none() && stopped.unreachable.is_empty() && !stopped.refused.is_empty() {
+            return Err(Error::Refused(Box::new(stopped.refused.swap_remove(0))));
+        }
+        if !stopped.unreachable.is_empty() || !stopped.refused.is_empty() {
+            return Err(stopped.into_error());
+        }
+        self.forget_key(id);
+        self.run(id, version, order, 1, progress).await
+    }
+
+    /// Finishes what was signed; begins anew where nothing was.
+    async fn finish_or_run(
+        &self,
+        id: KeyId,
+        version: KeyVersion,
+        order: &Order,
+        progress: OnProgress<'_>,
+    ) -> Result<CreatedKey, Error> {
+        let (outcome, reasons) =
+            self.drive_ceremony(Finish::new(id, version, order), progress).await;
+        match outcome {
+            FinishOutcome::Certified(certified) => {
+                self.made(id, version, *certified, &reasons).await
+            }
+            FinishOutcome::Incomplete(incomplete) if incomplete.signed.is_empty() => {
+                let unreachable = !incomplete.unreachable.is_empty();
+                if unreachable {
+                    return Err(self.incomplete(id, *incomplete, &reasons));
+                }
+                self.run(id, version, order, 1, progress).await
+            }
+            FinishOutcome::Incomplete(incomplete) => {
+                Err(self.incomplete(id, *incomplete, &reasons))
+            }
+        }
+    }
+
+    /// Runs sessions until one succeeds, or there is no use in another.
+    async fn run(
+        &self,
+        id: KeyId,
+        version: KeyVersion,
+        order: &Order,
+        first_attempt: u32,
+        progress: OnProgress<'_>,
+    ) -> Result<CreatedKey, Error> {
+        let mut attempt = first_attempt;
+        loop {
+            let session =
+                new_session(id, version, order, self.roster_digest(), attempt, &mut os_rng());
+            let dkg =
+                Dkg::new(&session, order).map_err(|e| RequestError::Invalid(e.to_string()))?;
+            let (outcome, reasons) = self.drive_ceremony(dkg, progress).await;
+            let failed = match outcome {
+                Outcome::Certified(certified) => {
+                    return self.made(id, version, *certified, &reasons).await;
+                }
+                Outcome::Failed(failed) => failed,
+            };
+            // Another coordinator, or an earlier run of this one, used this attempt.
+            let used = !failed.refusals.is_empty()
+                && failed.unreachable.is_empty()
+                && failed.blamed.is_empty()
+                && failed.signed.is_empty()
+                && failed.refusals.iter().all(|(_, refusal)| {
+                    matches!(
+                        RefusalCode::from_code(&refusal.code),
+                        Some(RefusalCode::SessionConflict | RefusalCode::AttemptsExhausted)
+                    )
+                });
+            if used && attempt < order.max_attempts() {
+                attempt += 1;
+                continue;
+            }
+            return Err(self.failed(id, *failed, &reasons));
+        }
+    }
+
+    /// Relays between the nodes until the outcome is there.
+    async fn drive_ceremony<C: Ceremony>(
+        &self,
+        mut ceremony: C,
+        progress: OnProgress<'_>,
+    ) -> (C::Outcome, BTreeMap<NodeId, Unreachable>) {
+        let mut asking = JoinSet::new();
+        let mut reasons = BTreeMap::new();
+        let mut shown = 0;
+        let mut round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+        loop {
+            if let Some(outcome) = ceremony.outcome() {
+                return (outcome, reasons);
+            }
+            let (step, what) = ceremony.step();
+            if step != shown {
+                shown = step;
+                round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+                progress(Progress { step, of: STEPS, what });
+            }
+            for send in ceremony.poll() {
+                let transport = self.inner.transport.clone();
+                asking.spawn(async move { (send.node, ask(&transport, send).await) });
+            }
+            let joined = tokio::time::timeout_at(round_ends, asking.join_next()).await;
+            match joined {
+                Ok(Some(Ok((node, Ok(reply))))) => ceremony.on_reply(node, reply),
+                Ok(Some(Ok((node, Err(CallError::Refused(refusal)))))) => {
+                    ceremony.on_failure(node, Failure::Refused(refusal));
+                }
+                Ok(Some(Ok((node, Err(CallError::Unreachable(unreachable)))))) => {
+                    ceremony.on_failure(node, failure(&unreachable));
+                    reasons.insert(node, unreachable);
+                }
+                Ok(Some(Err(_))) => {}
+                // Nothing is under way, or not in time.
+                Ok(None) | Err(_) => {
+                    ceremony.on_timeout();
+                    round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+                }
+            }
+        }
+    }
+
+    async fn made(
+        &self,
+        id: KeyId,
+        version: KeyVersion,
+        certified: Certified,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Result<CreatedKey, Error> {
+        for blame in &certified.blamed {
+            self.warn(crate::Warning::WrongAnswer(self.blamed(blame)));
+        }
+        self.forget_key(id);
+        let key = self.fetch_key(id).await?;
+        if !key.alias().is_empty()
+            && let Some(pins) = self.alias_pins()
+        {
+            let mut all = pins.read()?;
+            // An alias that is pinned to another key stays so, and says so when it is used.
+            all.entry(key.alias().to_owned()).or_insert(id);
+            pins.write(&all)?;
+        }
+        Ok(CreatedKey {
+            version,
+            certificate: certified.certificate.envelope().clone(),
+            fingerprint: fingerprint(&certified.certificate),
+            holders: certified
+                .certificate
+                .statement()
+                .participants()
+                .iter()
+                .map(|member| self.node_name(member.node))
+                .collect(),
+            lacking: certified
+                .lacking
+                .iter()
+                .map(|(node, why)| {
+                    let why =
+                        reasons.get(node).map_or_else(|| why.to_string(), |u| u.reason.to_string());
+                    (self.node_name(*node), why)
+                })
+                .collect(),
+            key,
+        })
+    }
+
+    fn blamed(&self, blame: &Blame) -> WrongAnswer {
+        let provable = if blame.evidence.is_some() { " (provable)" } else { "" };
+        WrongAnswer {
+            name: self.node_name(blame.node),
+            what: format!("{}{provable}", blame.finding),
+        }
+    }
+
+    fn failed(&self, id: KeyId, failed: Failed, reasons: &BTreeMap<NodeId, Unreachable>) -> Error {
+        let provable = failed.blamed.iter().any(|b| b.evidence.is_some());
+        CeremonyError {
+            what: if failed.signed.is_empty() {
+                "the key was not made".into()
+            } else {
+                format!("{} nodes have signed and the others not yet", failed.signed.len())
+            },
+            code: if provable { code::DEALER_FAULT } else { code::CEREMONY_FAILED },
+            key: Some(id),
+            unreachable: failed
+                .unreachable
+                .iter()
+                .map(|(node, why)| self.unreachable(*node, why, reasons))
+                .collect(),
+            refused: self.refusals(failed.refusals),
+            wrong: failed.blamed.iter().map(|b| self.blamed(b)).collect(),
+        }
+        .into_error()
+    }
+
+    fn incomplete(
+        &self,
+        id: KeyId,
+        incomplete: Incomplete,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Error {
+        let signed: usize = incomplete.signed.iter().map(|(_, nodes)| nodes.len()).sum();
+        CeremonyError {
+            what: format!("{signed} nodes have signed, and all must"),
+            code: code::CEREMONY_FAILED,
+            key: Some(id),
+            unreachable: incomplete
+                .unreachable
+                .iter()
+                .map(|(node, why)| self.unreachable(*node, why, reasons))
+                .collect(),
+            refused: self.refusals(incomplete.refusals),
+            wrong: incomplete.blamed.iter().map(|b| self.blamed(b)).collect(),
+        }
+        .into_error()
+    }
+
+    fn refusals(
+        &self,
+        refusals: Vec<(NodeId, quorate_wire::proto::v1::Refusal)>,
+    ) -> Vec<NodeRefusal> {
+        refusals
+            .into_iter()
+            .map(|(node, refusal)| NodeRefusal { name: self.node_name(node), refusal })
+            .collect()
+    }
+}
+
+async fn ask(transport: &Transport, send: Send) -> Result<Reply, CallError> {
+    let node = send.node;
+    Ok(match &send.request {
+        Request::DkgOpen(q) => Reply::DkgOpen(transport.call(node, Method::DkgOpen, q).await?),
+        Request::DkgDeal(q) => Reply::DkgDeal(transport.call(node, Method::DkgDeal, q).await?),
+        Request::DkgSign(q) => Reply::DkgSign(transport.call(node, Method::DkgSign, q).await?),
+        Request::DkgSignature(q) => {
+            Reply::DkgSign(transport.call(node, Method::DkgSignature, q).await?)
+        }
+        Request::PutCertificate(q) => {
+            Reply::PutCertificate(transport.call(node, Method::PutCertificate, q).await?)
+        }
+    })
+}

@@ -1,0 +1,593 @@
+//! The client: what it is made of, and asking all nodes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_coordinator::clock::{self, Stamp};
+use quorate_documents::{NodeEntry, Roster};
+use quorate_object::ContextStorage;
+use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, STAMP_TOLERANCE_SECONDS};
+use quorate_types::{
+    ClusterId, Digest, KeyId, NodeId, PrincipalId, TenantId, Threshold, UnixSeconds,
+};
+use quorate_wire::proto::v1;
+use quorate_wire::{PublicKey, SigningKey};
+use tokio::task::JoinSet;
+
+use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
+use crate::keys::Key;
+use crate::profile::{AliasPins, Membership, Profile};
+use crate::rng::now;
+use crate::transport::{CallError, Method, Timeouts, Transport, Unreachable};
+
+/// Something that the caller should know and that stopped nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// This machine's clock is off; objects are stamped by the nodes' clocks.
+    OwnClock {
+        /// Seconds that it is ahead of the nodes'; negative where it is behind.
+        seconds: i64,
+    },
+    /// A node's clock is off.
+    NodeClock {
+        /// The node's name.
+        name: String,
+        /// Seconds that it is ahead; negative where it is behind.
+        seconds: i64,
+    },
+    /// A node gave a wrong answer. The operation succeeded without it.
+    WrongAnswer(WrongAnswer),
+    /// A node answers under another roster than this client's.
+    OtherRoster {
+        /// The node's name.
+        name: String,
+    },
+    /// The cluster's roster ends soon.
+    RosterExpires {
+        /// When.
+        at: UnixSeconds,
+    },
+}
+
+impl core::fmt::Display for Warning {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let direction = |s: i64| if s < 0 { "behind" } else { "ahead" };
+        match self {
+            Self::OwnClock { seconds } => write!(
+                f,
+                "this machine's clock is {} seconds {}; objects are stamped by the nodes' clocks",
+                seconds.unsigned_abs(),
+                direction(*seconds)
+            ),
+            Self::NodeClock { name, seconds } => write!(
+                f,
+                "the clock of {name} is {} seconds {}",
+                seconds.unsigned_abs(),
+                direction(*seconds)
+            ),
+            Self::WrongAnswer(wrong) => write!(f, "wrong answer from {wrong}"),
+            Self::OtherRoster { name } => write!(f, "{name} answers under another roster"),
+            Self::RosterExpires { at } => {
+                let days = at.0.saturating_sub(now().0) / 86_400;
+                write!(f, "the cluster's roster expires in {days} days")
+            }
+        }
+    }
+}
+
+/// Days before the roster's end from which the client warns.
+const ROSTER_WARNING_SECONDS: u64 = 30 * 86_400;
+/// Warnings kept at most; more say nothing new.
+const MAX_WARNINGS: usize = 64;
+/// Seconds after which a reading of a node's clock is taken again.
+const CLOCK_READING_SECONDS: u64 = 600;
+
+/// A client of one cluster. Cheap to clone; clones share connections and what they have learnt.
+///
+/// Connects when first needed and needs a tokio runtime with IO and time enabled.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) storage: ContextStorage,
+}
+
+pub(crate) struct Inner {
+    pub(crate) transport: Transport,
+    pub(crate) membership: Membership,
+    pub(crate) roster: Roster,
+    pub(crate) key: SigningKey,
+    pub(crate) profile: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+/// What is learnt on the way; never needed to be right.
+#[derive(Default)]
+struct State {
+    keys: BTreeMap<KeyId, Key>,
+    warnings: Vec<Warning>,
+    /// This machine's clock at the moment of a reply, and the node's.
+    clocks: BTreeMap<NodeId, (UnixSeconds, UnixSeconds)>,
+    /// Smoothed seconds to an answer, to ask the fastest first.
+    latency: BTreeMap<NodeId, f64>,
+}
+
+/// The parts of a client, for those who keep no profile.
+#[derive(Debug)]
+pub struct ClientBuilder {
+    membership: Membership,
+    key: SigningKey,
+    timeouts: Timeouts,
+    profile: Option<PathBuf>,
+}
+
+impl ClientBuilder {
+    /// A client of this cluster, as the principal of this key.
+    ///
+    /// # Security
+    /// `membership` must come from an invitation whose fingerprint was compared.
+    #[must_use]
+    pub fn new(membership: Membership, key: SigningKey) -> Self {
+        Self { membership, key, timeouts: Timeouts::default(), profile: None }
+    }
+
+    /// Other timeouts than the default ones.
+    #[must_use]
+    pub const fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// After which time one node more is asked where one that was asked has not answered.
+    #[must_use]
+    pub const fn hedge(mut self, hedge: Duration) -> Self {
+        self.timeouts.hedge = hedge;
+        self
+    }
+
+    /// The client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClusterError::RosterExpired`], or a roster that is none.
+    pub fn build(self) -> Result<Client, Error> {
+        let roster = self.membership.roster_body()?.clone();
+        let transport = Transport::new(&roster.nodes, &self.key, self.timeouts)
+            .map_err(|e| ClusterError::Document(e.to_string()))?;
+        let mut state = State::default();
+        let expires_in = roster.expires_at.0.saturating_sub(now().0);
+        if expires_in == 0 {
+            // By this machine's clock, which may be wrong: nodes decide by theirs.
+            state.warnings.push(Warning::RosterExpires { at: roster.expires_at });
+        } else if expires_in < ROSTER_WARNING_SECONDS {
+            state.warnings.push(Warning::RosterExpires { at: roster.expires_at });
+        }
+        Ok(Client {
+            inner: Arc::new(Inner {
+                transport,
+                membership: self.membership,
+                roster,
+                key: self.key,
+                profile: self.profile,
+                state: Mutex::new(state),
+            }),
+            storage: ContextStorage::NotStored,
+        })
+    }
+}
+
+/// How one node is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeStatus {
+    /// The node as the roster has it.
+    pub entry: NodeEntry,
+    /// What it says, or why it says nothing.
+    pub status: Result<NodeReport, NodeFailure>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeReport {
+    /// Counts and sizes.
+    pub status: v1::StatusReply,
+    /// Seconds that its clock is ahead of this machine's; negative where it is behind.
+    pub clock_offset: i64,
+    /// The digest of the roster version in force there.
+    pub roster: Option<Digest>,
+    /// Whether that is this client's roster.
+    pub same_roster: bool,
+    /// How long the answer took.
+    pub round_trip: Duration,
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NodeFailure {
+    /// It was not reached.
+    #[error("{}", .0.reason)]
+    Unreachable(Unreachable),
+    /// It said no.
+    #[error("{}", .0.refusal.message)]
+    Refused(NodeRefusal),
+}
+
+/// How the clocks of nodes and client compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockReport {
+    /// Seconds to add to this machine's clock for a time that enough nodes agree with.
+    pub offset: i64,
+    /// How many nodes agree with that time.
+    pub agreeing: usize,
+    /// Each node's clock: seconds ahead of this machine's.
+    pub nodes: Vec<(String, i64)>,
+}
+
+impl Client {
+    /// A client of the profile's cluster, as the profile's principal.
+    ///
+    /// # Errors
+    /// [`ProfileError::NotJoined`].
+    pub fn open(profile: &Profile) -> Result<Self, Error> {
+        Self::builder(profile)?.build()
+    }
+
+    /// The same, with timeouts to be set.
+    ///
+    /// # Errors
+    /// [`ProfileError::NotJoined`].
+    pub fn builder(profile: &Profile) -> Result<ClientBuilder, Error> {
+        let membership = profile.membership().ok_or(ProfileError::NotJoined)?.clone();
+        let key = SigningKey::from_seed(profile.principal_key().seed().duplicate());
+        let mut builder = ClientBuilder::new(membership, key);
+        builder.profile = Some(profile.dir().to_path_buf());
+        Ok(builder)
+    }
+
+    /// The same client, which stores encryption contexts in clear in the headers that it writes, so that
+    /// readers need not say them again. Whoever sees an object then sees its context.
+    #[must_use]
+    pub fn storing_contexts(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), storage: ContextStorage::Stored }
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.inner.membership.cluster
+    }
+
+    /// The principal's tenant.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.inner.membership.tenant
+    }
+
+    /// Who this client is.
+    #[must_use]
+    pub fn principal(&self) -> PrincipalId {
+        self.inner.membership.principal
+    }
+
+    /// The principal's public key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.inner.key.public()
+    }
+
+    /// The roster that this client trusts.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.inner.roster
+    }
+
+    /// The digest of that roster's version.
+    #[must_use]
+    pub fn roster_digest(&self) -> Digest {
+        self.inner.membership.roster.digest()
+    }
+
+    /// What the caller should know and that stopped nothing. Each is returned once.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        core::mem::take(&mut self.state().warnings)
+    }
+
+    /// How each node is, in the roster's order.
+    pub async fn cluster_status(&self) -> Vec<NodeStatus> {
+        let answers = self
+            .ask_all(Method::Status, |node| v1::StatusRequest { node: node.as_bytes().to_vec() })
+            .await;
+        answers
+            .into_iter()
+            .map(|(entry, answer)| {
+                let status = answer.map(|answered: Answered<v1::StatusReply>| {
+                    let Answered { reply, own, round_trip } = answered;
+                    let roster = Digest::from_slice(&reply.roster).ok();
+                    self.heard_clock(entry.id, own, UnixSeconds(reply.time));
+                    let same_roster = roster == Some(self.roster_digest());
+                    if roster.is_some() && !same_roster {
+                        self.warn(Warning::OtherRoster { name: entry.name.clone() });
+                    }
+                    NodeReport {
+                        clock_offset: difference(UnixSeconds(reply.time), own),
+                        roster,
+                        same_roster,
+                        round_trip,
+                        status: reply,
+                    }
+                });
+                NodeStatus { entry, status }
+            })
+            .collect()
+    }
+
+    /// Reads all nodes' clocks and compares them with this machine's.
+    ///
+    /// # Errors
+    /// [`ClusterError::Clocks`] when no time is within 30 s of more than half of the roster's nodes.
+    pub async fn check_clocks(&self) -> Result<ClockReport, Error> {
+        self.read_clocks().await;
+        let n = self.inner.roster.nodes.len().min(usize::from(u16::MAX)) as u16;
+        let majority = Threshold::new(n / 2 + 1, n).map_err(crate::error::RequestError::from)?;
+        let nodes: Vec<NodeId> = self.inner.roster.nodes.iter().map(|n| n.id).collect();
+        let stamp = self.stamp_for(majority, &nodes)?;
+        let state = self.state();
+        let offsets = state
+            .clocks
+            .iter()
+            .map(|(node, (own, theirs))| (self.node_name(*node), difference(*theirs, *own)));
+        Ok(ClockReport {
+            offset: stamp.offset,
+            agreeing: usize::from(stamp.agreeing),
+            nodes: offsets.collect(),
+        })
+    }
+
+    /// A time that at least T of these nodes accept.
+    pub(crate) async fn stamp(
+        &self,
+        threshold: Threshold,
+        nodes: &[NodeId],
+    ) -> Result<UnixSeconds, Error> {
+        let at = now();
+        let fresh = {
+            let state = self.state();
+            nodes
+                .iter()
+                .filter_map(|node| state.clocks.get(node))
+                .filter(|(own, _)| at.abs_diff(*own) < CLOCK_READING_SECONDS)
+                .count()
+        };
+        if fresh < usize::from(threshold.t()) {
+            self.read_clocks().await;
+        }
+        Ok(self.stamp_for(threshold, nodes)?.at(now()))
+    }
+
+    fn stamp_for(&self, threshold: Threshold, nodes: &[NodeId]) -> Result<Stamp, Error> {
+        let own = now();
+        let readings: Vec<(NodeId, UnixSeconds, UnixSeconds)> = self
+            .state()
+            .clocks
+            .iter()
+            .filter(|(node, _)| nodes.contains(node))
+            .map(|(node, (own, theirs))| (*node, *own, *theirs))
+            .collect();
+        if readings.is_empty() {
+            // Nobody answered; asking for an evaluation says who is missing, and why.
+            return Ok(Stamp { offset: 0, agreeing: 0, off: Vec::new() });
+        }
+        if readings.len() < usize::from(threshold.t()) {
+            let few = Threshold::new(
+                readings.len().min(usize::from(threshold.t())) as u16,
+                threshold.n(),
+            );
+            if let Ok(few) = few {
+                return self.decide(own, few, &readings);
+            }
+        }
+        self.decide(own, threshold, &readings)
+    }
+
+    fn decide(
+        &self,
+        own: UnixSeconds,
+        threshold: Threshold,
+        readings: &[(NodeId, UnixSeconds, UnixSeconds)],
+    ) -> Result<Stamp, Error> {
+        let stamp = clock::decide(own, threshold, readings).map_err(|none| {
+            let clocks: Vec<String> = none
+                .readings
+                .iter()
+                .map(|(node, time)| {
+                    format!("{} {:+} s", self.node_name(*node), difference(*time, own))
+                })
+                .collect();
+            ClusterError::Clocks {
+                seconds: STAMP_TOLERANCE_SECONDS,
+                needed: usize::from(none.needed),
+                clocks: clocks.join(", "),
+            }
+        })?;
+        for off in &stamp.off {
+            let seconds = off.seconds;
+            self.warn(match off.whose {
+                clock::Whose::Own => Warning::OwnClock { seconds },
+                clock::Whose::Node(node) => {
+                    Warning::NodeClock { name: self.node_name(node), seconds }
+                }
+            });
+        }
+        Ok(stamp)
+    }
+
+    async fn read_clocks(&self) {
+        let answers = self.ask_all(Method::Info, |_| v1::InfoRequest {}).await;
+        for (entry, answer) in answers {
+            if let Ok(Answered { reply, own, .. }) = answer {
+                let reply: v1::InfoReply = reply;
+                self.heard_clock(entry.id, own, UnixSeconds(reply.time));
+            }
+        }
+    }
+
+    /// Remembers what a node's clock said, compared with this machine's at the same moment.
+    pub(crate) fn heard_clock(&self, node: NodeId, own: UnixSeconds, theirs: UnixSeconds) {
+        if theirs.0 != 0 {
+            self.state().clocks.insert(node, (own, theirs));
+        }
+    }
+
+    /// Whether a refused stamp may have been this machine's doing: the readings are thrown away.
+    pub(crate) fn forget_clocks(&self) {
+        self.state().clocks.clear();
+    }
+
+    pub(crate) fn warn(&self, warning: Warning) {
+        let mut state = self.state();
+        if state.warnings.len() < MAX_WARNINGS && !state.warnings.contains(&warning) {
+            state.warnings.push(warning);
+        }
+    }
+
+    /// The name of a node in the roster.
+    pub(crate) fn node_name(&self, node: NodeId) -> String {
+        self.inner.roster.node(&node).map_or_else(|| node.to_string(), |n| n.name.clone())
+    }
+
+    pub(crate) fn cached_key(&self, id: KeyId) -> Option<Key> {
+        self.state().keys.get(&id).cloned()
+    }
+
+    pub(crate) fn cache_key(&self, key: &Key) {
+        self.state().keys.insert(key.id(), key.clone());
+    }
+
+    pub(crate) fn forget_key(&self, id: KeyId) {
+        self.state().keys.remove(&id);
+    }
+
+    pub(crate) fn alias_pins(&self) -> Option<AliasPins> {
+        self.inner.profile.as_deref().map(AliasPins::new)
+    }
+
+    /// Nodes, the fastest first.
+    pub(crate) fn preferred(&self) -> Vec<NodeId> {
+        let state = self.state();
+        let mut nodes: Vec<(NodeId, f64)> =
+            state.latency.iter().map(|(node, seconds)| (*node, *seconds)).collect();
+        nodes.sort_by(|a, b| a.1.total_cmp(&b.1));
+        nodes.into_iter().map(|(node, _)| node).collect()
+    }
+
+    /// Remembers how long a node took; one that failed goes to the end.
+    pub(crate) fn heard_latency(&self, node: NodeId, seconds: Option<f64>) {
+        let mut state = self.state();
+        let seconds =
+            seconds.unwrap_or_else(|| self.inner.transport.timeouts().request.as_secs_f64());
+        let smoothed = state.latency.entry(node).or_insert(seconds);
+        *smoothed = 0.8 * *smoothed + 0.2 * seconds;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panicking thread left is still of use: nothing here must be right.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks every node of the roster at once; answers in the roster's order.
+    pub(crate) async fn ask_all<Q, R>(
+        &self,
+        method: Method,
+        request: impl Fn(NodeId) -> Q,
+    ) -> Vec<(NodeEntry, Result<Answered<R>, NodeFailure>)>
+    where
+        Q: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let nodes: Vec<NodeId> = self.inner.roster.nodes.iter().map(|n| n.id).collect();
+        let mut answers = self.ask(&nodes, method, request, nodes.len()).await;
+        self.inner
+            .roster
+            .nodes
+            .iter()
+            .filter_map(|entry| Some((entry.clone(), answers.remove(&entry.id)?)))
+            .collect()
+    }
+
+    /// Asks some nodes at once. Once `enough` of them have replied, the others get as long again as a
+    /// slow node is given before another one is asked.
+    pub(crate) async fn ask<Q, R>(
+        &self,
+        nodes: &[NodeId],
+        method: Method,
+        request: impl Fn(NodeId) -> Q,
+        enough: usize,
+    ) -> BTreeMap<NodeId, Result<Answered<R>, NodeFailure>>
+    where
+        Q: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let mut asking = JoinSet::new();
+        for node in nodes {
+            let (node, transport) = (*node, self.inner.transport.clone());
+            let request = request(node);
+            asking.spawn(async move {
+                let began = tokio::time::Instant::now();
+                let reply = transport.call::<Q, R>(node, method, &request).await;
+                (node, reply, now(), began.elapsed())
+            });
+        }
+        let mut answers: BTreeMap<NodeId, Result<Answered<R>, NodeFailure>> = BTreeMap::new();
+        let hedge = self.inner.transport.timeouts().hedge;
+        loop {
+            let replied = answers.values().filter(|a| a.is_ok()).count();
+            let next = if replied >= enough && !asking.is_empty() {
+                tokio::time::timeout(hedge, asking.join_next()).await.unwrap_or(None)
+            } else {
+                asking.join_next().await
+            };
+            let Some(joined) = next else { break };
+            // A task that panicked or was cancelled answers nothing.
+            let Ok((node, reply, own, round_trip)) = joined else { continue };
+            let failed = matches!(reply, Err(CallError::Unreachable(_)));
+            self.heard_latency(node, (!failed).then_some(round_trip.as_secs_f64()));
+            let answer = match reply {
+                Ok(reply) => Ok(Answered { reply, own, round_trip }),
+                Err(CallError::Unreachable(unreachable)) => {
+                    Err(NodeFailure::Unreachable(unreachable))
+                }
+                Err(CallError::Refused(refusal)) => {
+                    self.heard_clock(node, own, UnixSeconds(refusal.time));
+                    Err(NodeFailure::Refused(NodeRefusal {
+                        name: self.node_name(node),
+                        refusal: *refusal,
+                    }))
+                }
+            };
+            answers.insert(node, answer);
+        }
+        answers
+    }
+}
+
+impl core::fmt::Debug for Client {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Client({} at {})", self.principal(), self.cluster())
+    }
+}
+
+/// A reply, and this machine's clock when it came.
+#[derive(Debug)]
+pub(crate) struct Answered<R> {
+    pub(crate) reply: R,
+    pub(crate) own: UnixSeconds,
+    pub(crate) round_trip: Duration,
+}
+
+pub(crate) fn difference(theirs: UnixSeconds, own: UnixSeconds) -> i64 {
+    let difference = i128::from(theirs.0) - i128::from(own.0);
+    i64::try_from(difference).unwrap_or(if difference > 0 { i64::MAX } else { i64::MIN })
+}
+
+const _: () = assert!(STAMP_TOLERANCE_SECONDS < CLOCK_TOLERANCE_SECONDS);

@@ -1,0 +1,634 @@
+//! Errors: one enum for each kind of operation, under one [`Error`], each with a stable code.
+
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quorate_types::{Digest, KeyId, KeyVersion};
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::v1::Refusal;
+
+use crate::transport::Unreachable;
+
+/// What went wrong. [`Self::code`] is stable; [`fmt::Display`] is for people.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The profile directory.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// An invitation or a node card.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    /// What the caller asked for cannot be asked.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Too few nodes answered.
+    #[error(transparent)]
+    NotQuorate(Box<NotQuorate>),
+    /// So many nodes said no that the others are too few; this is what the first of them said.
+    #[error(transparent)]
+    Refused(Box<NodeRefusal>),
+    /// A key: finding it, verifying it.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Making a key.
+    #[error(transparent)]
+    Ceremony(Box<CeremonyError>),
+    /// A sealed object or a wrapped data key.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The cluster's documents.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Reading or writing the caller's own stream.
+    #[error("the {stream} failed: {source}")]
+    Stream {
+        /// "input" or "output".
+        stream: &'static str,
+        /// What the operating system or the stream says.
+        #[source]
+        source: Arc<io::Error>,
+    },
+}
+
+/// One stable code, for documentation and for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// The code.
+    pub code: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What stayed as it was.
+    pub unchanged: &'static str,
+    /// What to do next.
+    pub next: &'static str,
+}
+
+/// The profile directory could not be made, read or written, or says something else than expected.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// The operating system said no.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// There is a profile already.
+    #[error("there is a profile in {} already", .0.display())]
+    Exists(PathBuf),
+    /// There is no profile.
+    #[error("there is no profile in {}", .0.display())]
+    Missing(PathBuf),
+    /// A file of the profile is not what this version writes.
+    #[error("{path} is damaged, or was written by another version: {why}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Others may read a secret file.
+    #[error("{path} may be read by others (mode {mode:o})", path = path.display())]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The profile has joined no cluster.
+    #[error("this profile has joined no cluster")]
+    NotJoined,
+    /// The profile belongs to another cluster.
+    #[error("this profile belongs to another cluster")]
+    OtherCluster,
+    /// The profile has no administrator's key.
+    #[error("this profile has no administrator's key")]
+    NoAdminKey,
+}
+
+/// An invitation or node card was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvitationError {
+    /// Not an invitation: mistyped, cut short, or of another version.
+    #[error("this is not an invitation: {0}")]
+    Malformed(&'static str),
+    /// The fingerprint is not the one that was told.
+    #[error("the invitation's fingerprint is {found}, not {expected}")]
+    Fingerprint {
+        /// The fingerprint that the caller was told.
+        expected: Digest,
+        /// The fingerprint of what came.
+        found: Digest,
+    },
+    /// The roster in it is none.
+    #[error("the roster in the invitation is not valid: {0}")]
+    Roster(String),
+    /// A node card that the node did not sign.
+    #[error("the node card is not valid: {0}")]
+    NodeCard(String),
+}
+
+/// The request cannot be made as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Not a threshold.
+    #[error(transparent)]
+    Threshold(#[from] quorate_types::ThresholdError),
+    /// No node of this name or id.
+    #[error("no node of the roster is called \"{0}\"")]
+    NodeUnknown(String),
+    /// One context for all or one for each.
+    #[error("{contexts} encryption contexts for {items} items; give one for all, or one for each")]
+    Contexts {
+        /// How many contexts.
+        contexts: usize,
+        /// How many items.
+        items: usize,
+    },
+    /// Not an encryption context.
+    #[error(transparent)]
+    Context(#[from] quorate_wire::ContextError),
+    /// Something else about the request.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Fewer nodes answered than are needed. Nothing is lost: every share is where it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotQuorate {
+    /// What was asked for, as a verb: "decrypt", "create the key".
+    pub operation: &'static str,
+    /// How many answers are needed.
+    pub needed: usize,
+    /// How many nodes could have answered.
+    pub of: usize,
+    /// How many answered well.
+    pub answered: usize,
+    /// The nodes that could not be reached, and why.
+    pub unreachable: Vec<Unreachable>,
+    /// The nodes that said no, and why.
+    pub refused: Vec<NodeRefusal>,
+    /// The nodes whose answers were wrong, and how.
+    pub wrong: Vec<WrongAnswer>,
+}
+
+impl std::error::Error for NotQuorate {}
+
+impl NotQuorate {
+    /// One node's refusal where refusals alone leave too few others; otherwise who is missing.
+    pub(crate) fn into_error(mut self) -> Error {
+        if !self.refused.is_empty() && self.of - self.refused.len().min(self.of) < self.needed {
+            // What most of them say: a single odd answer is not shown as everybody's.
+            let count = |code: &str| self.refused.iter().filter(|r| r.refusal.code == code).count();
+            let most = (0..self.refused.len())
+                .max_by_key(|i| self.refused.get(*i).map_or(0, |r| count(&r.refusal.code)))
+                .unwrap_or_default();
+            return Error::Refused(Box::new(self.refused.swap_remove(most)));
+        }
+        Error::NotQuorate(Box::new(self))
+    }
+}
+
+impl fmt::Display for NotQuorate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot {}: {} of {} nodes answered where {} are needed",
+            self.operation, self.answered, self.of, self.needed
+        )?;
+        list(f, &self.unreachable, &self.refused, &self.wrong)?;
+        f.write_str(". Nothing was lost")
+    }
+}
+
+/// One node's no.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRefusal {
+    /// The node's name in the roster.
+    pub name: String,
+    /// What it said.
+    pub refusal: Refusal,
+}
+
+impl std::error::Error for NodeRefusal {}
+
+impl fmt::Display for NodeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} refused: {}", self.name, self.refusal.message)
+    }
+}
+
+/// A node whose answer was wrong: it cheats, or it is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongAnswer {
+    /// The node's name in the roster.
+    pub name: String,
+    /// What was wrong.
+    pub what: String,
+}
+
+impl fmt::Display for WrongAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.what)
+    }
+}
+
+/// A key cannot be used as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// No node that answered knows it for this caller.
+    #[error("no key \"{0}\" is known to you")]
+    Unknown(String),
+    /// Several keys have this alias.
+    #[error("{} keys are called \"{alias}\"", ids.len())]
+    Ambiguous {
+        /// The alias.
+        alias: String,
+        /// The keys of that name.
+        ids: Vec<KeyId>,
+    },
+    /// The alias meant another key before.
+    #[error("\"{alias}\" now means {found}, but this profile knows it as {pinned}")]
+    AliasMoved {
+        /// The alias.
+        alias: String,
+        /// The key that this profile has pinned.
+        pinned: KeyId,
+        /// The key that the nodes name.
+        found: KeyId,
+    },
+    /// Documents or certificates do not verify from the pinned roster on.
+    #[error("key {id} does not verify: {why}")]
+    Invalid {
+        /// The key.
+        id: KeyId,
+        /// What does not fit.
+        why: String,
+    },
+    /// There is no complete certificate yet.
+    #[error("version {version} of key {id} is not finished")]
+    NotReady {
+        /// The key.
+        id: KeyId,
+        /// The version.
+        version: KeyVersion,
+    },
+    /// The key has no such version.
+    #[error("key {id} has no version {version}")]
+    VersionUnknown {
+        /// The key.
+        id: KeyId,
+        /// The version.
+        version: KeyVersion,
+    },
+    /// A committee with N = T, not allowed explicitly.
+    #[error(
+        "key {id} needs all {n} nodes of its committee, and does not allow that for encrypting"
+    )]
+    Fragile {
+        /// The key.
+        id: KeyId,
+        /// The size of its committee.
+        n: u16,
+    },
+    /// The key needs a customer fragment, which this version does not take.
+    #[error("key {id} needs a customer fragment")]
+    FragmentRequired {
+        /// The key.
+        id: KeyId,
+    },
+}
+
+/// Making a key stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CeremonyError {
+    /// What happened.
+    pub what: String,
+    /// The stable code.
+    pub code: &'static str,
+    /// The key whose version is unfinished, if its document was stored.
+    pub key: Option<KeyId>,
+    /// Nodes that could not be reached.
+    pub unreachable: Vec<Unreachable>,
+    /// Nodes that refused.
+    pub refused: Vec<NodeRefusal>,
+    /// Nodes that cheated.
+    pub wrong: Vec<WrongAnswer>,
+}
+
+impl std::error::Error for CeremonyError {}
+
+impl fmt::Display for CeremonyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        list(f, &self.unreachable, &self.refused, &self.wrong)
+    }
+}
+
+impl CeremonyError {
+    pub(crate) fn into_error(self) -> Error {
+        Error::Ceremony(Box::new(self))
+    }
+}
+
+/// Who did not do their part, and why.
+fn list(
+    f: &mut fmt::Formatter<'_>,
+    unreachable: &[Unreachable],
+    refused: &[NodeRefusal],
+    wrong: &[WrongAnswer],
+) -> fmt::Result {
+    for (i, node) in unreachable.iter().enumerate() {
+        f.write_str(if i == 0 { "; not reached: " } else { ", " })?;
+        write!(f, "{} ({})", node.name, node.reason)?;
+    }
+    for (i, node) in refused.iter().enumerate() {
+        f.write_str(if i == 0 { "; refused by " } else { ", " })?;
+        write!(f, "{} ({})", node.name, node.refusal.message)?;
+    }
+    for (i, node) in wrong.iter().enumerate() {
+        f.write_str(if i == 0 { "; wrong answers from " } else { ", " })?;
+        write!(f, "{node}")?;
+    }
+    Ok(())
+}
+
+/// A sealed object or wrapped data key did not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// Not one of ours, or of a newer version.
+    #[error("this is not a sealed object: {0}")]
+    Format(String),
+    /// No reader of the object is a key that this caller can use.
+    #[error("none of the object's {stanzas} readers is a key known to you")]
+    NoReader {
+        /// How many readers the header names.
+        stanzas: usize,
+    },
+    /// The nodes answered right, and the result opens nothing: the context is another, or the
+    /// header was changed.
+    #[error(
+        "the object does not open: the encryption context is another than the writer's, or the header was changed"
+    )]
+    WrongContext,
+    /// The header's authentication fails.
+    #[error("the object's header was changed")]
+    Header(String),
+    /// The payload's authentication fails.
+    #[error("the object's payload was changed: {0}")]
+    Payload(String),
+    /// The payload ends too early.
+    #[error("the object is truncated")]
+    Truncated,
+    /// A range outside the object.
+    #[error("bytes {offset}+{length} are outside the object's {total} bytes")]
+    Range {
+        /// Where the range begins.
+        offset: u64,
+        /// How long it is.
+        length: u64,
+        /// How long the object is.
+        total: u64,
+    },
+    /// Sealing failed.
+    #[error("nothing was sealed: {0}")]
+    Seal(String),
+}
+
+/// Documents of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// A document breaks a rule.
+    #[error("{0}")]
+    Document(String),
+    /// The roster's time is over.
+    #[error("the roster has expired")]
+    RosterExpired,
+    /// What a node calls the newest roster does not follow from the pinned one.
+    #[error("the roster does not follow from the one that this profile trusts: {0}")]
+    RosterInvalid(String),
+    /// No principal of this name or id.
+    #[error("no principal \"{0}\" is known")]
+    PrincipalUnknown(String),
+    /// The clocks of the nodes are too far apart.
+    #[error("no time is within {seconds} s of {needed} nodes' clocks: {clocks}")]
+    Clocks {
+        /// The tolerance.
+        seconds: u64,
+        /// How many clocks must agree.
+        needed: usize,
+        /// The nodes and how far each is from this machine's clock.
+        clocks: String,
+    },
+}
+
+macro_rules! codes {
+    ($($constant:ident $code:literal, $meaning:literal, $unchanged:literal, $next:literal;)*) => {
+        #[allow(dead_code, reason = "the table is the documentation of codes")]
+        pub(crate) mod code { $(pub(crate) const $constant: &str = $code;)* }
+
+        /// All codes of this library. What nodes refuse with is listed in [`RefusalCode::ALL`].
+        pub const ERROR_CODES: &[ErrorCode] = &[$(ErrorCode {
+            code: $code, meaning: $meaning, unchanged: $unchanged, next: $next,
+        },)*];
+    };
+}
+
+codes! {
+    PROFILE_IO "profile_io", "A file of the profile could not be read or written.",
+        "The profile is as it was; files are replaced whole or not at all.",
+        "Look at the path and the operating system's message.";
+    PROFILE_EXISTS "profile_exists", "There is a profile in this directory already.",
+        "The profile is as it was.", "Use it, or choose another name.";
+    PROFILE_MISSING "profile_missing", "There is no profile in this directory.",
+        "Nothing was made.", "Run `quorate profile create`, or name another profile.";
+    PROFILE_DAMAGED "profile_damaged", "A file of the profile is not what this version writes.",
+        "The file is as it was.", "Restore it from a backup, or make a new profile.";
+    PROFILE_PERMISSIONS "profile_permissions", "Others may read a secret file of the profile.",
+        "The key was not used.", "Run `chmod 600` on the file; if others had access, revoke the principal.";
+    PROFILE_NOT_JOINED "profile_not_joined", "The profile has joined no cluster.",
+        "Nothing was sent.", "Accept an invitation, or make a cluster.";
+    PROFILE_OTHER_CLUSTER "profile_other_cluster", "The profile belongs to another cluster.",
+        "The profile is as it was.", "Use one profile for each cluster.";
+    ADMIN_KEY_MISSING "admin_key_missing", "The profile has no administrator's key.",
+        "Nothing was signed.", "Use the profile that made the cluster.";
+    INVITATION_MALFORMED "invitation_malformed", "The text is not an invitation.",
+        "The profile is as it was.", "Copy it again, whole.";
+    INVITATION_FINGERPRINT "invitation_fingerprint", "The invitation is not the one whose fingerprint was told.",
+        "The profile is as it was.", "Ask the administrator for both again, over another channel.";
+    INVITATION_ROSTER "invitation_roster", "The roster in the invitation is not valid.",
+        "The profile is as it was.", "Ask the administrator for a new invitation.";
+    NODE_CARD_INVALID "node_card_invalid", "A node card is not signed by its node.",
+        "No cluster was made.", "Ask the node's operator for the card again.";
+    REQUEST_INVALID "request_invalid", "What was asked for cannot be asked.",
+        "Nothing was sent.", "The message says what does not fit.";
+    NOT_QUORATE "not_quorate", "Fewer nodes answered than are needed.",
+        "Nothing was lost: every share and every object is as it was.",
+        "Try again when more of the named nodes can be reached; `quorate status` shows each.";
+    KEY_AMBIGUOUS "key_ambiguous", "Several keys have this alias.",
+        "Nothing was encrypted or decrypted.", "Name the key by its id.";
+    KEY_ALIAS_MOVED "key_alias_moved", "The alias means another key than before.",
+        "Nothing was encrypted or decrypted.", "Find out why; then name the key by its id.";
+    KEY_INVALID "key_invalid", "A key's documents or certificates do not verify.",
+        "Nothing was encrypted or decrypted.", "Ask again; if it stays, tell the administrators what the message says.";
+    KEY_FRAGILE "key_fragile", "The key needs every node of its committee.",
+        "Nothing was encrypted.", "Use a key with N > T, or make one that allows this explicitly.";
+    KEY_FRAGMENT_REQUIRED "key_fragment_required", "The key needs a customer fragment.",
+        "Nothing was encrypted.", "Use a version of this program that takes fragments.";
+    CEREMONY_FAILED "ceremony_failed", "Making the key stopped.",
+        "No share of it can be used, and no other key was touched.",
+        "Resolve what the message names, then resume with `quorate key create --resume`.";
+    DEALER_FAULT "dealer_fault", "A node cheated while the key was made, and that can be proved.",
+        "No share of it can be used, and no other key was touched.",
+        "Show the evidence to the administrators; make the key without that node.";
+    OBJECT_FORMAT "object_format", "Not a sealed object or wrapped data key of a known version.",
+        "Nothing was released.", "Check that this is the right file; a newer version of this program may read it.";
+    OBJECT_NO_READER "object_no_reader", "None of the object's readers is a key known to the caller.",
+        "Nothing was released; the object is as it was.", "Ask for permission on one of the object's keys.";
+    OBJECT_WRONG_CONTEXT "object_wrong_context", "The object does not open with this encryption context.",
+        "Nothing was released; the object is as it was.", "Give the encryption context that the writer gave.";
+    OBJECT_TAMPERED "object_tampered", "The object was changed after it was sealed.",
+        "Nothing of the changed part was released.", "Restore the object from a good copy.";
+    OBJECT_TRUNCATED "object_truncated", "The object ends too early.",
+        "The object is as it was.", "Restore the object from a good copy.";
+    RANGE_INVALID "range_invalid", "The range is outside the object.",
+        "Nothing was released.", "Ask for bytes inside the object's length.";
+    SEAL_FAILED "seal_failed", "Nothing was sealed.",
+        "The input is as it was.", "The message says why.";
+    CLUSTER_DOCUMENT "cluster_document", "A document breaks a rule.",
+        "No document was stored.", "The message names the rule; see spec/documents.md.";
+    ROSTER_INVALID "roster_invalid", "A roster does not follow from the pinned one.",
+        "The pinned roster is still used.", "Ask the administrators for a new invitation.";
+    PRINCIPAL_NOT_FOUND "principal_not_found", "No principal of this name or id.",
+        "Nothing was changed.", "List the principals.";
+    CLOCKS_DISAGREE "clocks_disagree", "The nodes' clocks are too far apart to stamp an object.",
+        "Nothing was encrypted.", "Ask the operators of the named nodes to set their clocks.";
+    STREAM_IO "stream_io", "Reading the input or writing the output failed.",
+        "What was written is incomplete and opens nowhere.", "Look at the message, and begin again.";
+}
+
+impl Error {
+    /// The stable code: one of [`ERROR_CODES`], or of the nodes' [`RefusalCode`]s.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Profile(e) => match e {
+                ProfileError::Io { .. } => code::PROFILE_IO,
+                ProfileError::Exists(_) => code::PROFILE_EXISTS,
+                ProfileError::Missing(_) => code::PROFILE_MISSING,
+                ProfileError::Damaged { .. } => code::PROFILE_DAMAGED,
+                ProfileError::Permissions { .. } => code::PROFILE_PERMISSIONS,
+                ProfileError::NotJoined => code::PROFILE_NOT_JOINED,
+                ProfileError::OtherCluster => code::PROFILE_OTHER_CLUSTER,
+                ProfileError::NoAdminKey => code::ADMIN_KEY_MISSING,
+            },
+            Self::Invitation(e) => match e {
+                InvitationError::Malformed(_) => code::INVITATION_MALFORMED,
+                InvitationError::Fingerprint { .. } => code::INVITATION_FINGERPRINT,
+                InvitationError::Roster(_) => code::INVITATION_ROSTER,
+                InvitationError::NodeCard(_) => code::NODE_CARD_INVALID,
+            },
+            Self::Request(_) => code::REQUEST_INVALID,
+            Self::NotQuorate(_) => code::NOT_QUORATE,
+            Self::Refused(e) => &e.refusal.code,
+            Self::Key(e) => match e {
+                KeyError::Unknown(_) => RefusalCode::KeyUnknown.code(),
+                KeyError::Ambiguous { .. } => code::KEY_AMBIGUOUS,
+                KeyError::AliasMoved { .. } => code::KEY_ALIAS_MOVED,
+                KeyError::Invalid { .. } => code::KEY_INVALID,
+                KeyError::NotReady { .. } => RefusalCode::KeyNotReady.code(),
+                KeyError::VersionUnknown { .. } => RefusalCode::KeyVersionUnknown.code(),
+                KeyError::Fragile { .. } => code::KEY_FRAGILE,
+                KeyError::FragmentRequired { .. } => code::KEY_FRAGMENT_REQUIRED,
+            },
+            Self::Ceremony(e) => e.code,
+            Self::Object(e) => match e {
+                ObjectError::Format(_) => code::OBJECT_FORMAT,
+                ObjectError::NoReader { .. } => code::OBJECT_NO_READER,
+                ObjectError::WrongContext => code::OBJECT_WRONG_CONTEXT,
+                ObjectError::Header(_) | ObjectError::Payload(_) => code::OBJECT_TAMPERED,
+                ObjectError::Truncated => code::OBJECT_TRUNCATED,
+                ObjectError::Range { .. } => code::RANGE_INVALID,
+                ObjectError::Seal(_) => code::SEAL_FAILED,
+            },
+            Self::Cluster(e) => match e {
+                ClusterError::Document(_) => code::CLUSTER_DOCUMENT,
+                ClusterError::RosterExpired => RefusalCode::RosterExpired.code(),
+                ClusterError::RosterInvalid(_) => code::ROSTER_INVALID,
+                ClusterError::PrincipalUnknown(_) => code::PRINCIPAL_NOT_FOUND,
+                ClusterError::Clocks { .. } => code::CLOCKS_DISAGREE,
+            },
+            Self::Stream { .. } => code::STREAM_IO,
+        }
+    }
+
+    /// What stayed as it was.
+    #[must_use]
+    pub fn unchanged(&self) -> &str {
+        match self {
+            Self::Refused(e) if !e.refusal.unchanged.is_empty() => &e.refusal.unchanged,
+            _ => texts(self.code()).0,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> &str {
+        match self {
+            Self::Refused(e) if !e.refusal.next.is_empty() => &e.refusal.next,
+            _ => texts(self.code()).1,
+        }
+    }
+}
+
+fn texts(code: &str) -> (&'static str, &'static str) {
+    if let Some(entry) = ERROR_CODES.iter().find(|e| e.code == code) {
+        return (entry.unchanged, entry.next);
+    }
+    RefusalCode::from_code(code).map_or(
+        (
+            "What earlier answers promised is kept.",
+            "A newer version of this program may know this code.",
+        ),
+        |c| (c.unchanged(), c.next()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_every_text_is_a_sentence() {
+        for (i, entry) in ERROR_CODES.iter().enumerate() {
+            assert!(ERROR_CODES[..i].iter().all(|e| e.code != entry.code), "{}", entry.code);
+            assert!(
+                RefusalCode::from_code(entry.code).is_none_or(|_| entry.code == "dealer_fault")
+            );
+            for text in [entry.meaning, entry.unchanged, entry.next] {
+                assert!(text.ends_with('.'), "{}: {text}", entry.code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_nodes_own_words_are_kept() {
+        let refusal = RefusalCode::ClockSkew
+            .message("your clock is 300 s ahead".into(), quorate_types::UnixSeconds(1));
+        let error = Error::Refused(Box::new(NodeRefusal { name: "alpha".into(), refusal }));
+        assert_eq!(error.code(), "clock_skew");
+        assert_eq!(error.to_string(), "alpha refused: your clock is 300 s ahead");
+        assert_eq!(error.unchanged(), "Nothing was encrypted.");
+    }
+}

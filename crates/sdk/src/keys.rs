@@ -1,0 +1,619 @@
+//! Keys: finding and verifying them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quorate_coordinator::evaluation::Committee;
+use quorate_documents::{
+    Certificate, DocumentSet, Jurisdiction, KeyViewError, Kind, Order, SignedDocument, VerifiedKey,
+    key_view,
+};
+use quorate_types::{
+    Digest, DocumentId, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId,
+    Threshold,
+};
+use quorate_wire::Transcript;
+use quorate_wire::proto::v1::{self, Envelope, KeyView};
+
+use crate::client::{Answered, Client, NodeFailure, Warning};
+use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
+use crate::rng::now;
+use crate::transport::Method;
+
+/// Pages of a list of keys that one node is asked for at most.
+const MAX_PAGES: usize = 4096;
+
+/// What a new key is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeySpecRequest {
+    /// What people will call it.
+    pub alias: String,
+    /// T: how many nodes serve a request.
+    pub threshold: u16,
+    /// Names or ids of the nodes that hold its shares; none for all nodes of the roster that the
+    /// jurisdictions allow.
+    pub members: Option<Vec<String>>,
+    /// No later order may name fewer members; none for the number of members.
+    pub minimum_committee: Option<u16>,
+    /// Whether one may encrypt where all N nodes are needed.
+    pub allow_fragile: bool,
+    /// Where shares may be; empty for anywhere.
+    pub jurisdictions: Vec<Jurisdiction>,
+    /// A plain refresh may be run once in so many seconds; 0 for never.
+    pub refresh_seconds: u64,
+}
+
+/// How far making a key has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The step, from 1.
+    pub step: u8,
+    /// How many steps there are.
+    pub of: u8,
+    /// What is being waited for.
+    pub what: String,
+}
+
+/// A key that was made just now.
+#[derive(Debug, Clone)]
+pub struct CreatedKey {
+    /// The key, verified.
+    pub key: Key,
+    /// The version that was made.
+    pub version: KeyVersion,
+    /// Its compact certificate: the statement with every participant's signature.
+    pub certificate: Envelope,
+    /// What people compare: a tagged hash of key, version and verifying key.
+    pub fingerprint: Digest,
+    /// The nodes that hold its shares.
+    pub holders: Vec<String>,
+    /// Nodes that have not acknowledged the certificate yet, and why. They keep their shares;
+    /// [`Client::resume_key`] delivers it later.
+    pub lacking: Vec<(String, String)>,
+}
+
+/// A key of which every document, signature and certificate was verified from the trusted roster on.
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Key(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    verified: VerifiedKey,
+    committees: BTreeMap<KeyVersion, Committee>,
+    /// The versions of the key document that are its heads.
+    heads: Vec<SignedDocument>,
+}
+
+/// One version of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyVersionInfo {
+    /// Its number.
+    pub number: KeyVersion,
+    /// T-of-N.
+    pub threshold: Threshold,
+    /// The nodes that hold its shares, or are to.
+    pub members: Vec<NodeId>,
+    /// The sharing, where it is made.
+    pub generation: Option<Generation>,
+    /// What people compare, where it is made.
+    pub fingerprint: Option<Digest>,
+    /// Whether all N nodes are needed.
+    pub fragile: bool,
+}
+
+impl Key {
+    fn new(verified: VerifiedKey, shown: &[KeyView]) -> Result<Self, Error> {
+        let id = verified.id();
+        let invalid = |why: String| KeyError::Invalid { id, why };
+        let mut committees = BTreeMap::new();
+        for version in verified.versions() {
+            if let Some(certificate) = &version.certificate {
+                let committee = Committee::new(certificate).map_err(|e| invalid(e.to_string()))?;
+                committees.insert(version.number, committee);
+            }
+        }
+        let mut heads: Vec<SignedDocument> = Vec::new();
+        for envelope in shown.iter().flat_map(|view| &view.documents) {
+            let digest = quorate_wire::digests::document_digest(&envelope.payload);
+            if verified.head_digests().contains(&digest)
+                && !heads.iter().any(|head| head.digest() == digest)
+            {
+                heads.push(
+                    SignedDocument::parse(envelope.clone()).map_err(|e| invalid(e.to_string()))?,
+                );
+            }
+        }
+        Ok(Self(Arc::new(Inner { verified, committees, heads })))
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.0.verified.id()
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        self.0.verified.alias()
+    }
+
+    /// Who owns it.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.0.verified.tenant()
+    }
+
+    /// What kind of key it is.
+    #[must_use]
+    pub fn spec(&self) -> KeySpec {
+        self.0.verified.spec()
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> KeyState {
+        self.0.verified.state()
+    }
+
+    /// Whether one may encrypt where all N nodes are needed.
+    #[must_use]
+    pub fn allows_fragile(&self) -> bool {
+        self.0.verified.heads().allow_fragile()
+    }
+
+    /// Whether every object must be bound to a customer fragment.
+    #[must_use]
+    pub fn fragment_required(&self) -> bool {
+        self.0.verified.fragment_required()
+    }
+
+    /// Where its shares may be; empty for anywhere.
+    #[must_use]
+    pub fn jurisdictions(&self) -> Vec<Jurisdiction> {
+        self.body().map(|body| body.jurisdictions.clone()).unwrap_or_default()
+    }
+
+    /// No order may name fewer members.
+    #[must_use]
+    pub fn minimum_committee(&self) -> u32 {
+        self.0.verified.heads().minimum_committee()
+    }
+
+    /// Its versions, in order, made or not.
+    #[must_use]
+    pub fn versions(&self) -> Vec<KeyVersionInfo> {
+        self.0
+            .verified
+            .versions()
+            .iter()
+            .map(|version| KeyVersionInfo {
+                number: version.number,
+                threshold: version.order.threshold(),
+                members: version.order.members().iter().map(|m| m.node).collect(),
+                generation: version.certificate.as_ref().map(|c| c.statement().generation()),
+                fingerprint: version.certificate.as_ref().map(fingerprint),
+                fragile: version.order.fragile(),
+            })
+            .collect()
+    }
+
+    /// The newest version that is made: the one that new objects are sealed under.
+    #[must_use]
+    pub fn newest_version(&self) -> Option<KeyVersion> {
+        self.0.verified.newest_certified().map(|(version, _)| version.number)
+    }
+
+    /// The compact certificate of a version.
+    #[must_use]
+    pub fn certificate(&self, version: KeyVersion) -> Option<&Envelope> {
+        Some(self.0.verified.version(version)?.certificate.as_ref()?.envelope())
+    }
+
+    /// What people compare for the newest version that is made.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Digest> {
+        self.0.verified.newest_certified().map(|(_, certificate)| fingerprint(certificate))
+    }
+
+    pub(crate) fn committee(&self, version: KeyVersion) -> Result<&Committee, KeyError> {
+        let id = self.id();
+        if self.0.verified.version(version).is_none() {
+            return Err(KeyError::VersionUnknown { id, version });
+        }
+        self.0.committees.get(&version).ok_or(KeyError::NotReady { id, version })
+    }
+
+    pub(crate) fn order(&self, version: KeyVersion) -> Result<&Order, KeyError> {
+        let unknown = KeyError::VersionUnknown { id: self.id(), version };
+        self.0.verified.version(version).map(|v| &v.order).ok_or(unknown)
+    }
+
+    /// The newest version in the documents, made or not.
+    pub(crate) fn last_version(&self) -> Option<KeyVersion> {
+        self.0.verified.versions().last().map(|v| v.number)
+    }
+
+    pub(crate) fn heads(&self) -> &[SignedDocument] {
+        &self.0.heads
+    }
+
+    pub(crate) fn body(&self) -> Option<&quorate_documents::Key> {
+        self.0.verified.heads().single().map(|head| head.body())
+    }
+
+    /// The version to seal under, if this client may do so by what the documents say.
+    pub(crate) fn sealing_version(&self) -> Result<KeyVersion, KeyError> {
+        let id = self.id();
+        let not_ready = KeyError::NotReady { id, version: KeyVersion::FIRST };
+        let version = self.newest_version().ok_or(not_ready)?;
+        if self.fragment_required() {
+            return Err(KeyError::FragmentRequired { id });
+        }
+        let order = self.order(version)?;
+        if order.fragile() && !self.allows_fragile() {
+            return Err(KeyError::Fragile { id, n: order.threshold().n() });
+        }
+        Ok(version)
+    }
+}
+
+/// A tagged hash of key, version and verifying key. The sharing is not in it: a refresh keeps it.
+pub(crate) fn fingerprint(certificate: &Certificate) -> Digest {
+    let statement = certificate.statement();
+    let verifying_key: &[u8] = statement.commitments().first().map_or(&[], |c| c.as_slice());
+    Transcript::new("key-fingerprint")
+        .field(statement.key().as_bytes())
+        .number(u64::from(statement.version().get()))
+        .field(verifying_key)
+        .digest()
+}
+
+impl Client {
+    /// The key of this id or alias, verified from the trusted roster on by what most nodes show of it.
+    ///
+    /// An alias means what it meant when this profile first used it.
+    ///
+    /// # Errors
+    /// [`KeyError::Unknown`], [`KeyError::Ambiguous`], [`KeyError::AliasMoved`], [`KeyError::Invalid`],
+    /// and [`NotQuorate`].
+    pub async fn key(&self, selector: impl AsRef<str>) -> Result<Key, Error> {
+        let selector = selector.as_ref();
+        if let Ok(id) = selector.parse::<KeyId>() {
+            return self.key_by_id(id).await;
+        }
+        let which = v1::get_key_request::Which::Alias(selector.to_owned());
+        let views = self.get_key(which, selector).await?;
+        let ids: BTreeSet<KeyId> = views
+            .iter()
+            .flat_map(|(_, views)| views)
+            .filter_map(|view| KeyId::from_slice(&view.id).ok())
+            .collect();
+        let mut found = Vec::new();
+        let mut failure = None;
+        for id in ids {
+            match self.verify_views(id, &views).await {
+                Ok(key) if key.alias() == selector => found.push(key),
+                Ok(_) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        match found.as_slice() {
+            [key] => {
+                self.pin(selector, key.id())?;
+                self.cache_key(key);
+                Ok(key.clone())
+            }
+            [] => Err(failure.unwrap_or_else(|| KeyError::Unknown(selector.to_owned()).into())),
+            several => {
+                let ids = several.iter().map(Key::id).collect();
+                Err(KeyError::Ambiguous { alias: selector.to_owned(), ids }.into())
+            }
+        }
+    }
+
+    /// The key of this id. Kept in memory once it was verified.
+    pub(crate) async fn key_by_id(&self, id: KeyId) -> Result<Key, Error> {
+        match self.cached_key(id) {
+            Some(key) => Ok(key),
+            None => self.fetch_key(id).await,
+        }
+    }
+
+    /// The key of this id, asked for anew.
+    pub(crate) async fn fetch_key(&self, id: KeyId) -> Result<Key, Error> {
+        let which = v1::get_key_request::Which::Id(id.as_bytes().to_vec());
+        let views = self.get_key(which, &id.to_string()).await?;
+        let key = self.verify_views(id, &views).await?;
+        self.cache_key(&key);
+        Ok(key)
+    }
+
+    /// All keys that this client may see, in the order of their aliases.
+    ///
+    /// # Errors
+    /// [`NotQuorate`] unless most nodes answer. A key that does not verify is left out, with a warning.
+    pub async fn list_keys(&self) -> Result<Vec<Key>, Error> {
+        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
+        let mut all: Vec<(NodeId, Vec<KeyView>)> = nodes.iter().map(|n| (*n, Vec::new())).collect();
+        let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
+        let mut failed: BTreeMap<NodeId, NodeFailure> = BTreeMap::new();
+        for _ in 0..MAX_PAGES {
+            let asked: Vec<NodeId> = after.keys().copied().collect();
+            if asked.is_empty() {
+                break;
+            }
+            let answers = self
+                .ask(
+                    &asked,
+                    Method::ListKeys,
+                    |node| v1::ListKeysRequest {
+                        node: node.as_bytes().to_vec(),
+                        after: after.get(&node).cloned().unwrap_or_default(),
+                    },
+                    self.most(),
+                )
+                .await;
+            let mut next = BTreeMap::new();
+            for (node, answer) in answers {
+                match answer {
+                    Ok(Answered { reply, .. }) => {
+                        let reply: v1::ListKeysReply = reply;
+                        if let Some((_, views)) = all.iter_mut().find(|(n, _)| *n == node) {
+                            views.extend(reply.keys);
+                        }
+                        if !reply.next.is_empty() {
+                            next.insert(node, reply.next);
+                        }
+                    }
+                    Err(failure) => {
+                        failed.insert(node, failure);
+                    }
+                }
+            }
+            after = next;
+        }
+        if nodes.len() - failed.len() < self.most() {
+            return Err(self.most_error("list the keys", nodes.len() - failed.len(), failed));
+        }
+        let ids: BTreeSet<KeyId> = all
+            .iter()
+            .flat_map(|(_, views)| views)
+            .filter_map(|view| KeyId::from_slice(&view.id).ok())
+            .collect();
+        let mut keys = Vec::new();
+        for id in ids {
+            match self.verify_views(id, &all).await {
+                Ok(key) => keys.push(key),
+                Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
+                    name: id.to_string(),
+                    what: error.to_string(),
+                })),
+            }
+        }
+        keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
+        Ok(keys)
+    }
+
+    /// More than half of the roster's nodes.
+    pub(crate) fn most(&self) -> usize {
+        self.roster().nodes.len() / 2 + 1
+    }
+
+    pub(crate) fn most_error(
+        &self,
+        operation: &'static str,
+        answered: usize,
+        failed: BTreeMap<NodeId, NodeFailure>,
+    ) -> Error {
+        let mut error = NotQuorate {
+            operation,
+            needed: self.most(),
+            of: self.roster().nodes.len(),
+            answered,
+            unreachable: Vec::new(),
+            refused: Vec::new(),
+            wrong: Vec::new(),
+        };
+        for failure in failed.into_values() {
+            match failure {
+                NodeFailure::Unreachable(unreachable) => error.unreachable.push(unreachable),
+                NodeFailure::Refused(refusal) => error.refused.push(refusal),
+            }
+        }
+        error.into_error()
+    }
+
+    /// What most nodes show of a key.
+    async fn get_key(
+        &self,
+        which: v1::get_key_request::Which,
+        selector: &str,
+    ) -> Result<Vec<(NodeId, Vec<KeyView>)>, Error> {
+        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
+        let answers = self
+            .ask(
+                &nodes,
+                Method::GetKey,
+                |node| v1::GetKeyRequest {
+                    node: node.as_bytes().to_vec(),
+                    which: Some(which.clone()),
+                },
+                self.most(),
+            )
+            .await;
+        let mut views = Vec::new();
+        let mut failed = BTreeMap::new();
+        let mut unknown = 0;
+        for (node, answer) in answers {
+            match answer {
+                Ok(Answered { reply, .. }) => {
+                    let reply: v1::GetKeyReply = reply;
+                    views.push((node, reply.keys));
+                }
+                Err(NodeFailure::Refused(refusal))
+                    if refusal.refusal.code == quorate_wire::RefusalCode::KeyUnknown.code() =>
+                {
+                    unknown += 1;
+                }
+                Err(failure) => {
+                    failed.insert(node, failure);
+                }
+            }
+        }
+        let answered = views.len() + unknown;
+        if answered < self.most() {
+            return Err(self.most_error("find the key", answered, failed));
+        }
+        if views.iter().all(|(_, keys)| keys.is_empty()) {
+            return Err(KeyError::Unknown(selector.to_owned()).into());
+        }
+        Ok(views)
+    }
+
+    /// Verifies what nodes show of one key. A node whose view does not verify is left out, and named.
+    async fn verify_views(
+        &self,
+        id: KeyId,
+        shown: &[(NodeId, Vec<KeyView>)],
+    ) -> Result<Key, Error> {
+        let mut views: Vec<(NodeId, KeyView)> = shown
+            .iter()
+            .flat_map(|(node, views)| views.iter().map(|view| (*node, view.clone())))
+            .filter(|(_, view)| view.id == id.as_bytes())
+            .collect();
+        let known = self.known_rosters().await?;
+        let client = self.clone();
+        let verify = move || loop {
+            let only: Vec<KeyView> = views.iter().map(|(_, view)| view.clone()).collect();
+            let error = match key_view::verify(&known, &only, now()) {
+                Ok(verified) => return Key::new(verified, &only),
+                Err(error) => error,
+            };
+            match &error {
+                KeyViewError::OtherKey { view }
+                | KeyViewError::Document { view, .. }
+                | KeyViewError::NotAdmitted { view, .. }
+                | KeyViewError::VersionUnknown { view, .. }
+                | KeyViewError::Certificate { view, .. }
+                    if views.len() > 1 && *view < views.len() =>
+                {
+                    let (node, _) = views.remove(*view);
+                    client.warn(Warning::WrongAnswer(WrongAnswer {
+                        name: client.node_name(node),
+                        what: error.to_string(),
+                    }));
+                }
+                KeyViewError::RosterExpired => return Err(ClusterError::RosterExpired.into()),
+                _ => return Err(KeyError::Invalid { id, why: error.to_string() }.into()),
+            }
+        };
+        // Signatures of a committee of 128 take tens of milliseconds.
+        tokio::task::spawn_blocking(verify)
+            .await
+            .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()))
+    }
+
+    /// A set of the rosters up to the one that this client trusts.
+    pub(crate) async fn known_rosters(&self) -> Result<DocumentSet, Error> {
+        let mut set = DocumentSet::partial(self.cluster());
+        let trusted = self.inner.membership.roster.clone();
+        let mut rosters = vec![trusted.clone()];
+        if trusted.version() > 1 {
+            // Whoever carries the rosters before it: their digests lead to the pinned cluster id.
+            let ids = vec![DocumentId::from(self.cluster())];
+            rosters.extend(self.documents(ids, Vec::new()).await?);
+        }
+        rosters.retain(|d| d.kind() == Kind::Roster);
+        set.insert_all(rosters);
+        if quorate_documents::Lookup::version(&set, &trusted.digest()).is_none() {
+            let why = "the rosters before it could not be fetched".to_owned();
+            return Err(ClusterError::RosterInvalid(why).into());
+        }
+        Ok(set)
+    }
+
+    /// Documents that most nodes show, each once, signatures verified.
+    pub(crate) async fn documents(
+        &self,
+        ids: Vec<DocumentId>,
+        kinds: Vec<Kind>,
+    ) -> Result<Vec<SignedDocument>, Error> {
+        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
+        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+        let kinds: Vec<u32> = kinds.into_iter().map(kind_number).collect();
+        let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
+        let mut failed = BTreeMap::new();
+        let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
+        for _ in 0..MAX_PAGES {
+            let asked: Vec<NodeId> = after.keys().copied().collect();
+            if asked.is_empty() {
+                break;
+            }
+            let request = |node: NodeId| v1::GetDocumentsRequest {
+                node: node.as_bytes().to_vec(),
+                ids: ids.clone(),
+                kinds: kinds.clone(),
+                after: after.get(&node).cloned().unwrap_or_default(),
+            };
+            let answers = self.ask(&asked, Method::GetDocuments, request, self.most()).await;
+            let mut next = BTreeMap::new();
+            for (node, answer) in answers {
+                let reply: v1::GetDocumentsReply = match answer {
+                    Ok(answered) => answered.reply,
+                    Err(failure) => {
+                        failed.insert(node, failure);
+                        continue;
+                    }
+                };
+                for envelope in reply.documents {
+                    match SignedDocument::parse(envelope) {
+                        Ok(document) => match found.get_mut(&document.digest()) {
+                            Some(known) => drop(known.absorb(&document)),
+                            None => drop(found.insert(document.digest(), document)),
+                        },
+                        Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
+                            name: self.node_name(node),
+                            what: error.to_string(),
+                        })),
+                    }
+                }
+                if !reply.next.is_empty() {
+                    next.insert(node, reply.next);
+                }
+            }
+            after = next;
+        }
+        if nodes.len() - failed.len() < self.most() {
+            return Err(self.most_error("fetch documents", nodes.len() - failed.len(), failed));
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Remembers what an alias means, or refuses another meaning.
+    fn pin(&self, alias: &str, found: KeyId) -> Result<(), Error> {
+        let Some(pins) = self.alias_pins() else { return Ok(()) };
+        let mut all = pins.read()?;
+        match all.get(alias) {
+            Some(pinned) if *pinned == found => Ok(()),
+            Some(pinned) => {
+                let (alias, pinned) = (alias.to_owned(), *pinned);
+                Err(KeyError::AliasMoved { alias, pinned, found }.into())
+            }
+            None => {
+                all.insert(alias.to_owned(), found);
+                pins.write(&all)
+            }
+        }
+    }
+}
+
+const fn kind_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::Roster => 16,
+        Kind::Tenant => 17,
+        Kind::Principal => 18,
+        Kind::Key => 19,
+    }
+}
