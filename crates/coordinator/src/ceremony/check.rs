@@ -233,29 +233,6 @@ pub(super) fn round1(
     })
 }
 
-/// All of a dealer's message that everybody can check.
-pub(super) fn dealing(
-    session: &Session<Ristretto255>,
-    terms: &Terms,
-    member: &Member,
-    message: &Round1Message<Ristretto255>,
-) -> Result<(), DealerFault> {
-    cocktail::check_broadcast(session.setup(), &message.broadcast)?;
-    let statement = PossessionStatement::<Ristretto255> {
-        kind: PossessionKind::Ephemeral,
-        session: terms.binding.session,
-        order: terms.binding.order,
-        node: member.node,
-        index: member.index,
-        point: message.broadcast.ephemeral,
-    };
-    if possession::verify(&statement, &message.ephemeral_proof) {
-        Ok(())
-    } else {
-        Err(DealerFault::EphemeralPossession)
-    }
-}
-
 /// Whether these are the ciphertexts that a dealer signed.
 pub(super) fn ciphertexts(
     order: &Order,

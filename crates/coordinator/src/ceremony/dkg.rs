@@ -450,7 +450,7 @@ fn dealt(
 ) -> Result<Dealt, Accusation> {
     let envelope = reply.round1.ok_or(EnvelopeFault::Missing).map_err(unproven)?;
     let message = check::round1(terms, member, deal.digest, &envelope).map_err(unproven)?;
-    if let Err(fault) = check::dealing(&deal.session, terms, member, &message) {
+    if let Err(fault) = deal.session.check_round1(member.index, &message) {
         let evidence = public_evidence(terms, member.index, &deal.round0, Some(envelope));
         return Err((ReplyFault::Dealing(fault), Some(Box::new(evidence))));
     }

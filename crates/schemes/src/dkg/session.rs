@@ -288,6 +288,19 @@ impl<S: Suite> Session<S> {
         })
     }
 
+    /// Checks all of a dealer's message that everybody can check, so that a coordinator can name the
+    /// dealer before it relays anything.
+    ///
+    /// # Errors
+    /// [`DealerFault`].
+    pub fn check_round1(
+        &self,
+        index: ParticipantIndex,
+        message: &Round1Message<S>,
+    ) -> Result<(), DealerFault> {
+        self.check_message(index, message).map(drop)
+    }
+
     /// Checks all of a dealer's message that everybody can check, the proof of knowledge of its
     /// ephemeral key included.
     pub(crate) fn check_message(
