@@ -1,4 +1,12 @@
 //! Every operation, and who may not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
 
 use quorate_authz::*;
 use quorate_documents::*;

@@ -1,5 +1,10 @@
 //! Prints `spec/vectors/documents.json`: one signed document of every kind, and a certificate, from
 //! fixed seeds. `cargo run -p quorate-documents --example make_vectors > spec/vectors/documents.json`
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "fixed inputs, of which the tests show that they fit"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

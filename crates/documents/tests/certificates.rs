@@ -1,4 +1,12 @@
 //! Certificates and what clients make of the views of a key.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
 
 mod common;
 
@@ -25,7 +33,7 @@ fn statement(key: KeyId, order: &Order) -> Statement {
 
 /// Identity keys of nodes 1 to 9, as in `common::node`.
 fn signatures(statement: &Statement, nodes: &[u8]) -> Vec<v1::Signature> {
-    nodes.iter().map(|n| statement.sign(&key(100 + 3 * n))).collect()
+    nodes.iter().map(|n| statement.sign(key(100 + 3 * n))).collect()
 }
 
 fn envelope(statement: &Statement, nodes: &[u8]) -> v1::Envelope {

@@ -1,4 +1,12 @@
 //! State is a pure function of the set: adversarial histories, delivered in random orders.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
 
 mod common;
 

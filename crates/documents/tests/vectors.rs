@@ -1,4 +1,12 @@
 //! `spec/vectors/documents.json` is what this code makes, and what it reads.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
 
 #[allow(dead_code)]
 #[path = "../examples/make_vectors.rs"]

@@ -1,5 +1,11 @@
 //! A small cluster on paper: keys from seeds, and drafts of every kind.
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "for tests, each of which uses a part"
+)]
 
 use std::sync::OnceLock;
 
