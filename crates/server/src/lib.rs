@@ -1,1 +1,27 @@
-//! The network shell around a node.
+//! The network shell around a node: files, keys, TLS, HTTP and the store.
+//!
+//! [`init`] makes a node, [`join`] brings it into a cluster, [`run`] serves. What a node decides is in
+//! `quorate-node`; here are the sockets, the clock, the disk and their limits.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod connect;
+mod connection;
+mod files;
+pub mod hygiene;
+mod identity;
+mod init;
+mod join;
+pub mod keyslots;
+pub mod limits;
+mod request;
+mod run;
+mod tls;
+
+pub use config::{CONFIG_FILE, ConfigError, NodeConfig};
+pub use identity::IdentityError;
+pub use init::{CARD_FILE, InitError, InitOptions, NewNode, init};
+pub use join::{JoinFailure, JoinOptions, join};
+pub use keyslots::{KeySlotError, KeySlots, RootKeySource, SLOTS_FILE};
+pub use run::{RunError, RunOptions, run};

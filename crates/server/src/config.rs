@@ -1,0 +1,122 @@
+//! `node.toml`: what an operator may change between two starts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError, Readable};
+
+/// The configuration's name in the data directory.
+pub const CONFIG_FILE: &str = "node.toml";
+
+/// What `node.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Address and port to listen on. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where clients find the node, the preferred one first. Clients go by the roster; a change here
+    /// is a change of what the node says of itself, for the next roster.
+    pub urls: Vec<String>,
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(default = "default_log")]
+    pub log: String,
+    /// The key file that unlocks the root key, where none is named at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<PathBuf>,
+    /// Bytes that the database may grow to; past that the node refuses, and other programs keep their
+    /// disk. Without it only the disk's size bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_database_bytes: Option<u64>,
+    /// For drills only: moves the node's clock by this many seconds, to see what the cluster does when
+    /// a clock is wrong. Leave it out otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clock_offset_seconds: i64,
+}
+
+fn default_log() -> String {
+    "info".to_owned()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(seconds: &i64) -> bool {
+    *seconds == 0
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file says something that is not understood.
+    #[error("{path} is not understood")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: toml::de::Error,
+    },
+}
+
+const HEADING: &str = "\
+# The node's configuration. Changes count from the next start.
+#
+# listen                 address and port to listen on
+# urls                   where clients find the node, for the next roster
+# log                    error, warn, info, debug or trace
+# root_key_file          the key file that unlocks the root key, where none is named at the start
+# max_database_bytes     bound of the database's size
+# clock_offset_seconds   for drills only: moves the node's clock
+
+";
+
+impl NodeConfig {
+    /// Reads the configuration of a data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
+        let path = data_dir.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&path).map_err(FileError::of("cannot read", &path))?;
+        toml::from_str(&text).map_err(|source| ConfigError::Syntax { path, source })
+    }
+
+    pub(crate) fn create(&self, data_dir: &Path) -> Result<(), FileError> {
+        let path = data_dir.join(CONFIG_FILE);
+        let text = toml::to_string(self)
+            .map_err(std::io::Error::other)
+            .map_err(FileError::of("cannot write", &path))?;
+        files::create(&path, format!("{HEADING}{text}").as_bytes(), Readable::Everybody)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_and_unknown_words_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            urls: vec!["https://a.example:7843".into()],
+            log: default_log(),
+            root_key_file: Some("/etc/quorate/root.key".into()),
+            max_database_bytes: None,
+            clock_offset_seconds: 0,
+        };
+        config.create(directory.path()).unwrap();
+        assert_eq!(NodeConfig::load(directory.path()).unwrap(), config);
+
+        let path = directory.path().join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&path).unwrap() + "clock_offset_seconds = -600\n";
+        std::fs::write(&path, &text).unwrap();
+        let drill = NodeConfig::load(directory.path()).unwrap();
+        assert_eq!(drill.clock_offset_seconds, -600);
+        std::fs::write(&path, text + "insecure = true\n").unwrap();
+        assert!(matches!(NodeConfig::load(directory.path()), Err(ConfigError::Syntax { .. })));
+    }
+}

@@ -1,0 +1,252 @@
+//! The Connect protocol's unary form (<https://connectrpc.com/docs/protocol>): where requests go, what
+//! they may be encoded in, and how a refusal looks.
+
+use bytes::Bytes;
+use data_encoding::BASE64_NOPAD;
+use http::header::{
+    ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use quorate_node::{METHODS, Outcome, Reply};
+use quorate_wire::proto::v1::Refusal;
+use quorate_wire::{Category, RefusalCode, strict};
+use serde::Serialize;
+
+/// The service's path.
+const SERVICE: &str = "/quorate.v1.Node/";
+
+const PROTO: HeaderValue = HeaderValue::from_static("application/proto");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+const PROTOCOL_VERSION: &str = "connect-protocol-version";
+
+/// How a message is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Proto,
+    Json,
+}
+
+/// A request whose head is right: which method, in which encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) method: &'static str,
+    pub(crate) codec: Codec,
+}
+
+/// A head that is wrong. What the answer to it must be, Connect says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BadHead {
+    /// Not a path of this service.
+    Path,
+    /// Not `POST`.
+    Verb,
+    /// A content type that is not spoken.
+    ContentType,
+    /// A version of the Connect protocol that is not spoken.
+    Version,
+    /// A compression that is not spoken.
+    Compression,
+}
+
+pub(crate) fn head(verb: &Method, path: &str, headers: &HeaderMap) -> Result<Head, BadHead> {
+    let name = path.strip_prefix(SERVICE).ok_or(BadHead::Path)?;
+    let method = METHODS.into_iter().find(|known| *known == name).ok_or(BadHead::Path)?;
+    if verb != Method::POST {
+        return Err(BadHead::Verb);
+    }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let (kind, parameters) = match content_type.unwrap_or_default().split_once(';') {
+        Some((kind, parameters)) => (kind.trim(), parameters.trim()),
+        None => (content_type.unwrap_or_default().trim(), ""),
+    };
+    let codec = if kind.eq_ignore_ascii_case("application/proto") && parameters.is_empty() {
+        Codec::Proto
+    } else if kind.eq_ignore_ascii_case("application/json")
+        && (parameters.is_empty() || parameters.eq_ignore_ascii_case("charset=utf-8"))
+    {
+        Codec::Json
+    } else {
+        return Err(BadHead::ContentType);
+    };
+    if headers.get(PROTOCOL_VERSION).is_some_and(|version| version != "1") {
+        return Err(BadHead::Version);
+    }
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(BadHead::Compression);
+    }
+    Ok(Head { method, codec })
+}
+
+impl BadHead {
+    pub(crate) fn response(&self) -> Response<Full<Bytes>> {
+        match self {
+            Self::Path => error(
+                StatusCode::NOT_FOUND,
+                "unimplemented",
+                "there is no such method; see spec/node-protocol.md",
+                None,
+            ),
+            Self::Verb => {
+                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                response
+            }
+            Self::ContentType => {
+                let mut response = empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+                let spoken = HeaderValue::from_static("application/proto, application/json");
+                response.headers_mut().insert(ACCEPT_POST, spoken.clone());
+                response.headers_mut().insert(ACCEPT, spoken);
+                response
+            }
+            Self::Version => error(
+                StatusCode::BAD_REQUEST,
+                "invalid_argument",
+                "connect-protocol-version must be \"1\"",
+                None,
+            ),
+            Self::Compression => error(
+                StatusCode::NOT_IMPLEMENTED,
+                "unimplemented",
+                "requests are sent uncompressed: supported encodings are identity",
+                None,
+            ),
+        }
+    }
+}
+
+/// Connect's code and HTTP status for each kind of refusal.
+const fn code(category: Category) -> (&'static str, StatusCode) {
+    match category {
+        Category::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
+        Category::Denied => ("permission_denied", StatusCode::FORBIDDEN),
+        Category::NotFound => ("not_found", StatusCode::NOT_FOUND),
+        Category::Invalid => ("invalid_argument", StatusCode::BAD_REQUEST),
+        Category::Conflict => ("failed_precondition", StatusCode::BAD_REQUEST),
+        Category::Exhausted => ("resource_exhausted", StatusCode::TOO_MANY_REQUESTS),
+        Category::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<[Detail<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    value: String,
+    /// The same for people.
+    debug: &'a Refusal,
+}
+
+fn error(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    refusal: Option<&Refusal>,
+) -> Response<Full<Bytes>> {
+    let details = refusal.map(|refusal| {
+        let value = BASE64_NOPAD.encode(&strict::encode(refusal));
+        [Detail { kind: "quorate.v1.Refusal", value, debug: refusal }]
+    });
+    // Texts and numbers alone: JSON can say all of it.
+    let body = serde_json::to_vec(&ErrorBody { code, message, details }).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// A refusal on the wire.
+pub(crate) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
+    let known = RefusalCode::from_code(&refusal.code);
+    let (code, status) = code(known.map_or(Category::Unavailable, RefusalCode::category));
+    error(status, code, &refusal.message, Some(refusal))
+}
+
+/// An outcome on the wire.
+pub(crate) fn response(outcome: &Outcome, codec: Codec) -> Response<Full<Bytes>> {
+    match outcome {
+        Ok(reply) => success(reply, codec),
+        Err(refused) => refusal(refused),
+    }
+}
+
+fn success(reply: &Reply, codec: Codec) -> Response<Full<Bytes>> {
+    let (kind, body) = match codec {
+        Codec::Proto => (PROTO, reply.encode()),
+        Codec::Json => match reply.encode_json() {
+            Ok(body) => (JSON, body),
+            Err(_) => {
+                let text = "the reply has no JSON form; ask for application/proto";
+                return error(StatusCode::INTERNAL_SERVER_ERROR, "internal", text, None);
+            }
+        },
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn heads() {
+        let path = "/quorate.v1.Node/Info";
+        let of = |verb: Method, path: &str, pairs: &[(&'static str, &'static str)]| {
+            head(&verb, path, &headers(pairs))
+        };
+        let json = ("content-type", "application/json");
+        assert_eq!(
+            of(Method::POST, path, &[("content-type", "application/proto")]),
+            Ok(Head { method: "Info", codec: Codec::Proto })
+        );
+        let utf8 = ("content-type", "Application/JSON; charset=UTF-8");
+        assert_eq!(
+            of(Method::POST, path, &[utf8, ("connect-protocol-version", "1")]),
+            Ok(Head { method: "Info", codec: Codec::Json })
+        );
+        assert_eq!(of(Method::POST, "/quorate.v1.Node/info", &[json]), Err(BadHead::Path));
+        assert_eq!(of(Method::POST, "/quorate.v1.Node/Info/", &[json]), Err(BadHead::Path));
+        assert_eq!(of(Method::POST, "/", &[json]), Err(BadHead::Path));
+        assert_eq!(of(Method::GET, path, &[json]), Err(BadHead::Verb));
+        assert_eq!(of(Method::POST, path, &[]), Err(BadHead::ContentType));
+        let grpc = ("content-type", "application/grpc");
+        assert_eq!(of(Method::POST, path, &[grpc]), Err(BadHead::ContentType));
+        let version = ("connect-protocol-version", "2");
+        assert_eq!(of(Method::POST, path, &[json, version]), Err(BadHead::Version));
+        let gzip = ("content-encoding", "gzip");
+        assert_eq!(of(Method::POST, path, &[json, gzip]), Err(BadHead::Compression));
+    }
+
+    #[test]
+    fn every_code_has_a_status() {
+        for known in RefusalCode::ALL {
+            let message = known.message("why".to_owned(), quorate_types::UnixSeconds(1));
+            let status = refusal(&message).status();
+            assert!(status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+}

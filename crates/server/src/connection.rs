@@ -1,0 +1,248 @@
+//! One TCP connection: the handshake, its requests, its end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use quorate_authn::{AuthenticationError, Evidence};
+use quorate_authz::Caller;
+use quorate_node::{Call, DecodeFailure, Outcome};
+use quorate_storage::Store;
+use quorate_types::limits::MAX_REQUEST_BYTES;
+use quorate_wire::RefusalCode;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::connect::{self, Codec, Head};
+use crate::limits::{
+    ADMISSION_TIMEOUT, BODY_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT,
+    MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_STREAMS,
+};
+use crate::request::Node;
+
+/// The unit in which body memory is counted.
+const BODY_UNIT: usize = 1024;
+
+/// What connections share.
+pub(crate) struct Shared<S> {
+    pub(crate) node: Arc<Node<S>>,
+    pub(crate) tls: TlsAcceptor,
+    requests: Arc<Semaphore>,
+    body_memory: Arc<Semaphore>,
+}
+
+/// What one connection knows of its client, and whether it is in use.
+struct Client {
+    caller: Result<Option<Caller>, AuthenticationError>,
+    in_flight: AtomicU64,
+    began: AtomicU64,
+}
+
+/// Why a body was not read.
+enum BadBody {
+    TooLarge,
+    TooSlow,
+    Broken,
+    NoMemory,
+}
+
+impl<S: Store> Shared<S> {
+    pub(crate) fn new(node: Arc<Node<S>>, tls: TlsAcceptor) -> Self {
+        Self {
+            node,
+            tls,
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            body_memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY / BODY_UNIT)),
+        }
+    }
+
+    /// Serves a connection until it ends, is idle for long, or the node stops.
+    pub(crate) async fn serve(self: Arc<Self>, tcp: TcpStream, mut stop: watch::Receiver<bool>) {
+        // Replies are small and whole: waiting to fill packets only delays them.
+        let _ = tcp.set_nodelay(true);
+        let tls = match timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        let caller = {
+            let certificates = tls.get_ref().1.peer_certificates();
+            let leaf = certificates.and_then(|chain| chain.first());
+            quorate_authn::authenticate(&Evidence::certificate(leaf.map(AsRef::as_ref)))
+        };
+        let opened = Instant::now();
+        let client =
+            Arc::new(Client { caller, in_flight: AtomicU64::new(0), began: AtomicU64::new(0) });
+        let service = {
+            let client = Arc::clone(&client);
+            service_fn(move |request| {
+                let (shared, client) = (Arc::clone(&self), Arc::clone(&client));
+                async move {
+                    client.in_flight.fetch_add(1, Ordering::Relaxed);
+                    client.began.store(opened.elapsed().as_secs(), Ordering::Relaxed);
+                    let response = shared.respond(request, &client).await;
+                    client.in_flight.fetch_sub(1, Ordering::Relaxed);
+                    Ok::<_, Infallible>(response)
+                }
+            })
+        };
+        let builder = builder();
+        let connection = builder.serve_connection(TokioIo::new(tls), service);
+        let mut connection = core::pin::pin!(connection);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error, "connection ended");
+                    }
+                    return;
+                }
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(Duration::from_secs(10)), if !stopping => {
+                    let quiet = opened
+                        .elapsed()
+                        .as_secs()
+                        .saturating_sub(client.began.load(Ordering::Relaxed));
+                    let idle = client.in_flight.load(Ordering::Relaxed) == 0;
+                    if idle && quiet >= IDLE_TIMEOUT.as_secs() {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        let head = match connect::head(request.method(), request.uri().path(), request.headers()) {
+            Ok(head) => head,
+            Err(bad) => return bad.response(),
+        };
+        let outcome = self.outcome(head, request.into_body(), client).await;
+        let decision = match &outcome {
+            Ok(_) => "ok",
+            Err(refusal) => refusal.code.as_str(),
+        };
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(method = head.method, decision, micros, "request");
+        connect::response(&outcome, head.codec)
+    }
+
+    async fn outcome(&self, head: Head, body: Incoming, client: &Client) -> Outcome {
+        let node = &self.node;
+        let caller = match &client.caller {
+            Ok(caller) => *caller,
+            Err(error) => {
+                return node.refuse(RefusalCode::CertificateMissing, &error.to_string());
+            }
+        };
+        let Ok(Ok(_admitted)) = timeout(ADMISSION_TIMEOUT, self.requests.acquire()).await else {
+            return node.refuse(RefusalCode::Overloaded, "too many requests at once");
+        };
+        // The permits live as long as the bytes do.
+        let (body, _memory) = match self.body(body).await {
+            Ok(read) => read,
+            Err(bad) => return self.bad_body(&bad),
+        };
+        let decoded = match head.codec {
+            Codec::Proto => quorate_node::Request::decode(head.method, &body),
+            Codec::Json => quorate_node::Request::decode_json(head.method, &body),
+        };
+        drop(body);
+        match decoded {
+            Ok(request) => node.answer(Call { caller, request }).await,
+            Err(failure) => self.undecodable(&failure),
+        }
+    }
+
+    fn undecodable(&self, failure: &DecodeFailure) -> Outcome {
+        self.node.refuse(failure.code(), &failure.to_string())
+    }
+
+    fn bad_body(&self, bad: &BadBody) -> Outcome {
+        let node = &self.node;
+        match bad {
+            BadBody::TooLarge => node.refuse(
+                RefusalCode::TooLarge,
+                &format!("a request has at most {MAX_REQUEST_BYTES} bytes"),
+            ),
+            BadBody::TooSlow => node.refuse(
+                RefusalCode::Malformed,
+                &format!("the request did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+            ),
+            BadBody::Broken => node.refuse(RefusalCode::Malformed, "the request broke off"),
+            BadBody::NoMemory => {
+                node.refuse(RefusalCode::Overloaded, "too many large requests are being received")
+            }
+        }
+    }
+
+    /// Reads a body, never more than its bound, and never more bodies than memory is set aside for.
+    async fn body(&self, body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), BadBody> {
+        if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
+            return Err(BadBody::TooLarge);
+        }
+        timeout(BODY_TIMEOUT, self.read(body)).await.unwrap_or(Err(BadBody::TooSlow))
+    }
+
+    async fn read(&self, mut body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), BadBody> {
+        let take = |units: u32| {
+            let memory = Arc::clone(&self.body_memory);
+            memory.try_acquire_many_owned(units).map_err(|_| BadBody::NoMemory)
+        };
+        let mut permit = take(1)?;
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| BadBody::Broken)?.into_data() else { continue };
+            if bytes.len().saturating_add(data.len()) > MAX_REQUEST_BYTES {
+                return Err(BadBody::TooLarge);
+            }
+            let units = (bytes.len() + data.len()).div_ceil(BODY_UNIT);
+            let more = units.saturating_sub(permit.num_permits());
+            if more > 0 {
+                permit.merge(take(u32::try_from(more).unwrap_or(u32::MAX))?);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes.freeze(), permit))
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(64)
+        .max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_send_buf_size(512 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

@@ -1,0 +1,75 @@
+//! Bringing a node into a cluster, while it does not run.
+
+use std::path::PathBuf;
+
+use quorate_node::{CommitError, JoinError, MAX_PLAN_ROUNDS, NodeCore, View};
+use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store, StoreError};
+use quorate_types::{ClusterId, Digest};
+use quorate_wire::proto::v1::Envelope;
+
+use crate::clock::Clock;
+use crate::identity::{self, IdentityError};
+use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
+
+/// Which node joins what.
+#[derive(Debug)]
+pub struct JoinOptions {
+    /// The node's data directory.
+    pub data_dir: PathBuf,
+    /// What unlocks its root key.
+    pub root_key: RootKeySource,
+    /// The cluster's first roster.
+    pub roster: Envelope,
+    /// The first roster's digest, as the operator got it by another way than the roster itself.
+    pub pinned: Digest,
+}
+
+/// Why the node did not join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinFailure {
+    /// The store cannot be opened; [`OpenError::Locked`] while the node runs.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The root key cannot be unlocked.
+    #[error(transparent)]
+    KeySlots(#[from] KeySlotError),
+    /// The node's own rows cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store cannot be written.
+    #[error("the cluster could not be stored")]
+    Commit(#[from] CommitError),
+    /// The roster is not what was pinned, or breaks a rule, or the node has a cluster already.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
+
+/// Pins the node to the cluster that begins with a roster. Works without network, and only while the
+/// node does not run.
+///
+/// # Errors
+/// [`JoinFailure`]; the node is then as it was.
+pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
+    let store = SqliteStore::open(&options.data_dir, &SqliteOptions::default())?;
+    let root = KeySlots::load(&options.data_dir)?.unlock(&options.root_key)?;
+    let (keys, entry) = identity::load(&store, &root)?;
+    let core = NodeCore::new(entry, keys.identity, root);
+    let mut view = View::new();
+    for _ in 0..MAX_PLAN_ROUNDS {
+        let reads = core.plan_join(&view);
+        if reads.is_empty() {
+            break;
+        }
+        for read in reads {
+            store.read(&read)?.add_to(&read, &mut view);
+        }
+    }
+    let now = Clock::new(0).now();
+    let step = core.decide_join(now, &view, options.roster, options.pinned);
+    let joined = step.commit(&mut store.clone()).await?;
+    store.close().await;
+    Ok(joined?)
+}

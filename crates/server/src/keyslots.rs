@@ -1,0 +1,590 @@
+//! Key slots: the root key, wrapped once for each way to unlock it.
+//!
+//! `root-key.slots` in the data directory is JSON. Every slot wraps the same 32-byte root key with
+//! AES-256-GCM (SP 800-38D) under a key made from a key file or from a passphrase (Argon2id, RFC
+//! 9106); what the slot says of itself is associated data. Any one slot unlocks the node.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use data_encoding::BASE64;
+use quorate_secret::{RootKey, Secret, SecretVec};
+use quorate_wire::Transcript;
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::files::{self, FileError, Readable};
+
+/// The slots' name in the data directory.
+pub const SLOTS_FILE: &str = "root-key.slots";
+
+/// The format that is written.
+const VERSION: u32 = 1;
+
+/// Argon2id for new slots: RFC 9106 section 4, second recommended option (64 MiB, 3 passes, 4 lanes).
+const MEMORY_KIB: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+const LANES: u32 = 4;
+
+/// What a slots file may ask for, so that a planted one cannot stop the machine.
+const MAX_MEMORY_KIB: u32 = 1024 * 1024;
+const MAX_PASSES: u32 = 64;
+const MAX_LANES: u32 = 64;
+
+/// Bytes of a key file.
+const KEY_FILE_BYTES: usize = 32;
+
+/// Slots at most; each is a way in.
+const MAX_SLOTS: usize = 16;
+
+/// Bytes of a slots file at most.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// How the root key is unlocked.
+#[derive(Debug)]
+pub enum RootKeySource {
+    /// A file of 32 random bytes that only its owner may read.
+    KeyFile(PathBuf),
+    /// A passphrase.
+    Passphrase(SecretVec),
+}
+
+/// Why the root key was not unlocked, or slots were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySlotError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The key file is not one.
+    #[error("{path} has {found} bytes; a root key file has exactly {KEY_FILE_BYTES}")]
+    KeyFileLength {
+        /// The key file.
+        path: PathBuf,
+        /// Its length, at most one more than it should be.
+        found: usize,
+    },
+    /// Others may read the key file.
+    #[error("{path} may be read or written by others (mode {mode:o}); run `chmod 600 {path}`")]
+    KeyFileMode {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The key file opens no slot.
+    #[error("{path} is not a key file of this node: it opens none of the slots in {slots}")]
+    WrongKeyFile {
+        /// The key file.
+        path: PathBuf,
+        /// The slots file.
+        slots: PathBuf,
+    },
+    /// The passphrase opens no slot.
+    #[error("the passphrase opens none of the slots in {slots}")]
+    WrongPassphrase {
+        /// The slots file.
+        slots: PathBuf,
+    },
+    /// The slots file is not understood.
+    #[error("{path} is not a file of root key slots")]
+    Syntax {
+        /// The slots file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The slots file is longer than any that is written.
+    #[error("{path} is too long for a file of root key slots")]
+    TooLong {
+        /// The slots file.
+        path: PathBuf,
+    },
+    /// Written by a later version.
+    #[error("{path} has version {found}, and this program knows versions up to {VERSION}")]
+    Newer {
+        /// The slots file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// A slot's Argon2id parameters are out of bounds.
+    #[error("slot {slot} asks for Argon2id parameters that are out of bounds")]
+    Parameters {
+        /// The slot's number.
+        slot: u32,
+    },
+    /// The last slot.
+    #[error("slot {slot} is the last one: without it nothing opens this node; add another first")]
+    Last {
+        /// The slot's number.
+        slot: u32,
+    },
+    /// No slot of that number.
+    #[error("there is no slot {slot}")]
+    Unknown {
+        /// The number asked for.
+        slot: u32,
+    },
+    /// Too many slots.
+    #[error("there are {MAX_SLOTS} slots already; remove one first")]
+    TooMany,
+    /// AES-256-GCM or Argon2id refused their input, which no code path here makes happen.
+    #[error("the root key could not be wrapped")]
+    Cryptography,
+}
+
+/// What unlocks a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum Lock {
+    KeyFile,
+    Passphrase { memory_kib: u32, passes: u32, lanes: u32 },
+}
+
+/// One way to unlock the root key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Slot {
+    number: u32,
+    lock: Lock,
+    #[serde(with = "base64_bytes")]
+    salt: Vec<u8>,
+    #[serde(with = "base64_bytes")]
+    nonce: Vec<u8>,
+    #[serde(with = "base64_bytes")]
+    wrapped: Vec<u8>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    version: u32,
+    slots: Vec<Slot>,
+}
+
+/// The slots of a node.
+#[derive(Debug)]
+pub struct KeySlots {
+    path: PathBuf,
+    slots: Vec<Slot>,
+}
+
+impl Slot {
+    fn associated_data(&self) -> [u8; 64] {
+        let transcript =
+            Transcript::new("root-key-slot").number(u64::from(self.number)).field(&self.salt);
+        match &self.lock {
+            Lock::KeyFile => transcript.field(b"key-file"),
+            Lock::Passphrase { memory_kib, passes, lanes } => transcript
+                .field(b"passphrase")
+                .number(u64::from(*memory_kib))
+                .number(u64::from(*passes))
+                .number(u64::from(*lanes)),
+        }
+        .wide()
+    }
+
+    /// The key that this slot wraps the root key under, from what the source holds.
+    fn wrapping_key(&self, secret: &[u8]) -> Result<LessSafeKey, KeySlotError> {
+        let mut key = Zeroizing::new([0u8; 32]);
+        match &self.lock {
+            Lock::KeyFile => {
+                let transcript = Transcript::new("root-key-file").field(&self.salt).field(secret);
+                let mut wide = transcript.wide();
+                key.copy_from_slice(wide.first_chunk::<32>().ok_or(KeySlotError::Cryptography)?);
+                wide.zeroize();
+            }
+            Lock::Passphrase { memory_kib, passes, lanes } => {
+                let bounded =
+                    *memory_kib <= MAX_MEMORY_KIB && *passes <= MAX_PASSES && *lanes <= MAX_LANES;
+                let parameters = Params::new(*memory_kib, *passes, *lanes, Some(32))
+                    .ok()
+                    .filter(|_| bounded)
+                    .ok_or(KeySlotError::Parameters { slot: self.number })?;
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
+                    .hash_password_into(secret, &self.salt, &mut *key)
+                    .map_err(|_| KeySlotError::Parameters { slot: self.number })?;
+            }
+        }
+        UnboundKey::new(&AES_256_GCM, &*key)
+            .map(LessSafeKey::new)
+            .map_err(|_| KeySlotError::Cryptography)
+    }
+
+    fn wrap(&mut self, root: &RootKey, secret: &[u8]) -> Result<(), KeySlotError> {
+        let key = self.wrapping_key(secret)?;
+        let nonce = Nonce::try_assume_unique_for_key(&self.nonce)
+            .map_err(|_| KeySlotError::Cryptography)?;
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(root.reveal());
+        key.seal_in_place_append_tag(nonce, Aad::from(self.associated_data()), &mut bytes)
+            .map_err(|_| KeySlotError::Cryptography)?;
+        self.wrapped = bytes;
+        Ok(())
+    }
+
+    /// The root key, or nothing where the secret is another slot's.
+    fn unwrap(&self, secret: &[u8]) -> Result<Option<RootKey>, KeySlotError> {
+        let key = self.wrapping_key(secret)?;
+        let Ok(nonce) = Nonce::try_assume_unique_for_key(&self.nonce) else { return Ok(None) };
+        let mut bytes = Zeroizing::new(self.wrapped.clone());
+        let aad = Aad::from(self.associated_data());
+        let opened = key.open_in_place(nonce, aad, &mut bytes).ok();
+        Ok(opened.and_then(|root| Secret::from_slice(root)).map(RootKey::new))
+    }
+
+    fn is_for(&self, source: &RootKeySource) -> bool {
+        matches!(
+            (&self.lock, source),
+            (Lock::KeyFile, RootKeySource::KeyFile(_))
+                | (Lock::Passphrase { .. }, RootKeySource::Passphrase(_))
+        )
+    }
+}
+
+impl KeySlots {
+    /// No slots yet.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(SLOTS_FILE), slots: Vec::new() }
+    }
+
+    /// The slots of a data directory.
+    ///
+    /// # Errors
+    /// [`KeySlotError`].
+    pub fn load(data_dir: &Path) -> Result<Self, KeySlotError> {
+        let path = data_dir.join(SLOTS_FILE);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(FileError::of("cannot read", &path))?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(KeySlotError::TooLong { path });
+        }
+        // The version first: a later one may have other fields.
+        #[derive(Deserialize)]
+        struct OnlyVersion {
+            version: u32,
+        }
+        let syntax = |source| KeySlotError::Syntax { path: path.clone(), source };
+        let OnlyVersion { version } = serde_json::from_slice(&bytes).map_err(syntax)?;
+        if version > VERSION {
+            return Err(KeySlotError::Newer { path, found: version });
+        }
+        let contents: Contents = serde_json::from_slice(&bytes).map_err(syntax)?;
+        Ok(Self { path, slots: contents.slots })
+    }
+
+    /// The numbers of the slots and what unlocks each.
+    pub fn list(&self) -> impl Iterator<Item = (u32, &'static str)> {
+        self.slots.iter().map(|slot| match slot.lock {
+            Lock::KeyFile => (slot.number, "key file"),
+            Lock::Passphrase { .. } => (slot.number, "passphrase"),
+        })
+    }
+
+    /// Unlocks the root key.
+    ///
+    /// # Errors
+    /// [`KeySlotError`], naming the key file that does not fit.
+    pub fn unlock(&self, source: &RootKeySource) -> Result<RootKey, KeySlotError> {
+        let secret = secret_of(source)?;
+        for slot in self.slots.iter().filter(|slot| slot.is_for(source)) {
+            if let Some(root) = slot.unwrap(secret.reveal())? {
+                return Ok(root);
+            }
+        }
+        let slots = self.path.clone();
+        Err(match source {
+            RootKeySource::KeyFile(path) => {
+                KeySlotError::WrongKeyFile { path: path.clone(), slots }
+            }
+            RootKeySource::Passphrase(_) => KeySlotError::WrongPassphrase { slots },
+        })
+    }
+
+    /// Adds a slot and says its number. A key file must be there already; see [`make_key_file`].
+    ///
+    /// # Errors
+    /// [`KeySlotError`].
+    pub fn add(
+        &mut self,
+        root: &RootKey,
+        source: &RootKeySource,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<u32, KeySlotError> {
+        if self.slots.len() >= MAX_SLOTS {
+            return Err(KeySlotError::TooMany);
+        }
+        let secret = secret_of(source)?;
+        let number = self.slots.iter().map(|slot| slot.number).max().unwrap_or(0).saturating_add(1);
+        let lock = match source {
+            RootKeySource::KeyFile(_) => Lock::KeyFile,
+            RootKeySource::Passphrase(_) => {
+                Lock::Passphrase { memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES }
+            }
+        };
+        let (mut salt, mut nonce) = (vec![0; 16], vec![0; 12]);
+        rng.fill_bytes(&mut salt);
+        rng.fill_bytes(&mut nonce);
+        let mut slot = Slot { number, lock, salt, nonce, wrapped: Vec::new() };
+        slot.wrap(root, secret.reveal())?;
+        self.slots.push(slot);
+        Ok(number)
+    }
+
+    /// Removes a slot, but not the last one.
+    ///
+    /// # Errors
+    /// [`KeySlotError::Unknown`] or [`KeySlotError::Last`].
+    ///
+    /// # Security
+    /// Whoever has an old copy of the slots file still opens it with what the slot was for.
+    pub fn remove(&mut self, slot: u32) -> Result<(), KeySlotError> {
+        let at = self.slots.iter().position(|s| s.number == slot);
+        let at = at.ok_or(KeySlotError::Unknown { slot })?;
+        if self.slots.len() == 1 {
+            return Err(KeySlotError::Last { slot });
+        }
+        self.slots.remove(at);
+        Ok(())
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, KeySlotError> {
+        let contents = Contents { version: VERSION, slots: self.slots.clone() };
+        let encoded = serde_json::to_vec_pretty(&contents);
+        encoded.map_err(|source| KeySlotError::Syntax { path: self.path.clone(), source })
+    }
+
+    /// Writes the slots in place of those that were there.
+    ///
+    /// # Errors
+    /// [`KeySlotError`]; the file is then as it was.
+    pub fn store(&self) -> Result<(), KeySlotError> {
+        Ok(files::replace(&self.path, &self.encode()?, Readable::Owner)?)
+    }
+
+    /// Writes the slots of a new node.
+    pub(crate) fn create(&self) -> Result<(), KeySlotError> {
+        Ok(files::create(&self.path, &self.encode()?, Readable::Owner)?)
+    }
+}
+
+/// Makes a key file of 32 random bytes that only its owner may read. One that is there already is
+/// used as it is.
+///
+/// # Errors
+/// [`KeySlotError`], also where others may read the file that is there.
+pub fn make_key_file(path: &Path, rng: &mut dyn CryptoRng) -> Result<(), KeySlotError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => read_key_file(path).map(drop),
+        Err(_) => {
+            let fresh = Secret::<KEY_FILE_BYTES>::random(rng);
+            Ok(files::create(path, fresh.reveal(), Readable::Owner)?)
+        }
+    }
+}
+
+fn secret_of(source: &RootKeySource) -> Result<SecretVec, KeySlotError> {
+    match source {
+        RootKeySource::KeyFile(path) => read_key_file(path),
+        RootKeySource::Passphrase(passphrase) => Ok(SecretVec::new(passphrase.reveal().to_vec())),
+    }
+}
+
+fn read_key_file(path: &Path) -> Result<SecretVec, KeySlotError> {
+    let unreadable = |source| KeySlotError::File(FileError::of("cannot read", path)(source));
+    let file = File::open(path).map_err(unreadable)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeySlotError::KeyFileMode { path: path.to_owned(), mode });
+        }
+    }
+    // One byte more than a key file has; never grown, so that no copy stays behind.
+    let mut bytes = Zeroizing::new([0u8; KEY_FILE_BYTES + 1]);
+    let mut length = 0;
+    let mut file = file;
+    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest).map_err(unreadable)? {
+            0 => break,
+            n => length += n,
+        }
+    }
+    match bytes.get(..length) {
+        Some(key) if length == KEY_FILE_BYTES => Ok(SecretVec::new(key.to_vec())),
+        _ => Err(KeySlotError::KeyFileLength { path: path.to_owned(), found: length }),
+    }
+}
+
+mod base64_bytes {
+    use super::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(d)?;
+        BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    struct Place {
+        directory: tempfile::TempDir,
+        rng: ChaCha20Rng,
+        root: RootKey,
+    }
+
+    fn place() -> Place {
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let root = RootKey::random(&mut rng);
+        Place { directory: tempfile::tempdir().unwrap(), rng, root }
+    }
+
+    fn passphrase(text: &str) -> RootKeySource {
+        RootKeySource::Passphrase(SecretVec::new(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn every_slot_unlocks_the_same_root_key_until_it_is_removed() {
+        let mut place = place();
+        let file = place.directory.path().join("root.key");
+        make_key_file(&file, &mut place.rng).unwrap();
+        let file = RootKeySource::KeyFile(file);
+        let words = passphrase("four words of some length");
+
+        let mut slots = KeySlots::new(place.directory.path());
+        assert_eq!(slots.add(&place.root, &file, &mut place.rng).unwrap(), 1);
+        assert_eq!(slots.add(&place.root, &words, &mut place.rng).unwrap(), 2);
+        slots.store().unwrap();
+
+        let mut slots = KeySlots::load(place.directory.path()).unwrap();
+        assert_eq!(slots.list().collect::<Vec<_>>(), [(1, "key file"), (2, "passphrase")]);
+        for source in [&file, &words] {
+            let root = slots.unlock(source).unwrap();
+            assert_eq!(root.reveal(), place.root.reveal());
+        }
+        slots.remove(1).unwrap();
+        slots.store().unwrap();
+        let mut slots = KeySlots::load(place.directory.path()).unwrap();
+        assert!(matches!(slots.unlock(&file), Err(KeySlotError::WrongKeyFile { .. })));
+        assert!(slots.unlock(&words).is_ok());
+        assert!(matches!(slots.remove(1), Err(KeySlotError::Unknown { slot: 1 })));
+        assert!(matches!(slots.remove(2), Err(KeySlotError::Last { slot: 2 })));
+    }
+
+    #[test]
+    fn a_wrong_key_file_or_passphrase_is_named() {
+        let mut place = place();
+        let dir = place.directory.path().to_owned();
+        let (right, wrong) = (dir.join("right.key"), dir.join("wrong.key"));
+        make_key_file(&right, &mut place.rng).unwrap();
+        make_key_file(&wrong, &mut place.rng).unwrap();
+        let mut slots = KeySlots::new(&dir);
+        slots.add(&place.root, &RootKeySource::KeyFile(right), &mut place.rng).unwrap();
+        let error = slots.unlock(&RootKeySource::KeyFile(wrong.clone())).unwrap_err();
+        assert!(error.to_string().contains(&wrong.display().to_string()), "{error}");
+        assert!(matches!(
+            slots.unlock(&passphrase("guess")),
+            Err(KeySlotError::WrongPassphrase { .. })
+        ));
+        let missing = RootKeySource::KeyFile(dir.join("none.key"));
+        assert!(matches!(slots.unlock(&missing), Err(KeySlotError::File(_))));
+    }
+
+    /// Fails when the mode is not looked at (tried).
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut place = place();
+        let path = place.directory.path().join("root.key");
+        make_key_file(&path, &mut place.rng).unwrap();
+        let mode = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for open in [0o640, 0o604, 0o620] {
+            mode(open);
+            assert!(matches!(
+                make_key_file(&path, &mut place.rng),
+                Err(KeySlotError::KeyFileMode { .. })
+            ));
+        }
+        mode(0o400);
+        make_key_file(&path, &mut place.rng).unwrap();
+    }
+
+    #[test]
+    fn a_key_file_of_another_length_is_refused_and_an_existing_one_kept() {
+        let mut place = place();
+        for length in [0, 31, 33, 5000] {
+            let path = place.directory.path().join(format!("{length}"));
+            files::create(&path, &vec![1; length], Readable::Owner).unwrap();
+            assert!(matches!(
+                make_key_file(&path, &mut place.rng),
+                Err(KeySlotError::KeyFileLength { .. })
+            ));
+            assert_eq!(std::fs::read(&path).unwrap().len(), length);
+        }
+    }
+
+    #[test]
+    fn a_changed_slots_file_does_not_unlock() {
+        let mut place = place();
+        let path = place.directory.path().join("root.key");
+        make_key_file(&path, &mut place.rng).unwrap();
+        let source = RootKeySource::KeyFile(path);
+        let mut slots = KeySlots::new(place.directory.path());
+        slots.add(&place.root, &source, &mut place.rng).unwrap();
+        slots.store().unwrap();
+        let original = std::fs::read(&slots.path).unwrap();
+
+        let changes: [fn(&mut Slot); 4] =
+            [|s| s.number += 1, |s| s.salt[0] ^= 1, |s| s.nonce[0] ^= 1, |s| s.wrapped[0] ^= 1];
+        for change in changes {
+            let mut changed = KeySlots::load(place.directory.path()).unwrap();
+            change(&mut changed.slots[0]);
+            assert!(matches!(changed.unlock(&source), Err(KeySlotError::WrongKeyFile { .. })));
+        }
+        for end in 0..original.len() - 1 {
+            std::fs::write(&slots.path, &original[..end]).unwrap();
+            assert!(KeySlots::load(place.directory.path()).is_err(), "cut at {end}");
+        }
+        let newer =
+            String::from_utf8(original).unwrap().replace("\"version\": 1", "\"version\": 2");
+        std::fs::write(&slots.path, newer).unwrap();
+        assert!(matches!(
+            KeySlots::load(place.directory.path()),
+            Err(KeySlotError::Newer { found: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn a_planted_slot_cannot_ask_for_all_memory() {
+        let lock = Lock::Passphrase { memory_kib: u32::MAX, passes: 1, lanes: 1 };
+        let slot =
+            Slot { number: 1, lock, salt: vec![0; 16], nonce: vec![0; 12], wrapped: vec![0; 48] };
+        let place = place();
+        let slots = KeySlots { slots: vec![slot], ..KeySlots::new(place.directory.path()) };
+        assert!(matches!(
+            slots.unlock(&passphrase("x")),
+            Err(KeySlotError::Parameters { slot: 1 })
+        ));
+    }
+}

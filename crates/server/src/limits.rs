@@ -1,0 +1,51 @@
+//! Bounds of the network side, each with its reason. Those of the protocol are in
+//! `quorate_types::limits`.
+
+use std::time::Duration;
+
+/// Open connections. Each costs about 100 KB with HTTP/2 buffers.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// Requests of one connection at once. Clients batch; one that needs more opens another connection.
+pub const MAX_STREAMS: u32 = 128;
+
+/// Requests at once, of all connections. Later ones wait for [`ADMISSION_TIMEOUT`].
+pub const MAX_REQUESTS: usize = 1024;
+
+/// Request bodies in memory at once: 64 of the largest.
+pub const MAX_BODY_MEMORY: usize = 128 * 1024 * 1024;
+
+/// Header bytes of one request; honest ones have a few hundred.
+pub const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long a client may take for the TLS handshake. Slow mobile links need under 2 s.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send a request's header.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send a request's body: 2 MiB over 2 Mbit/s.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection without requests stays open.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a request waits for its turn before it is refused as overload.
+pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a request waits for the disk, to read or to make its decision durable, before it is
+/// refused. A healthy disk needs milliseconds; a hanging one must not hold clients up.
+pub const STORAGE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// How often a decision is made again because a row changed under it.
+pub const MAX_ATTEMPTS: usize = 16;
+
+/// How long requests may go on after the node was told to stop.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often expired sessions are erased.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Labels that are evaluated on the thread that read the request; more go to a thread of their own,
+/// so that they do not hold up other requests of the same thread.
+pub const MAX_INLINE_LABELS: usize = 2;

@@ -1,0 +1,228 @@
+//! From a decoded call to an outcome: read, decide, make durable, and only then answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use getrandom::SysRng;
+use quorate_node::{
+    Call, CommitError, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Request, Step, View, refuse,
+};
+use quorate_storage::{Store, StoreError};
+use quorate_wire::RefusalCode;
+use rand_core::UnwrapErr;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::hygiene;
+use crate::limits::{ADMISSION_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
+
+/// What every request needs.
+pub(crate) struct Node<S> {
+    core: NodeCore,
+    store: S,
+    clock: Clock,
+    started_at: u64,
+    software: String,
+    /// One permit a core: long computations at once.
+    cores: Arc<Semaphore>,
+}
+
+/// Why there is nothing to decide on.
+enum Unread {
+    Store(StoreError),
+    /// The core asks for more and more, which it promises not to do.
+    Endless,
+    /// The disk did not answer in time, or the thread that asked it died.
+    Late,
+    /// Every core has long computations to do.
+    Busy,
+}
+
+impl<S: Store> Node<S> {
+    pub(crate) fn new(core: NodeCore, store: S, clock: Clock, software: String) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            core,
+            store,
+            clock,
+            started_at: clock.now().0,
+            software,
+            cores: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    /// Answers one call. A decision that met a change since it read is made again.
+    pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Outcome {
+        let mut next = Some(call);
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(call) = next.take() else { break };
+            // Evaluations change no rows, so they meet no conflict, and they are large.
+            let again = (!matches!(call.request, Request::Evaluate(_))).then(|| call.clone());
+            let step = match self.decide(call).await {
+                Ok(step) => step,
+                Err(unread) => return self.unread(&unread),
+            };
+            let mut store = self.store.clone();
+            match timeout(STORAGE_TIMEOUT, step.commit(&mut store)).await {
+                Ok(Ok(outcome)) => return outcome,
+                Ok(Err(CommitError::Conflict)) => next = again,
+                Ok(Err(CommitError::Failed)) => {
+                    return self.refuse(RefusalCode::StorageFailed, "the node cannot write");
+                }
+                Err(_) => {
+                    return self.refuse(RefusalCode::StorageFailed, "the node's disk hangs");
+                }
+            }
+        }
+        self.refuse(RefusalCode::Overloaded, "too many changes of the same rows at once")
+    }
+
+    async fn decide(self: &Arc<Self>, call: Call) -> Result<Step<Outcome>, Unread> {
+        if is_short(&call.request) {
+            // Most rows are in the store's cache; then no other thread is needed.
+            if let Some(view) = self.view_from_cache(&call) {
+                return Ok(self.core.decide(
+                    self.clock.now(),
+                    &mut UnwrapErr(SysRng),
+                    &self.facts(&call),
+                    &view,
+                    call,
+                ));
+            }
+            let node = Arc::clone(self);
+            let decided = tokio::task::spawn_blocking(move || node.read_and_decide(call));
+            return in_time(STORAGE_TIMEOUT, decided).await;
+        }
+        let cores = Arc::clone(&self.cores);
+        let waited = timeout(ADMISSION_TIMEOUT, cores.acquire_owned()).await;
+        let Ok(Ok(permit)) = waited else {
+            return Err(Unread::Busy);
+        };
+        let node = Arc::clone(self);
+        let decided = tokio::task::spawn_blocking(move || {
+            let decided = node.read_and_decide(call);
+            drop(permit);
+            decided
+        });
+        // A long computation is no hanging disk.
+        in_time(STORAGE_TIMEOUT.saturating_mul(10), decided).await
+    }
+
+    fn view_from_cache(&self, call: &Call) -> Option<View> {
+        let mut view = View::new();
+        for _ in 0..MAX_PLAN_ROUNDS {
+            let reads = self.core.plan(call, &view);
+            if reads.is_empty() {
+                return Some(view);
+            }
+            for read in reads {
+                self.store.cached(&read)?.add_to(&read, &mut view);
+            }
+        }
+        None
+    }
+
+    fn read_and_decide(&self, call: Call) -> Result<Step<Outcome>, Unread> {
+        let view = self.view(|view| self.core.plan(&call, view))?;
+        let facts = self.facts(&call);
+        Ok(self.core.decide(self.clock.now(), &mut UnwrapErr(SysRng), &facts, &view, call))
+    }
+
+    /// Reads until a plan asks for no more.
+    fn view(&self, plan: impl Fn(&View) -> quorate_node::ReadSet) -> Result<View, Unread> {
+        let mut view = View::new();
+        for _ in 0..=MAX_PLAN_ROUNDS {
+            let reads = plan(&view);
+            if reads.is_empty() {
+                return Ok(view);
+            }
+            for read in reads {
+                self.store.read(&read).map_err(Unread::Store)?.add_to(&read, &mut view);
+            }
+        }
+        Err(Unread::Endless)
+    }
+
+    /// Erases sessions whose time is over.
+    pub(crate) async fn sweep(self: &Arc<Self>) {
+        let node = Arc::clone(self);
+        let decided = tokio::task::spawn_blocking(move || {
+            let view = node.view(|view| node.core.plan_sweep(view))?;
+            Ok(node.core.decide_sweep(node.clock.now(), &view))
+        });
+        let swept = match in_time(STORAGE_TIMEOUT, decided).await {
+            Ok(step) => timeout(STORAGE_TIMEOUT, step.commit(&mut self.store.clone())).await,
+            Err(unread) => {
+                self.log(&unread);
+                return;
+            }
+        };
+        match swept {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(count, "expired sessions erased"),
+            // A request got there first; the next sweep sees the rest.
+            Ok(Err(CommitError::Conflict)) => {}
+            Ok(Err(CommitError::Failed)) | Err(_) => {
+                tracing::warn!("expired sessions could not be erased; the next sweep tries again");
+            }
+        }
+    }
+
+    /// What `Info` and `Status` pass on; others do without, and without the cost.
+    fn facts(&self, call: &Call) -> Facts {
+        let wanted = matches!(call.request, Request::Status(_));
+        Facts {
+            started_at: self.started_at,
+            database_bytes: if wanted { self.store.database_bytes() } else { 0 },
+            resident_bytes: if wanted { hygiene::resident_bytes() } else { 0 },
+            audit_records: self.store.audit_records(),
+            software: self.software.clone(),
+        }
+    }
+
+    fn unread(&self, unread: &Unread) -> Outcome {
+        self.log(unread);
+        match unread {
+            Unread::Busy => {
+                self.refuse(RefusalCode::Overloaded, "all of the node's cores are busy")
+            }
+            _ => self.refuse(RefusalCode::StorageFailed, "the node cannot read its rows"),
+        }
+    }
+
+    fn log(&self, unread: &Unread) {
+        match unread {
+            Unread::Store(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(%error, cause, "a read failed");
+            }
+            Unread::Endless => tracing::error!("a request asks for ever more rows"),
+            Unread::Busy => tracing::debug!("all cores are busy"),
+            Unread::Late => tracing::error!("a read took too long or was given up"),
+        }
+    }
+
+    pub(crate) fn refuse(&self, code: RefusalCode, message: &str) -> Outcome {
+        refuse(code, message, self.clock.now())
+    }
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    task: tokio::task::JoinHandle<Result<T, Unread>>,
+) -> Result<T, Unread> {
+    match timeout(limit, task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(Unread::Late),
+    }
+}
+
+/// Whether deciding takes well under a millisecond.
+fn is_short(request: &Request) -> bool {
+    match request {
+        Request::Evaluate(request) => request.items.len() <= MAX_INLINE_LABELS,
+        Request::Info(_) | Request::Status(_) => true,
+        _ => false,
+    }
+}

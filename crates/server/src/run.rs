@@ -1,0 +1,202 @@
+//! Serving.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_node::NodeCore;
+use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, NodeConfig};
+use crate::connection::Shared;
+use crate::identity::{self, IdentityError};
+use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
+use crate::limits::{MAX_CONNECTIONS, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL};
+use crate::request::Node;
+use crate::tls::{self, TlsError};
+
+/// How long to wait before accepting again where the system refuses (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which node runs, and how.
+pub struct RunOptions {
+    /// The node's data directory.
+    pub data_dir: PathBuf,
+    /// What unlocks its root key; the configuration's key file where none is given.
+    pub root_key: Option<RootKeySource>,
+    /// Another address than the configuration's.
+    pub listen: Option<SocketAddr>,
+    /// Name and version of the software, as `Info` and `Status` say it.
+    pub software: String,
+    /// Called once the node listens, with the address it got.
+    pub on_ready: Box<dyn FnOnce(SocketAddr) + Send>,
+}
+
+/// Why a node does not run, or runs no more.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Nothing unlocks the root key.
+    #[error("name the root key file or the passphrase; the configuration names none")]
+    NoRootKey,
+    /// The root key cannot be unlocked.
+    #[error(transparent)]
+    KeySlots(#[from] KeySlotError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The node's own rows cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk failed while writing. The node stopped, because what is on disk is not known: check the
+    /// disk, then start again.
+    #[error("the disk failed while writing, and the node stopped; check the disk and start again")]
+    StoreFailed,
+}
+
+/// Runs a node until `shutdown` ends, then finishes the requests it has begun.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(
+    options: RunOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let config = NodeConfig::load(&options.data_dir)?;
+    let key_file = || config.root_key_file.clone().map(RootKeySource::KeyFile);
+    let source = options.root_key.or_else(key_file).ok_or(RunError::NoRootKey)?;
+    let mut database = SqliteOptions::default();
+    database.max_bytes = config.max_database_bytes;
+    let store = SqliteStore::open(&options.data_dir, &database)?;
+    let root = KeySlots::load(&options.data_dir)?.unlock(&source)?;
+    drop(source);
+    let (keys, mut entry) = identity::load(&store, &root)?;
+    if entry.urls != config.urls {
+        tracing::info!(urls = ?config.urls, "the configuration names other URLs than the node's card");
+        entry.urls = config.urls.clone();
+    }
+    if config.clock_offset_seconds != 0 {
+        tracing::warn!(
+            seconds = config.clock_offset_seconds,
+            "drill: the node's clock is moved; take clock_offset_seconds out of node.toml afterwards"
+        );
+    }
+    let tls = tls::server_config(&keys.tls, hosts(&entry.urls))?;
+    let node_id = entry.id;
+    let core = NodeCore::new(entry, keys.identity, root);
+    let clock = Clock::new(config.clock_offset_seconds);
+    let node = Arc::new(Node::new(core, store.clone(), clock, options.software));
+    let shared = Arc::new(Shared::new(Arc::clone(&node), TlsAcceptor::from(tls)));
+
+    let address = options.listen.unwrap_or(config.listen);
+    let listen = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    tracing::info!(node = %node_id, address = %bound, "listening");
+    (options.on_ready)(bound);
+
+    let result = accept(&listener, &shared, &node, &store, shutdown).await;
+    drop(listener);
+    if result.is_ok() {
+        store.close().await;
+        tracing::info!("stopped");
+    }
+    result
+}
+
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared<SqliteStore>>,
+    node: &Arc<Node<SqliteStore>>,
+    store: &SqliteStore,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let (stop, stopping) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut shutdown = core::pin::pin!(shutdown);
+    let mut failed = core::pin::pin!(store.failed());
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = &mut failed => return Err(RunError::StoreFailed),
+            _ = sweep.tick() => {
+                let node = Arc::clone(node);
+                tokio::spawn(async move { node.sweep().await });
+            }
+            // Finished connections leave the set.
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let (shared, stopping) = (Arc::clone(shared), stopping.clone());
+                        connections.spawn(async move {
+                            shared.serve(tcp, stopping).await;
+                            drop(place);
+                        });
+                    }
+                    // Closed at once: a client that is told nothing tries another node.
+                    Err(_) => tracing::debug!("too many connections; one was turned away"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections at present");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    tracing::info!("stopping: finishing the requests that have begun");
+    stop.send_replace(true);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        finished = tokio::time::timeout(SHUTDOWN_TIMEOUT, finish) => {
+            if finished.is_err() {
+                tracing::warn!("some requests were cut off");
+            }
+        }
+        () = &mut failed => return Err(RunError::StoreFailed),
+    }
+    Ok(())
+}
+
+/// The host names of URLs, for the certificate.
+fn hosts(urls: &[String]) -> Vec<String> {
+    let hosts = urls.iter().filter_map(|url| {
+        let uri: http::Uri = url.parse().ok()?;
+        Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
+    });
+    hosts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_urls() {
+        let urls = ["https://a.example:7843", "https://[::1]:1", "https://127.0.0.1:2/"];
+        assert_eq!(hosts(&urls.map(str::to_owned)), ["a.example", "::1", "127.0.0.1"]);
+    }
+}
