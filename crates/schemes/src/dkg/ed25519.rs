@@ -30,7 +30,8 @@ impl Suite for Ed25519 {
 
     fn decode_point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
         let point = CompressedEdwardsY(*bytes).decompress()?;
-        // Decompression takes y >= p and a sign on x = 0; only the canonical bytes come back.
+        // Decompression takes y >= p and a sign on x = 0. No such encoding is of a point that passes
+        // the other two checks, which is a fact about 19 numbers; this does not lean on it.
         let canonical = point.compress().as_bytes() == bytes;
         // Clearing the cofactor would let points of mixed order through.
         (canonical && !point.is_identity() && point.is_torsion_free()).then_some(point)

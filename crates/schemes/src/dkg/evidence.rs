@@ -90,8 +90,8 @@ pub enum Unfounded {
     /// It is not about a possible session.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// Dealer or recipient are not participants, or are the same.
-    #[error("index {0} is not a participant's who could be dealer or recipient here")]
+    /// Dealer or recipient are not participants.
+    #[error("index {0} is not a participant's")]
     Stranger(u32),
     /// The message is good and no delivery is shown.
     #[error("the dealer's message is good, and no delivery is in dispute")]
@@ -194,9 +194,6 @@ fn find<S: Suite>(evidence: &Evidence<S>) -> Result<DealerFault, Unfounded> {
     };
     let opening = opening.as_ref().ok_or(Unfounded::MessageIsGood)?;
     let to = participant(opening.recipient)?;
-    if from == to {
-        return Err(Unfounded::Stranger(opening.recipient));
-    }
     let Delivery { ciphertext, path } = &opening.delivery;
     if !merkle::verify(&message.root, threshold.n(), to, ciphertext, path) {
         return Err(Unfounded::Path);

@@ -51,7 +51,7 @@ pub struct PossessionStatement<S: Suite> {
 }
 
 impl<S: Suite> PossessionStatement<S> {
-    fn hash(&self) -> [u8; 64] {
+    pub(crate) fn hash(&self) -> [u8; 64] {
         Transcript::new(tags::POSSESSION)
             .field(S::ID.as_bytes())
             .number(self.kind.number())

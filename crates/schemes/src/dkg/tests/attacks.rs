@@ -393,6 +393,9 @@ fn attack_05_proofs_of_another_suite() {
         index: here.index,
         point: Ed25519::encode_point(&EdwardsPoint::mul_base(&secret)),
     };
+    let mut same_bytes = there.clone();
+    same_bytes.point = here.point;
+    assert_ne!(here.hash(), same_bytes.hash());
     let proof = possession::prove(&secret, &there, &[0; 32]);
     assert!(possession::verify(&there, &proof));
     assert!(!possession::verify(&here, &proof));
