@@ -4,7 +4,7 @@ mod support;
 
 use curve25519_dalek::Scalar;
 use prost::Message;
-use quorate_node::{RowKey, Reply, Request, sealing};
+use quorate_node::{Reply, Request, RowKey, sealing};
 use quorate_schemes::group::{Ristretto, hash_to_group};
 use quorate_schemes::prf::{Combiner, Labels, Proof};
 use quorate_schemes::sharing::{PublicShares, lagrange_at_zero};
@@ -21,7 +21,9 @@ fn public(world: &mut World, key: KeyId) -> (Generation, PublicShares) {
     let node = &mut world.nodes[0];
     let which = Some(v1::get_key_request::Which::Id(key.as_bytes().to_vec()));
     let request = v1::GetKeyRequest { node: node.id(), which };
-    let Ok(Reply::GetKey(reply)) = node.ask(&world.owner, Request::GetKey(request)) else { panic!() };
+    let Ok(Reply::GetKey(reply)) = node.ask(&world.owner, Request::GetKey(request)) else {
+        panic!()
+    };
     let certificate = &reply.keys[0].certificates[0];
     let statement = v1::CertificateStatement::decode(certificate.payload.as_slice()).unwrap();
     let points: Vec<_> = statement
@@ -29,7 +31,8 @@ fn public(world: &mut World, key: KeyId) -> (Generation, PublicShares) {
         .iter()
         .map(|c| Ristretto::decode_point(c.as_slice().try_into().unwrap()).unwrap())
         .collect();
-    let of = Threshold::new(statement.threshold as u16, statement.participants.len() as u16).unwrap();
+    let of =
+        Threshold::new(statement.threshold as u16, statement.participants.len() as u16).unwrap();
     let generation = Generation::from_slice(&statement.generation).unwrap();
     (generation, PublicShares::from_commitments(of, &points).unwrap())
 }

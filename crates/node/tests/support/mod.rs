@@ -376,9 +376,11 @@ impl World {
     }
 
     pub fn key_body(&self, t: u16, alias: &str) -> Key {
-        let order =
-            Order::new(t, self.nodes.iter().map(|n| (n.core.entry().id, n.core.entry().identity_key)))
-                .unwrap();
+        let order = Order::new(
+            t,
+            self.nodes.iter().map(|n| (n.core.entry().id, n.core.entry().identity_key)),
+        )
+        .unwrap();
         Key {
             tenant: self.acme.id().into(),
             alias: alias.to_owned(),
@@ -443,7 +445,11 @@ impl World {
         node.ask(&self.owner, Request::DkgDeal(request))
     }
 
-    pub fn deal_all(&mut self, session: &v1::Session, round0: &[v1::Envelope]) -> Vec<v1::DkgDealReply> {
+    pub fn deal_all(
+        &mut self,
+        session: &v1::Session,
+        round0: &[v1::Envelope],
+    ) -> Vec<v1::DkgDealReply> {
         (0..self.nodes.len()).map(|at| dealt(self.deal(at, session, round0))).collect()
     }
 
@@ -478,13 +484,21 @@ impl World {
         self.nodes[at].ask(owner, Request::DkgSign(request))
     }
 
-    pub fn sign_all(&mut self, session: &v1::Session, deals: &[v1::DkgDealReply]) -> Vec<v1::DkgSignReply> {
+    pub fn sign_all(
+        &mut self,
+        session: &v1::Session,
+        deals: &[v1::DkgDealReply],
+    ) -> Vec<v1::DkgSignReply> {
         (0..self.nodes.len())
             .map(|at| signed(self.sign(at, self.sign_request(at, session, deals))))
             .collect()
     }
 
-    pub fn certificate(&self, at: usize, signatures: &[v1::DkgSignReply]) -> v1::PutCertificateRequest {
+    pub fn certificate(
+        &self,
+        at: usize,
+        signatures: &[v1::DkgSignReply],
+    ) -> v1::PutCertificateRequest {
         let mut envelope = signatures[0].statement.clone().unwrap();
         for signature in &signatures[1..] {
             let more = signature.statement.clone().unwrap();
