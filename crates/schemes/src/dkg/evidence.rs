@@ -278,3 +278,73 @@ impl<S: Suite> Claim<'_, S> {
         !is_identity::<S>(&one) && self.challenge(&one, &two) == challenge
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::SessionId;
+
+    use super::*;
+    use crate::dkg::{Ed25519, Ristretto255};
+
+    fn proof<S: Suite>(challenge: &S::Scalar, response: &S::Scalar) -> EqualityProof {
+        [S::encode_scalar(challenge), S::encode_scalar(response)].concat().try_into().unwrap()
+    }
+
+    /// Forgeries that work if the challenge leaves out a commitment, the value, or anything else of
+    /// the statement.
+    fn forgeries_fail<S: Suite>() {
+        let of = Threshold::new(1, 3).unwrap();
+        let index = |i| ParticipantIndex::new(i, of).unwrap();
+        let scalar = S::Scalar::from;
+        let secret = scalar(77);
+        let base = S::mul_base(&scalar(5));
+        let (value, false_value) = (base * secret, base * scalar(78));
+        let binding = SessionBinding {
+            session: SessionId::from_bytes([1; 32]),
+            order: quorate_types::Digest::from_bytes([2; 32]),
+            roster: quorate_types::Digest::from_bytes([3; 32]),
+        };
+        let public = S::encode_point(&S::mul_base(&secret));
+        let claim = |value| Claim::<S> {
+            binding,
+            from: index(1),
+            to: index(2),
+            public,
+            base: &base,
+            value,
+        };
+        let k = scalar(9);
+        let (one, two) = (S::mul_base(&k), base * k);
+        let honest = claim(&value).challenge(&one, &two);
+        assert!(claim(&value).verify(&proof::<S>(&honest, &(k + honest * secret))));
+
+        // The commitment to B is left free, then the one to the base.
+        let lie = claim(&false_value);
+        let challenge = lie.challenge(&S::generator(), &two);
+        assert!(!lie.verify(&proof::<S>(&challenge, &(k + challenge * scalar(78)))));
+        let challenge = lie.challenge(&one, &S::generator());
+        assert!(!lie.verify(&proof::<S>(&challenge, &(k + challenge * secret))));
+        let good = claim(&value).hash();
+        assert_ne!(good, claim(&false_value).hash());
+        let different = |change: &dyn Fn(&mut Claim<'_, S>)| {
+            let mut changed = claim(&value);
+            change(&mut changed);
+            assert_ne!(good, changed.hash());
+        };
+        different(&|c| c.binding.session = SessionId::from_bytes([9; 32]));
+        different(&|c| c.binding.order = quorate_types::Digest::from_bytes([9; 32]));
+        different(&|c| c.from = index(3));
+        different(&|c| c.to = index(3));
+        different(&|c| c.public = S::encode_point(&S::generator()));
+        let generator = S::generator();
+        let mut changed = claim(&value);
+        changed.base = &generator;
+        assert_ne!(good, changed.hash());
+    }
+
+    #[test]
+    fn attack_07_equality_proofs_hash_their_whole_statement() {
+        forgeries_fail::<Ristretto255>();
+        forgeries_fail::<Ed25519>();
+    }
+}

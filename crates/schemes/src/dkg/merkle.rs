@@ -141,5 +141,7 @@ mod tests {
         }
         assert!(!verify(&pair, 1, first, &forged, &[]));
         assert!(root(of.indices(), &[] as &[Vec<u8>]).is_none());
+        let mut indices = of.indices();
+        assert_ne!(leaf(indices.next().unwrap(), b"c"), leaf(indices.next().unwrap(), b"c"));
     }
 }

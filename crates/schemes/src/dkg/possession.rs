@@ -63,7 +63,7 @@ impl<S: Suite> PossessionStatement<S> {
             .wide()
     }
 
-    fn challenge(&self, r: &S::PointBytes) -> S::Scalar {
+    pub(crate) fn challenge(&self, r: &S::PointBytes) -> S::Scalar {
         let wide = Transcript::new(tags::POSSESSION_CHALLENGE)
             .field(&self.hash())
             .field(r.as_ref())

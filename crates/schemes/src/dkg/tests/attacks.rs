@@ -14,6 +14,7 @@ for_each_suite! {
     attack_05_rogue_key
     attack_05_copied_broadcast
     attack_05_copied_or_replayed_receive_key
+    attack_05_proof_with_a_commitment_made_afterwards
     attack_06_replay_and_transplant_of_messages
     attack_06_transplant_of_ciphertexts
     attack_06_transplant_of_signatures
@@ -356,6 +357,23 @@ fn attack_05_copied_or_replayed_receive_key<S: Suite>() {
     change(|s| s.node = node(1));
     change(|s| s.index = ParticipantIndex::new(1, of(1, 1)).unwrap());
     change(|s| s.point = S::encode_point(&S::generator()));
+}
+
+/// `R = z * B - c * P` for a challenge of some other R: a proof without the secret, if the challenge
+/// did not hash R.
+fn attack_05_proof_with_a_commitment_made_afterwards<S: Suite>() {
+    let world = World::<S>::new(2, 3);
+    let copied = S::encode_point(&(S::generator() + S::generator()));
+    let index = world.index(3);
+    let SessionBinding { session, order, .. } = *world.session.binding();
+    let kind = PossessionKind::ReceiveKey;
+    let statement =
+        PossessionStatement::<S> { kind, session, order, node: node(3), index, point: copied };
+    let z = S::Scalar::from(1234);
+    let challenge = statement.challenge(&copied);
+    let r = S::mul_base(&z) - S::decode_point(&copied).unwrap() * challenge;
+    let proof = S::join_signature(&S::encode_point(&r), &S::encode_scalar(&z));
+    assert!(!possession::verify(&statement, &proof));
 }
 
 /// Two suites over one curve: nothing signed in one is good in the other.
