@@ -1,1 +1,126 @@
-fn main() {}
+//! Key management that acts only when quorate: the command line.
+#![forbid(unsafe_code)]
+
+mod app;
+mod args;
+mod commands;
+mod config;
+mod failure;
+mod files;
+mod local;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use app::App;
+use args::{Cli, Command, Config, Docs};
+use failure::{Code, Failure, Outcome};
+use output::{Output, print_line};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.common.json;
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Code::Internal, format!("no runtime: {e}")))
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(cli));
+            // Standard input may still be waited for on a thread that nothing can interrupt.
+            runtime.shutdown_background();
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = if json {
+                serde_json::to_string_pretty(&failure).unwrap_or_else(|_| failure.text())
+            } else {
+                failure.text()
+            };
+            eprintln!("{text}");
+            ExitCode::from(failure.exit.number())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Outcome {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Demo(args) => commands::demo::run(&common, args).await,
+        Command::Dev(args) => commands::dev::run(&common, args).await,
+        Command::Encrypt(args) => commands::encrypt::run(&App::new(&common)?, args).await,
+        Command::Decrypt(args) => commands::decrypt::run(&App::new(&common)?, args).await,
+        Command::Rewrap(args) => commands::rewrap::run(&App::new(&common)?, args).await,
+        Command::Inspect(args) => commands::inspect::run(&App::new(&common)?, &args),
+        Command::Datakey(command) => commands::datakey::run(&App::new(&common)?, command).await,
+        Command::Key(command) => commands::key::run(&App::new(&common)?, command).await,
+        Command::Principal(command) => commands::principal::run(&App::new(&common)?, command).await,
+        Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,
+        Command::Node(command) => commands::node::run(Output::new(&common), command).await,
+        Command::Config(Config::Check) => {
+            check_config(&App::new(&common)?);
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut out);
+            print_line(String::from_utf8_lossy(&out).trim_end());
+            Ok(())
+        }
+        Command::Docs(Docs::Errors) => {
+            print_line(commands::docs::errors().trim_end());
+            Ok(())
+        }
+        Command::Docs(Docs::Cli) => {
+            print_line(commands::docs::cli().trim_end());
+            Ok(())
+        }
+        Command::Docs(Docs::Man { dir }) => commands::docs::man(&dir),
+    }
+}
+
+/// `quorate config check`.
+fn check_config(app: &App) {
+    #[derive(serde::Serialize)]
+    struct Checked {
+        config_file: Option<String>,
+        config_file_exists: bool,
+        profile: String,
+        profile_from: config::Source,
+        directory: String,
+        directory_from: config::Source,
+        profile_exists: bool,
+        key: Option<String>,
+        hedge_ms: Option<u64>,
+        timeout_ms: Option<u64>,
+    }
+    let s = &app.settings;
+    let value = Checked {
+        config_file: s.file.as_ref().map(|(p, _)| app::shown(p)),
+        config_file_exists: s.file.as_ref().is_some_and(|(_, exists)| *exists),
+        profile: s.profile.0.clone(),
+        profile_from: s.profile.1,
+        directory: app::shown(&s.directory.0),
+        directory_from: s.directory.1,
+        profile_exists: s.directory.0.exists(),
+        key: s.settings.key.clone(),
+        hedge_ms: s.settings.hedge_ms,
+        timeout_ms: s.settings.timeout_ms,
+    };
+    app.out.result(&value, || {
+        let text = serde_json::to_value(&value).unwrap_or_default();
+        let rows: Vec<Vec<String>> = text
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| {
+                let v = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                vec![k.replace('_', " "), v]
+            })
+            .collect();
+        output::table(&rows)
+    });
+}

@@ -1,0 +1,204 @@
+//! What commands share: settings, printing, the profile and its client.
+
+use std::path::{Path, PathBuf};
+
+use quorate_sdk::{Client, EncryptionContext, Envelope, Key, Profile};
+use serde::Serialize;
+
+use crate::args::{Common, ContextArgs};
+use crate::config::Settings;
+use crate::failure::{Code, Exit, Failure, Outcome};
+use crate::output::Output;
+
+/// Documents of this profile that not every node has confirmed.
+const PENDING: &str = "pending-documents.json";
+
+/// One run of the program.
+pub struct App {
+    /// How to print.
+    pub out: Output,
+    /// What the configuration says.
+    pub settings: Settings,
+}
+
+impl App {
+    /// Reads the configuration.
+    pub fn new(common: &Common) -> Outcome<Self> {
+        Ok(Self { out: Output::new(common), settings: Settings::load(common)? })
+    }
+
+    /// The profile's folder.
+    pub fn profile_dir(&self) -> &Path {
+        &self.settings.directory.0
+    }
+
+    /// The profile.
+    pub fn profile(&self) -> Outcome<Profile> {
+        if !self.profile_dir().exists() {
+            return Err(Failure::new(
+                Code::NoProfile,
+                format!(
+                    "there is no profile \"{}\" in {}",
+                    self.settings.profile.0,
+                    self.profile_dir().display()
+                ),
+            ));
+        }
+        Ok(Profile::open(self.profile_dir())?)
+    }
+
+    /// A client of the profile's cluster.
+    pub fn client(&self) -> Outcome<Client> {
+        let mut builder = Client::builder(&self.profile()?)?;
+        let mut timeouts = quorate_sdk::Timeouts::default();
+        if let Some(hedge) = self.settings.hedge() {
+            timeouts.hedge = hedge;
+        }
+        if let Some(timeout) = self.settings.timeout() {
+            timeouts.request = timeout;
+        }
+        builder = builder.timeouts(timeouts);
+        Ok(builder.build()?)
+    }
+
+    /// A client whose cluster has all documents that this profile made.
+    ///
+    /// Documents made here are kept until every node has confirmed them, and offered again by each
+    /// command that administers something, so that a node that was down gets them later.
+    pub async fn administrator(&self) -> Outcome<Client> {
+        let client = self.client()?;
+        let path = self.profile_dir().join(PENDING);
+        let Ok(text) = std::fs::read(&path) else { return Ok(client) };
+        let documents: Vec<Envelope> = serde_json::from_slice(&text)
+            .map_err(|e| Failure::new(Code::Config, format!("{}: {e}", path.display())))?;
+        let delivered = client.put_documents(&documents).await;
+        if delivered.confirmed() == delivered.of() {
+            std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
+        }
+        Ok(client)
+    }
+
+    /// Keeps documents until every node has confirmed them.
+    pub fn keep_pending(&self, documents: &[Envelope]) -> Outcome {
+        let bytes = serde_json::to_vec_pretty(documents)
+            .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+        crate::files::atomic::write_private(&self.profile_dir().join(PENDING), &bytes, true)
+    }
+
+    /// The key to encrypt under: named, configured, or the only one there is.
+    pub async fn key(&self, client: &Client, named: Option<&str>) -> Outcome<Key> {
+        if let Some(name) = named.or(self.settings.settings.key.as_deref()) {
+            return Ok(client.key(name).await?);
+        }
+        let keys = client.list_keys().await?;
+        match keys.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Failure::new(Code::NoKeyChosen, "there is no key yet")
+                .next("Make one with `quorate key create NAME`.")),
+            several => {
+                let names: Vec<_> = several.iter().map(Key::alias).collect();
+                Err(Failure::new(
+                    Code::NoKeyChosen,
+                    format!("there are several keys: {}", names.join(", ")),
+                ))
+            }
+        }
+    }
+
+    /// Prints what the client noticed on the way.
+    pub fn warnings(&self, client: &Client) {
+        for warning in client.warnings() {
+            self.out.warn(&warning.to_string());
+        }
+    }
+}
+
+/// The encryption context of the command line.
+pub fn context(args: &ContextArgs) -> Outcome<EncryptionContext> {
+    let mut pairs = Vec::with_capacity(args.context.len());
+    for text in &args.context {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("--context {} has no =", text.escape_debug()),
+            )
+            .next("Give each pair as --context KEY=VALUE."));
+        };
+        pairs.push((key, value));
+    }
+    EncryptionContext::new(pairs).map_err(|e| Failure::new(Code::Usage, e.to_string()))
+}
+
+impl From<quorate_sdk::Error> for Failure {
+    fn from(error: quorate_sdk::Error) -> Self {
+        use quorate_sdk::Error as E;
+        let exit = match &error {
+            E::NotQuorate(_) => Exit::NotQuorate,
+            E::Refused(_) => Exit::Refused,
+            E::Object(_) | E::Invitation(_) => Exit::NotAuthentic,
+            E::Request(_) | E::Profile(_) => Exit::Usage,
+            E::Stream { .. } => Exit::Files,
+            _ => Exit::General,
+        };
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            unchanged: error.unchanged().to_string(),
+            next: error.next().to_string(),
+            exit,
+        }
+    }
+}
+
+/// A path as it is printed and written in JSON.
+pub fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// `path` with `.quorate` after its name.
+pub fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(crate::files::SUFFIX);
+    path.with_file_name(name)
+}
+
+/// `path` without `.quorate`, where it ends so.
+pub fn without_suffix(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = path.file_name()?.as_bytes().strip_suffix(crate::files::SUFFIX.as_bytes())?;
+    if bytes.is_empty() {
+        return None;
+    }
+    Some(path.with_file_name(std::ffi::OsString::from_vec(bytes.to_vec())))
+}
+
+/// One file's result in a summary.
+#[derive(Debug, Serialize)]
+pub struct FileFailure {
+    /// The file.
+    pub path: String,
+    /// Why it failed.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_come_and_go() {
+        assert_eq!(with_suffix(Path::new("x/a.pdf")), Path::new("x/a.pdf.quorate"));
+        assert_eq!(without_suffix(Path::new("x/a.pdf.quorate")).unwrap(), Path::new("x/a.pdf"));
+        assert!(without_suffix(Path::new("a.pdf")).is_none());
+        assert!(without_suffix(Path::new(".quorate")).is_none());
+    }
+
+    #[test]
+    fn a_context_without_equals_sign_is_refused() {
+        let bad = ContextArgs { context: vec!["case".into()] };
+        assert_eq!(context(&bad).unwrap_err().code, "usage");
+        let good = ContextArgs { context: vec!["b=2".into(), "a=1=1".into()] };
+        assert_eq!(context(&good).unwrap().pairs()[0], ("a".into(), "1=1".into()));
+    }
+}

@@ -1,0 +1,469 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Key management that acts only when quorate: N key servers, any T of them serve, fewer learn
+/// nothing.
+#[derive(Debug, Parser)]
+#[command(
+    name = "quorate",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  quorate demo                          see it work on this machine, in a minute
+  quorate dev                           a cluster for development; Ctrl-C stops it
+  quorate --profile dev encrypt a.pdf   writes a.pdf.quorate and keeps a.pdf
+  quorate --profile dev decrypt a.pdf.quorate --output b.pdf"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The profile to act as: a cluster and this machine's principal in it.
+    #[arg(long, global = true, env = "QUORATE_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The configuration file [default: ~/.config/quorate/config.toml].
+    #[arg(long, global = true, env = "QUORATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where profiles are kept [default: ~/.local/share/quorate].
+    #[arg(long, global = true, env = "QUORATE_HOME", value_name = "DIR", hide_short_help = true)]
+    pub home: Option<PathBuf>,
+    /// Print JSON, errors included: {code, message, unchanged, next}.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but results and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show a cluster at work: keys, files, failures and recovery, in about a minute.
+    Demo(Demo),
+    /// Run a cluster on this machine until Ctrl-C, for development.
+    Dev(Dev),
+    /// Seal files, folders or standard input, each file under its own key.
+    Encrypt(Encrypt),
+    /// Open sealed files, folders or standard input.
+    Decrypt(Decrypt),
+    /// Move sealed files to the newest version of their key; the payloads stay as they are.
+    Rewrap(Rewrap),
+    /// Explain a sealed file's header. Needs no keys and no network.
+    Inspect(Inspect),
+    /// Data keys of your own: make, wrap and unwrap them, many at once.
+    #[command(subcommand)]
+    Datakey(Datakey),
+    /// Keys, of which each node holds a share.
+    #[command(subcommand)]
+    Key(Key),
+    /// Who may do what.
+    #[command(subcommand)]
+    Principal(Principal),
+    /// The cluster: its nodes and administrators.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// One key server.
+    #[command(subcommand)]
+    Node(Node),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print completions for a shell.
+    #[command(
+        after_help = "Example:\n  quorate completions bash > ~/.local/share/bash-completion/completions/quorate"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print documents that are generated from the code.
+    #[command(hide = true, subcommand)]
+    Docs(Docs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quorate demo                            2 of 3 nodes, files that it makes
+  quorate demo ~/Documents                your own files; nothing is written there
+  quorate demo --threshold 3 --nodes 5")]
+pub struct Demo {
+    /// A file or folder to encrypt; never written to. Without one, a sample is made.
+    pub path: Option<PathBuf>,
+    /// How many nodes must answer.
+    #[arg(long, short, default_value_t = 2)]
+    pub threshold: u16,
+    /// How many nodes there are.
+    #[arg(long, short, default_value_t = 3)]
+    pub nodes: u16,
+    /// Keep the folder with nodes, logs and outputs.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  quorate dev
+  quorate --profile dev encrypt a.pdf     # in a second terminal")]
+pub struct Dev {
+    /// How many nodes must answer.
+    #[arg(long, short, default_value_t = 2)]
+    pub threshold: u16,
+    /// How many nodes there are.
+    #[arg(long, short, default_value_t = 3)]
+    pub nodes: u16,
+    /// Where its data live [default: dev in the folder of profiles].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The first node's port; the others follow [default: free ones, kept from then on].
+    #[arg(long, value_name = "PORT")]
+    pub base_port: Option<u16>,
+}
+
+/// What objects are sealed with.
+#[derive(Debug, Clone, Args)]
+pub struct ContextArgs {
+    /// A pair of the encryption context; give it again for more. The reader gives the same pairs.
+    #[arg(long = "context", short = 'c', value_name = "KEY=VALUE")]
+    pub context: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quorate encrypt a.pdf                        writes a.pdf.quorate, keeps a.pdf
+  quorate encrypt photos                       writes photos.quorate/, file by file
+  quorate encrypt a.pdf --context case=4711    decrypting needs the same context
+  tar c photos | quorate encrypt - > photos.tar.quorate
+
+In folders: empty folders and symbolic links are made again as they are (links are never
+followed), each name of a hard link is sealed by itself, names are kept byte for byte, and
+sockets, pipes and devices are left out and named. Names, sizes and times are not secret.")]
+pub struct Encrypt {
+    /// Files or folders; - for standard input.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// The key, by alias or id [default: the profile's, or the only one].
+    #[arg(long, short, env = "QUORATE_KEY")]
+    pub key: Option<String>,
+    /// Where to write; only with one path [default: the path with .quorate added].
+    #[arg(long, short)]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    /// Write the context into the header in clear, so that readers need not give it.
+    #[arg(long)]
+    pub store_context: bool,
+    /// Replace outputs that exist.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quorate decrypt a.pdf.quorate                writes a.pdf
+  quorate decrypt photos.quorate --output restored
+  quorate decrypt big.iso.quorate --range 0..512 --output -
+  quorate decrypt - < a.pdf.quorate > a.pdf")]
+pub struct Decrypt {
+    /// Sealed files or folders of them; - for standard input.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Where to write; - for standard output; only with one path.
+    #[arg(long, short)]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    /// Only these bytes of the original: START..END, START.. or -N for the last N.
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub range: Option<String>,
+    /// Replace outputs that exist.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  quorate key rotate docs && quorate rewrap photos.quorate
+
+An older copy of a header still opens while its key version lives, and rewrapping does not
+take a data key from somebody who saw it.")]
+pub struct Rewrap {
+    /// Sealed files or folders of them; each is replaced in one step.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub context: ContextArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate inspect a.pdf.quorate")]
+pub struct Inspect {
+    /// A sealed file; - for standard input.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Datakey {
+    /// Make data keys; prints each in clear and wrapped, a line each.
+    #[command(after_help = "Example:\n  quorate datakey generate --count 3 --context table=users")]
+    Generate {
+        /// How many.
+        #[arg(long, short = 'n', default_value_t = 1)]
+        count: usize,
+        /// The key, by alias or id.
+        #[arg(long, short, env = "QUORATE_KEY")]
+        key: Option<String>,
+        #[command(flatten)]
+        context: ContextArgs,
+        /// Print the wrapped form only, and no key in clear.
+        #[arg(long)]
+        without_plaintext: bool,
+    },
+    /// Wrap data keys that exist: one a line in base64 on standard input, one a line out.
+    #[command(after_help = "Example:\n  openssl rand -base64 32 | quorate datakey wrap")]
+    Wrap {
+        /// The key, by alias or id.
+        #[arg(long, short, env = "QUORATE_KEY")]
+        key: Option<String>,
+        #[command(flatten)]
+        context: ContextArgs,
+    },
+    /// Unwrap data keys: one a line in base64 on standard input, one a line out.
+    #[command(after_help = "Example:\n  quorate datakey unwrap < wrapped.txt")]
+    Unwrap {
+        #[command(flatten)]
+        context: ContextArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key: every node gets a share, and nobody ever holds the key.
+    #[command(after_help = "\
+Examples:
+  quorate key create docs --threshold 2
+  quorate key create docs --resume       finish what another machine began")]
+    Create {
+        /// What the key is called.
+        alias: String,
+        /// How many nodes must answer [default: a majority of the nodes].
+        #[arg(long, short)]
+        threshold: Option<u16>,
+        /// Allow a committee of which every node must answer.
+        #[arg(long)]
+        allow_fragile: bool,
+        /// Finish a creation that was interrupted.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// List the keys.
+    List,
+    /// Show a key: its versions, its certificates and who holds shares.
+    #[command(after_help = "Example:\n  quorate key show docs")]
+    Show {
+        /// The key, by alias or id.
+        key: String,
+    },
+    /// Add a version; older versions then only open and rewrap.
+    #[command(after_help = "Example:\n  quorate key rotate docs")]
+    Rotate {
+        /// The key, by alias or id.
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Principal {
+    /// On a new machine: make its key, and print what an administrator needs to add it.
+    #[command(after_help = "Example:\n  quorate --profile work principal request")]
+    Request,
+    /// On a new machine: accept the invitation, after comparing its fingerprint.
+    #[command(
+        after_help = "Example:\n  quorate --profile work principal accept ci.invitation --fingerprint digest-abc..."
+    )]
+    Accept {
+        /// The invitation's file; - for standard input.
+        invitation: PathBuf,
+        /// The invitation's fingerprint, as the administrator told it by another channel.
+        #[arg(long)]
+        fingerprint: String,
+    },
+    /// Add a principal; prints its invitation.
+    #[command(after_help = "\
+Example:
+  quorate principal add ci --public-key ed25519-abc... --allow encrypt,decrypt --key docs > ci.invitation")]
+    Add {
+        /// What it is called.
+        name: String,
+        /// Its public key, as `principal request` printed it on its machine.
+        #[arg(long)]
+        public_key: String,
+        /// What it may do.
+        #[arg(long, value_delimiter = ',', default_value = "encrypt,decrypt")]
+        allow: Vec<Allow>,
+        /// On which keys, by alias or id; give it again for more [default: all].
+        #[arg(long, short)]
+        key: Vec<String>,
+        /// For how many days.
+        #[arg(long, default_value_t = 90)]
+        days: u64,
+    },
+    /// Give a principal more time.
+    Renew {
+        /// The principal, by name or id.
+        principal: String,
+        /// For how many days from now.
+        #[arg(long, default_value_t = 90)]
+        days: u64,
+    },
+    /// List the principals.
+    List,
+    /// Revoke a principal; prints how many nodes confirmed, and what that holds against.
+    #[command(after_help = "Example:\n  quorate principal revoke ci")]
+    Revoke {
+        /// The principal, by name or id.
+        principal: String,
+    },
+}
+
+/// An action that can be allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Allow {
+    Create,
+    Encrypt,
+    Decrypt,
+    Rewrap,
+    Coordinate,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Make a cluster of nodes: writes the roster, which each node's operator then joins.
+    #[command(after_help = "\
+Example:
+  quorate --profile work cluster create acme a/node-card.json b/node-card.json c/node-card.json \\
+      --fingerprint digest-aaa... --fingerprint digest-bbb... --fingerprint digest-ccc... \\
+      --output acme.roster")]
+    Create {
+        /// What the cluster is called.
+        name: String,
+        /// The nodes' cards, as `node init` wrote them.
+        #[arg(required = true)]
+        cards: Vec<PathBuf>,
+        /// A card's fingerprint, as its operator told it; one for each card, in any order.
+        #[arg(long, required = true)]
+        fingerprint: Vec<String>,
+        /// Where to write the roster.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// On a node's machine, while it is stopped: join the cluster of a roster.
+    #[command(after_help = "\
+Example:
+  quorate cluster join acme.roster --fingerprint cluster-abc... --data-dir /var/lib/quorate")]
+    Join {
+        /// The roster's file.
+        roster: PathBuf,
+        /// The cluster's fingerprint, as its administrator told it by another channel.
+        #[arg(long)]
+        fingerprint: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Ask every node how it is.
+    Status,
+}
+
+/// Where a node keeps its data, and what unlocks them.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The node's data.
+    #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The key file that unlocks the node's root key. Keep it on another disk.
+    #[arg(long, env = "QUORATE_ROOT_KEY_FILE", value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// A file whose first line is the passphrase that unlocks the node's root key.
+    #[arg(long, env = "QUORATE_ROOT_PASSPHRASE_FILE", value_name = "FILE")]
+    pub root_passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Make a node: identity, keys, configuration. Prints its fingerprint.
+    #[command(after_help = "\
+Example:
+  quorate node init --data-dir /var/lib/quorate --root-key-file /etc/quorate/root.key \\
+      --name a --provider 'Provider A' --jurisdiction DE --listen 0.0.0.0:7843 --url https://a.example:7843")]
+    Init {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// What the node is called in the cluster.
+        #[arg(long)]
+        name: String,
+        /// Who runs it.
+        #[arg(long, default_value = "")]
+        provider: String,
+        /// Whose law they answer to: ISO 3166-1 alpha-2, or EU.
+        #[arg(long, default_value = "")]
+        jurisdiction: String,
+        /// The address to listen on.
+        #[arg(long, default_value = "127.0.0.1:7843")]
+        listen: SocketAddr,
+        /// Where clients reach it [default: https:// and the address].
+        #[arg(long)]
+        url: Vec<String>,
+    },
+    /// Run the node until it is told to stop.
+    #[command(
+        after_help = "Example:\n  quorate node run --data-dir /var/lib/quorate --root-key-file /etc/quorate/root.key"
+    )]
+    Run {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Log lines as JSON.
+        #[arg(long)]
+        log_json: bool,
+        /// End when standard input closes, as it does when the process that started this one ends.
+        #[arg(long, hide = true)]
+        until_stdin_closes: bool,
+    },
+    /// Show a node's configuration and fingerprint. Reads its files only.
+    Status {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read the configuration as other commands would, and say what comes from where.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Docs {
+    /// docs/errors.md.
+    Errors,
+    /// docs/cli.md.
+    Cli,
+    /// Man pages.
+    Man {
+        /// The folder to write them to.
+        dir: PathBuf,
+    },
+}

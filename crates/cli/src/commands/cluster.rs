@@ -1,0 +1,254 @@
+//! `quorate cluster`.
+
+use std::path::{Path, PathBuf};
+
+use quorate_sdk::{
+    AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, Profile,
+    create_cluster,
+};
+use quorate_server::JoinOptions;
+use serde::Serialize;
+
+use crate::app::{App, shown};
+use crate::args::{Cluster as Command, NodeArgs};
+use crate::commands::node::{root_key, whole};
+use crate::failure::{Code, Failure, Outcome};
+use crate::files::atomic;
+use crate::output;
+
+/// Runs it.
+pub async fn run(app: &App, command: Command) -> Outcome {
+    match command {
+        Command::Create { name, cards, fingerprint, output } => {
+            let cards = read_cards(&cards, &fingerprint)?;
+            let bundle = create(app, &name, cards)?;
+            write_roster(&output, &bundle.roster)?;
+            #[derive(Serialize)]
+            struct Created {
+                cluster: String,
+                roster: String,
+                profile: String,
+            }
+            let value = Created {
+                cluster: bundle.cluster.to_string(),
+                roster: shown(&output),
+                profile: app.settings.profile.0.clone(),
+            };
+            app.out.result(&value, || {
+                output::table(&[
+                    vec!["cluster".into(), value.cluster.clone()],
+                    vec!["roster".into(), value.roster.clone()],
+                ])
+            });
+            app.out.note(&format!(
+                "Give the roster to each node's operator and tell them the fingerprint (the cluster \
+                 line above) by another channel. Each runs, with the node stopped:\n  \
+                 quorate cluster join {} --fingerprint {} --data-dir DIR\n\
+                 This profile holds the administrator's key: {}",
+                output.display(),
+                value.cluster,
+                shown(app.profile_dir())
+            ));
+            Ok(())
+        }
+        Command::Join { roster, fingerprint, node } => {
+            let cluster = join(&roster, &fingerprint, &node).await?;
+            #[derive(Serialize)]
+            struct Joined {
+                cluster: String,
+            }
+            let value = Joined { cluster: cluster.to_string() };
+            app.out.result(&value, || format!("joined {}", value.cluster));
+            Ok(())
+        }
+        Command::Status => status(app).await,
+    }
+}
+
+/// Reads the cards and holds them against the fingerprints that their operators told.
+fn read_cards(paths: &[PathBuf], told: &[String]) -> Outcome<Vec<NodeCard>> {
+    let mut told: Vec<Digest> = told
+        .iter()
+        .map(|t| t.parse().map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}"))))
+        .collect::<Outcome<_>>()?;
+    let mut cards = Vec::with_capacity(paths.len());
+    for path in paths {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
+        let card = NodeCard::parse(&text).map_err(quorate_sdk::Error::from)?;
+        let found = card.fingerprint();
+        let Some(at) = told.iter().position(|t| *t == found) else {
+            return Err(Failure::new(
+                Code::Fingerprint,
+                format!(
+                    "{} has the fingerprint {found}, which no --fingerprint says",
+                    path.display()
+                ),
+            ));
+        };
+        told.swap_remove(at);
+        cards.push(card);
+    }
+    if let Some(left) = told.first() {
+        return Err(Failure::new(Code::Fingerprint, format!("no card has the fingerprint {left}")));
+    }
+    Ok(cards)
+}
+
+/// Makes the cluster's documents and the profile that administers it.
+pub fn create(app: &App, name: &str, cards: Vec<NodeCard>) -> Outcome<ClusterBundle> {
+    let mut profile = if app.profile_dir().exists() {
+        let profile = Profile::open(app.profile_dir())?;
+        if profile.membership().is_some() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("the profile \"{}\" belongs to a cluster already", app.settings.profile.0),
+            )
+            .next("Choose another name with --profile."));
+        }
+        profile
+    } else {
+        Profile::create(app.profile_dir())?
+    };
+    let admin = match profile.admin_key() {
+        Ok(key) => key,
+        Err(_) => {
+            let key = AdminKey::generate();
+            profile.store_admin_key(&key)?;
+            key
+        }
+    };
+    let bundle = create_cluster(ClusterRequest {
+        name: name.to_owned(),
+        cards,
+        admin: &admin,
+        recovery: None,
+        principal_name: "admin".to_owned(),
+        principal_key: profile.public_key(),
+    })?;
+    app.keep_pending(&bundle.documents)?;
+    let invitation = bundle.invitation();
+    profile.accept(&invitation, invitation.fingerprint())?;
+    Ok(bundle)
+}
+
+/// Writes a roster for the nodes' operators; it is public.
+pub fn write_roster(path: &Path, roster: &Envelope) -> Outcome {
+    let bytes = serde_json::to_vec_pretty(roster)
+        .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let mut pending = atomic::Pending::begin(path, false)?;
+    pending
+        .file()
+        .and_then(|f| std::io::Write::write_all(f, &bytes))
+        .map_err(|e| Failure::writing(path, &e))?;
+    pending.finish(None, true)
+}
+
+/// Joins a node to the cluster of a roster.
+pub async fn join(roster: &Path, fingerprint: &str, node: &NodeArgs) -> Outcome<ClusterId> {
+    let text = std::fs::read_to_string(roster).map_err(|e| Failure::reading(roster, &e))?;
+    let envelope: Envelope = serde_json::from_str(&text).map_err(|e| {
+        Failure::new(Code::Input, format!("{} is no roster: {e}", roster.display()))
+    })?;
+    let cluster: ClusterId = fingerprint
+        .parse()
+        .map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}")))?;
+    let options = JoinOptions {
+        data_dir: node.data_dir.clone(),
+        root_key: root_key(node)?,
+        roster: envelope,
+        pinned: Digest::from_bytes(*cluster.as_bytes()),
+    };
+    quorate_server::join(options).await.map_err(|e| {
+        let text = whole(&e);
+        let code = if text.contains("digest") { Code::Fingerprint } else { Code::NodeFailed };
+        Failure::new(code, text)
+    })
+}
+
+#[derive(Serialize)]
+struct NodeLine {
+    name: String,
+    id: String,
+    provider: String,
+    jurisdiction: String,
+    reached: bool,
+    problem: Option<String>,
+    software: Option<String>,
+    clock_offset_seconds: Option<i64>,
+    same_roster: Option<bool>,
+    keys: Option<u64>,
+    shares: Option<u64>,
+    open_sessions: Option<u64>,
+    audit_records: Option<u64>,
+    database_bytes: Option<u64>,
+    resident_bytes: Option<u64>,
+}
+
+async fn status(app: &App) -> Outcome {
+    let client = app.administrator().await?;
+    let statuses = client.cluster_status().await;
+    let lines: Vec<NodeLine> = statuses
+        .iter()
+        .map(|s| {
+            let report = s.status.as_ref().ok();
+            NodeLine {
+                name: s.entry.name.clone(),
+                id: s.entry.id.to_string(),
+                provider: s.entry.provider.clone(),
+                jurisdiction: s.entry.jurisdiction.to_string(),
+                reached: report.is_some(),
+                problem: s.status.as_ref().err().map(ToString::to_string),
+                software: report.map(|r| r.status.software.clone()),
+                clock_offset_seconds: report.map(|r| r.clock_offset),
+                same_roster: report.map(|r| r.roster == Some(client.roster_digest())),
+                keys: report.map(|r| r.status.keys),
+                shares: report.map(|r| r.status.shares),
+                open_sessions: report.map(|r| r.status.open_sessions),
+                audit_records: report.map(|r| r.status.audit_records),
+                database_bytes: report.map(|r| r.status.database_bytes),
+                resident_bytes: report.map(|r| r.status.resident_bytes),
+            }
+        })
+        .collect();
+    #[derive(Serialize)]
+    struct Status {
+        cluster: String,
+        name: String,
+        nodes: Vec<NodeLine>,
+    }
+    let value = Status {
+        cluster: client.cluster().to_string(),
+        name: client.roster().name.clone(),
+        nodes: lines,
+    };
+    app.out.result(&value, || {
+        let mut rows = vec![
+            ["NODE", "PROVIDER", "LAW", "STATE", "CLOCK", "KEYS", "DISK", "MEMORY"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        rows.extend(value.nodes.iter().map(|n| {
+            let size = |b: Option<u64>| b.map_or("-".to_owned(), output::bytes);
+            vec![
+                n.name.clone(),
+                n.provider.clone(),
+                n.jurisdiction.clone(),
+                n.problem.clone().unwrap_or_else(|| "answers".to_owned()),
+                n.clock_offset_seconds.map_or("-".to_owned(), |s| format!("{s:+} s")),
+                n.keys.map_or("-".to_owned(), |k| k.to_string()),
+                size(n.database_bytes),
+                size(n.resident_bytes),
+            ]
+        }));
+        let up = value.nodes.iter().filter(|n| n.reached).count();
+        format!(
+            "{} {}: {up} of {} nodes answer\n{}",
+            value.name,
+            value.cluster,
+            value.nodes.len(),
+            output::table(&rows)
+        )
+    });
+    app.warnings(&client);
+    Ok(())
+}

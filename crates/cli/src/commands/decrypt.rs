@@ -1,0 +1,222 @@
+//! `quorate decrypt`.
+
+use std::path::Path;
+
+use quorate_sdk::{Client, EncryptionContext};
+
+use crate::app::{App, context, shown, without_suffix};
+use crate::args::Decrypt;
+use crate::commands::encrypt::{Summary, finish_folders, is_dash, prepare};
+use crate::failure::{Code, Failure, Outcome};
+use crate::files::atomic::{self, Attributes, Pending};
+use crate::files::jobs::{self, Job, Manner};
+use crate::files::walk;
+
+/// Runs it.
+pub async fn run(app: &App, args: Decrypt) -> Outcome {
+    let single = args.output.is_some() || args.range.is_some();
+    if single && args.paths.len() != 1 {
+        return Err(Failure::new(Code::Usage, "--output and --range go with one path"));
+    }
+    let context = context(&args.context)?;
+    for path in args.paths.iter().filter(|p| !is_dash(p)) {
+        std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+    }
+    let client = app.client()?;
+    if let [path] = args.paths.as_slice() {
+        if let Some(range) = &args.range {
+            return slice(app, &client, path, range, args.output.as_deref(), &context, args.force)
+                .await;
+        }
+        if is_dash(path) || args.output.as_deref().is_some_and(is_dash) {
+            return stream(app, &client, path, args.output.as_deref(), &context, args.force).await;
+        }
+    }
+    if args.paths.iter().any(|p| is_dash(p)) {
+        return Err(Failure::new(Code::Usage, "standard input goes alone"));
+    }
+
+    let mut work = Vec::new();
+    let mut outputs = Vec::new();
+    let mut skipped = Vec::new();
+    let mut trees = Vec::new();
+    let mut total = 0;
+    for path in &args.paths {
+        let target = match args.output.clone().or_else(|| without_suffix(path)) {
+            Some(target) => target,
+            None => {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("{} does not end in .quorate", path.display()),
+                )
+                .next("Say where to write with --output."));
+            }
+        };
+        let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+        if metadata.is_dir() {
+            let mut tree = walk::read(path, Some(&target))?;
+            prepare(&tree, &target, args.force)?;
+            total += tree.bytes();
+            skipped.append(&mut tree.skipped);
+            for file in &tree.files {
+                let place = target.join(&file.relative);
+                match without_suffix(&place) {
+                    Some(place) => work.push(Job { source: file.path.clone(), target: place }),
+                    None => skipped.push(walk::Skipped {
+                        path: shown(&file.path),
+                        why: "its name does not end in .quorate".to_owned(),
+                    }),
+                }
+            }
+            trees.push((path.clone(), target.clone(), tree));
+        } else {
+            if !args.force && target.symlink_metadata().is_ok() {
+                return Err(atomic::exists(&target));
+            }
+            total += metadata.len();
+            work.push(Job { source: path.clone(), target: target.clone() });
+        }
+        outputs.push(shown(&target));
+    }
+    let bar = app.out.bar(total, "decrypting");
+    let manner = Manner { replace: args.force, durable: true };
+    let done = jobs::open_all(&client, &context, work, manner, &bar).await?;
+    bar.finish_and_clear();
+    for (source, target, tree) in &trees {
+        finish_folders(source, target, tree)?;
+    }
+    app.warnings(&client);
+    Summary::new(done, outputs, skipped).print(app, "decrypted")
+}
+
+/// From or to a stream. What goes to standard output is verified chunk by chunk; whether it is
+/// whole is known at the end, and the exit status says it.
+async fn stream(
+    app: &App,
+    client: &Client,
+    from: &Path,
+    to: Option<&Path>,
+    context: &EncryptionContext,
+    force: bool,
+) -> Outcome {
+    let mut input: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if is_dash(from) {
+        Box::new(tokio::io::stdin())
+    } else {
+        Box::new(tokio::fs::File::from_std(jobs::open_regular(from)?))
+    };
+    match to {
+        Some(target) if !is_dash(target) => {
+            let pending = Pending::begin(target, force)?;
+            let file = pending.handle().map_err(|e| Failure::writing(target, &e))?;
+            let mut file = tokio::fs::File::from_std(file);
+            client.decrypt_stream(&mut input, &mut file, context).await?;
+            pending.finish(None, true)?;
+        }
+        _ => {
+            client.decrypt_stream(&mut input, &mut tokio::io::stdout(), context).await?;
+        }
+    }
+    app.warnings(client);
+    Ok(())
+}
+
+/// A slice of a large object: only the chunks that hold it are read.
+async fn slice(
+    app: &App,
+    client: &Client,
+    path: &Path,
+    range: &str,
+    to: Option<&Path>,
+    context: &EncryptionContext,
+    force: bool,
+) -> Outcome {
+    use tokio::io::AsyncWriteExt;
+    if is_dash(path) {
+        return Err(Failure::new(Code::Usage, "--range needs a file, not standard input"));
+    }
+    let wanted = parse(range)?;
+    let file = jobs::open_regular(path)?;
+    let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
+    let mut reader = client.open_reader(tokio::fs::File::from_std(file), context).await?;
+    let (start, end) = wanted.within(reader.len())?;
+    let pending = match to {
+        Some(target) if !is_dash(target) => Some((target, Pending::begin(target, force)?)),
+        _ => None,
+    };
+    let mut out: Box<dyn tokio::io::AsyncWrite + Unpin> = match &pending {
+        Some((target, pending)) => Box::new(tokio::fs::File::from_std(
+            pending.handle().map_err(|e| Failure::writing(target, &e))?,
+        )),
+        None => Box::new(tokio::io::stdout()),
+    };
+    let target = to.unwrap_or(path);
+    // A piece at a time, so that a long range needs no more memory than a short one.
+    let mut at = start;
+    while at < end {
+        let length = (end - at).min(1 << 20);
+        let piece = reader.read_range(at, length).await?;
+        out.write_all(&piece).await.map_err(|e| Failure::writing(target, &e))?;
+        at += length;
+    }
+    out.flush().await.map_err(|e| Failure::writing(target, &e))?;
+    drop(out);
+    if let Some((_, pending)) = pending {
+        pending.finish(Some(Attributes::of(&metadata)), true)?;
+    }
+    app.warnings(client);
+    Ok(())
+}
+
+/// A range as it was written.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    From(u64, Option<u64>),
+    Last(u64),
+}
+
+fn parse(text: &str) -> Outcome<Wanted> {
+    let bad = || Failure::new(Code::Range, format!("\"{}\" is no range", text.escape_debug()));
+    let number = |t: &str| t.parse::<u64>().map_err(|_| bad());
+    if let Some(count) = text.strip_prefix('-') {
+        return Ok(Wanted::Last(number(count)?));
+    }
+    let (start, end) = text.split_once("..").ok_or_else(bad)?;
+    let end = if end.is_empty() { None } else { Some(number(end)?) };
+    Ok(Wanted::From(number(start)?, end))
+}
+
+impl Wanted {
+    fn within(&self, length: u64) -> Outcome<(u64, u64)> {
+        let (start, end) = match *self {
+            Self::From(start, end) => (start, end.unwrap_or(length)),
+            Self::Last(count) => (length.saturating_sub(count), length),
+        };
+        if start > end || end > length {
+            return Err(Failure::new(
+                Code::Range,
+                format!("{start}..{end} is not inside the object's {length} bytes"),
+            ));
+        }
+        Ok((start, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open_and_inside() {
+        assert_eq!(parse("0..5").unwrap().within(5).unwrap(), (0, 5));
+        assert_eq!(parse("3..").unwrap().within(5).unwrap(), (3, 5));
+        assert_eq!(parse("-1").unwrap().within(5).unwrap(), (4, 5));
+        assert_eq!(parse("-9").unwrap().within(5).unwrap(), (0, 5));
+        assert_eq!(parse("5..5").unwrap().within(5).unwrap(), (5, 5));
+        for bad in ["0..6", "4..3", "6.."] {
+            assert_eq!(parse(bad).unwrap().within(5).unwrap_err().code, "range_invalid");
+        }
+        for bad in ["", "5", "a..b", "--1", "..", "1..-2"] {
+            assert_eq!(parse(bad).unwrap_err().code, "range_invalid");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `quorate encrypt`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::app::{App, FileFailure, context, shown, with_suffix};
+use crate::args::Encrypt;
+use crate::failure::{Code, Failure, Outcome};
+use crate::files::jobs::{self, Done, Job, Manner};
+use crate::files::walk::{self, Skipped, Tree};
+use crate::output;
+
+/// What was sealed.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    files: usize,
+    bytes: u64,
+    outputs: Vec<String>,
+    skipped: Vec<Skipped>,
+    failed: Vec<FileFailure>,
+}
+
+impl Summary {
+    /// From what the workers did.
+    pub fn new(done: Done, outputs: Vec<String>, skipped: Vec<Skipped>) -> Self {
+        let failed = done
+            .failed
+            .into_iter()
+            .map(|(path, failure)| FileFailure { path: shown(&path), failure })
+            .collect();
+        Self { files: done.files, bytes: done.bytes, outputs, skipped, failed }
+    }
+
+    /// Prints it; a failure where any file failed.
+    pub fn print(self, app: &App, verb: &str) -> Outcome {
+        for skipped in &self.skipped {
+            app.out.warn(&format!("left out {}: {}", skipped.path, skipped.why));
+        }
+        if let ([failed], 0) = (self.failed.as_slice(), self.files) {
+            // One file and one failure: that failure is the answer.
+            return Err(Failure {
+                code: failed.failure.code.clone(),
+                message: failed.failure.message.clone(),
+                unchanged: failed.failure.unchanged.clone(),
+                next: failed.failure.next.clone(),
+                exit: failed.failure.exit,
+            });
+        }
+        app.out.result(&self, || {
+            let mut text = format!(
+                "{verb} {} file{} ({}) to {}",
+                self.files,
+                if self.files == 1 { "" } else { "s" },
+                output::bytes(self.bytes),
+                self.outputs.join(", ")
+            );
+            for failed in &self.failed {
+                text.push_str(&format!("\nfailed {}: {}", failed.path, failed.failure.message));
+            }
+            text
+        });
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        let all = self.files + self.failed.len();
+        Err(Failure::new(Code::Partial, format!("{} of {all} files failed", self.failed.len())))
+    }
+}
+
+/// Makes the folders and links of a tree's output. `target` must not exist, unless it may be replaced.
+pub fn prepare(tree: &Tree, target: &Path, force: bool) -> Outcome {
+    if !force && target.symlink_metadata().is_ok() {
+        return Err(crate::files::atomic::exists(target));
+    }
+    let make = |path: &Path| std::fs::create_dir_all(path).map_err(|e| Failure::writing(path, &e));
+    make(target)?;
+    for folder in &tree.folders {
+        make(&target.join(folder))?;
+    }
+    for link in &tree.links {
+        let path = target.join(&link.relative);
+        if force && path.is_symlink() {
+            std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
+        }
+        std::os::unix::fs::symlink(&link.target, &path).map_err(|e| Failure::writing(&path, &e))?;
+    }
+    Ok(())
+}
+
+/// Gives the folders of an output the modes and times of their originals, children first.
+pub fn finish_folders(source: &Path, target: &Path, tree: &Tree) -> Outcome {
+    let root = PathBuf::new();
+    for folder in tree.folders.iter().rev().chain([&root]) {
+        let (from, to) = (source.join(folder), target.join(folder));
+        let metadata = std::fs::metadata(&from).map_err(|e| Failure::reading(&from, &e))?;
+        std::fs::set_permissions(&to, metadata.permissions())
+            .map_err(|e| Failure::writing(&to, &e))?;
+        if let Ok(modified) = metadata.modified() {
+            std::fs::File::open(&to)
+                .and_then(|f| f.set_modified(modified))
+                .map_err(|e| Failure::writing(&to, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs it.
+pub async fn run(app: &App, args: Encrypt) -> Outcome {
+    if args.output.is_some() && args.paths.len() != 1 {
+        return Err(Failure::new(Code::Usage, "--output goes with one path"));
+    }
+    let context = context(&args.context)?;
+    // What cannot work is said before anything is asked of the nodes.
+    for path in args.paths.iter().filter(|p| !is_dash(p)) {
+        std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+    }
+    let mut client = app.client()?;
+    if args.store_context {
+        client = client.storing_contexts();
+    }
+    let key = app.key(&client, args.key.as_deref()).await?;
+
+    if let [path] = args.paths.as_slice()
+        && (is_dash(path) || args.output.as_deref().is_some_and(is_dash))
+    {
+        return stream(app, &client, &key, path, args.output.as_deref(), &context, args.force)
+            .await;
+    }
+    if args.paths.iter().any(|p| is_dash(p)) {
+        return Err(Failure::new(Code::Usage, "standard input goes alone"));
+    }
+
+    let mut jobs = Vec::new();
+    let mut outputs = Vec::new();
+    let mut skipped = Vec::new();
+    let mut trees = Vec::new();
+    let mut total = 0;
+    for path in &args.paths {
+        let target = args.output.clone().unwrap_or_else(|| with_suffix(path));
+        let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+        if metadata.is_dir() {
+            let mut tree = walk::read(path, Some(&target))?;
+            prepare(&tree, &target, args.force)?;
+            total += tree.bytes();
+            skipped.append(&mut tree.skipped);
+            jobs.extend(tree.files.iter().map(|file| Job {
+                source: file.path.clone(),
+                target: with_suffix(&target.join(&file.relative)),
+            }));
+            trees.push((path.clone(), target.clone(), tree));
+        } else {
+            if !args.force && target.symlink_metadata().is_ok() {
+                return Err(crate::files::atomic::exists(&target));
+            }
+            total += metadata.len();
+            jobs.push(Job { source: path.clone(), target: target.clone() });
+        }
+        outputs.push(shown(&target));
+    }
+    let bar = app.out.bar(total, "encrypting");
+    let manner = Manner { replace: args.force, durable: true };
+    let done = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await?;
+    bar.finish_and_clear();
+    for (source, target, tree) in &trees {
+        finish_folders(source, target, tree)?;
+    }
+    app.warnings(&client);
+    Summary::new(done, outputs, skipped).print(app, "encrypted")
+}
+
+/// Whether a path means standard input or output.
+pub fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// From or to a stream.
+async fn stream(
+    app: &App,
+    client: &quorate_sdk::Client,
+    key: &quorate_sdk::Key,
+    from: &Path,
+    to: Option<&Path>,
+    context: &quorate_sdk::EncryptionContext,
+    force: bool,
+) -> Outcome {
+    let mut input: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if is_dash(from) {
+        Box::new(tokio::io::stdin())
+    } else {
+        Box::new(tokio::fs::File::from_std(jobs::open_regular(from)?))
+    };
+    match to {
+        Some(target) if !is_dash(target) => {
+            let pending = crate::files::atomic::Pending::begin(target, force)?;
+            let file = pending.handle().map_err(|e| Failure::writing(target, &e))?;
+            let mut file = tokio::fs::File::from_std(file);
+            client.encrypt_stream(key, &mut input, &mut file, context).await?;
+            pending.finish(None, true)?;
+        }
+        _ => {
+            client.encrypt_stream(key, &mut input, &mut tokio::io::stdout(), context).await?;
+        }
+    }
+    app.warnings(client);
+    Ok(())
+}

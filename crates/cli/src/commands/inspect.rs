@@ -1,0 +1,86 @@
+//! `quorate inspect`: a header explained, without keys and without asking anybody.
+
+use std::fs::File;
+use std::io::Read;
+
+use quorate_object::datakey::WrappedDataKey;
+use quorate_object::inspect;
+
+use crate::app::App;
+use crate::args::Inspect;
+use crate::commands::encrypt::is_dash;
+use crate::failure::{Code, Failure, Outcome};
+use crate::files::jobs;
+use crate::output;
+
+/// Runs it.
+pub fn run(app: &App, args: &Inspect) -> Outcome {
+    let mut input: Box<dyn Read> = if is_dash(&args.path) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(&args.path).map_err(|e| Failure::reading(&args.path, &e))?)
+    };
+    let mut start = [0u8; 8];
+    let mut have = 0;
+    while let Some(rest) = start.get_mut(have..).filter(|r| !r.is_empty()) {
+        match input.read(rest).map_err(|e| Failure::reading(&args.path, &e))? {
+            0 => break,
+            n => have += n,
+        }
+    }
+    let begun = start.get(..have).unwrap_or_default().to_vec();
+    if start == *quorate_object::datakey::MAGIC {
+        let mut bytes = begun;
+        input
+            .take(quorate_object::datakey::MAX_WRAPPED_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Failure::reading(&args.path, &e))?;
+        let wrapped = WrappedDataKey::parse(&bytes)
+            .map_err(|e| Failure::new(Code::NotSealed, format!("{}: {e}", args.path.display())))?;
+        let described = inspect::data_key(&wrapped);
+        app.out.result(&described, || {
+            format!(
+                "wrapped data key\n{}",
+                serde_json::to_string_pretty(&described).unwrap_or_default()
+            )
+        });
+        return Ok(());
+    }
+    let mut whole = std::io::Cursor::new(begun).chain(input);
+    let (header, _) = jobs::read_header(&args.path, &mut whole)?;
+    let described = inspect::object(&header);
+    app.out.result(&described, || {
+        let mut rows = vec![
+            vec!["object".to_owned(), header.prologue().object().to_string()],
+            vec!["payload".to_owned(), header.prologue().suite().name().to_owned()],
+            vec![
+                "header".to_owned(),
+                format!("{} bytes, not authenticated (that takes a key)", header.length()),
+            ],
+        ];
+        for (i, stanza) in header.stanzas().iter().enumerate() {
+            let facts = stanza.facts();
+            rows.push(vec![
+                format!("reader {}", i + 1),
+                format!("{} version {}", facts.key, facts.version),
+            ]);
+            rows.push(vec!["  tenant".to_owned(), facts.tenant.to_string()]);
+            rows.push(vec!["  creator".to_owned(), facts.creator.to_string()]);
+            rows.push(vec!["  created".to_owned(), output::time(facts.created_at.0)]);
+            let context = match stanza.stored_context() {
+                None => "not stored: the reader gives the same pairs (none, where there were none)"
+                    .to_owned(),
+                Some(c) if c.is_empty() => "stored: empty".to_owned(),
+                Some(c) => {
+                    let pairs: Vec<_> = c.pairs().iter().map(|(k, v)| format!("{k}={v}")).collect();
+                    format!("stored: {}", pairs.join(", "))
+                }
+            };
+            rows.push(vec!["  context".to_owned(), context]);
+            let fragment = if stanza.fragment().is_some() { "needed" } else { "none" };
+            rows.push(vec!["  fragment".to_owned(), fragment.to_owned()]);
+        }
+        output::table(&rows)
+    });
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! `quorate key`.
+
+use quorate_sdk::{Client, CreatedKey, Key, KeySpecRequest, NodeId};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::Key as Command;
+use crate::failure::Outcome;
+use crate::output;
+
+/// A key, as it is shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: String,
+    alias: String,
+    spec: &'static str,
+    state: &'static str,
+    tenant: String,
+    origin: &'static str,
+    fingerprint: Option<String>,
+    /// Set where a single node can use the key alone.
+    whole_at_each_node: bool,
+    versions: Vec<ShownVersion>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownVersion {
+    number: u32,
+    threshold: u16,
+    nodes: u16,
+    holders: Vec<String>,
+    made: bool,
+    generation: Option<String>,
+    /// Every node of the committee must answer.
+    fragile: bool,
+}
+
+fn shown(client: &Client, key: &Key) -> Shown {
+    let name = |id: &NodeId| {
+        client
+            .roster()
+            .nodes
+            .iter()
+            .find(|n| n.id == *id)
+            .map_or(id.to_string(), |n| n.name.clone())
+    };
+    let versions: Vec<ShownVersion> = key
+        .versions()
+        .iter()
+        .map(|v| ShownVersion {
+            number: v.number.get(),
+            threshold: v.threshold.t(),
+            nodes: v.threshold.n(),
+            holders: v.members.iter().map(name).collect(),
+            made: v.generation.is_some(),
+            generation: v.generation.map(|g| g.to_string()),
+            fragile: v.threshold.n() > 1 && v.threshold.spare() == 0,
+        })
+        .collect();
+    Shown {
+        id: key.id().to_string(),
+        alias: key.alias().to_owned(),
+        spec: key.spec().name(),
+        state: key.state().name(),
+        tenant: key.tenant().to_string(),
+        origin: "made by the nodes; never whole",
+        fingerprint: key.fingerprint().map(|f| f.to_string()),
+        whole_at_each_node: versions.iter().any(|v| v.threshold == 1),
+        versions,
+    }
+}
+
+/// Prints a key that was made just now.
+fn print_created(app: &App, client: &Client, made: &CreatedKey) {
+    for (node, why) in &made.lacking {
+        app.out.warn(&format!("{node} has its share but not the certificate yet: {why}"));
+    }
+    #[derive(Serialize)]
+    struct Created<'a> {
+        key: Shown,
+        version: u32,
+        fingerprint: String,
+        holders: &'a [String],
+        lacking: Vec<&'a String>,
+    }
+    let value = Created {
+        key: shown(client, &made.key),
+        version: made.version.get(),
+        fingerprint: made.fingerprint.to_string(),
+        holders: &made.holders,
+        lacking: made.lacking.iter().map(|(n, _)| n).collect(),
+    };
+    app.out.result(&value, || {
+        output::table(&[
+            vec!["key".into(), format!("{} version {}", made.key.alias(), made.version)],
+            vec!["id".into(), made.key.id().to_string()],
+            vec!["certificate".into(), made.fingerprint.to_string()],
+            vec!["shares".into(), made.holders.join(", ")],
+        ])
+    });
+}
+
+/// Runs it.
+pub async fn run(app: &App, command: Command) -> Outcome {
+    match command {
+        Command::Create { alias, threshold, allow_fragile, resume } => {
+            let client = app.administrator().await?;
+            let bar = app.out.steps();
+            let progress = |p: quorate_sdk::Progress| {
+                bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
+            };
+            let made = if resume {
+                client.resume_key(&alias, progress).await?
+            } else {
+                let n = client.roster().nodes.len() as u16;
+                let request = KeySpecRequest {
+                    alias,
+                    threshold: threshold.unwrap_or(n / 2 + 1),
+                    allow_fragile,
+                    ..KeySpecRequest::default()
+                };
+                client.create_key(request, progress).await?
+            };
+            bar.finish_and_clear();
+            print_created(app, &client, &made);
+            app.warnings(&client);
+        }
+        Command::List => {
+            let client = app.client()?;
+            let keys = client.list_keys().await?;
+            let all: Vec<Shown> = keys.iter().map(|k| shown(&client, k)).collect();
+            app.out.result(&all, || {
+                let mut rows =
+                    vec![["ALIAS", "NODES", "VERSION", "STATE", "ID"].map(str::to_owned).to_vec()];
+                rows.extend(all.iter().map(|k| {
+                    let newest = k.versions.iter().rev().find(|v| v.made);
+                    vec![
+                        k.alias.clone(),
+                        newest.map_or("-".into(), |v| format!("{}-of-{}", v.threshold, v.nodes)),
+                        newest.map_or("unfinished".into(), |v| v.number.to_string()),
+                        k.state.to_owned(),
+                        k.id.clone(),
+                    ]
+                }));
+                output::table(&rows)
+            });
+            app.warnings(&client);
+        }
+        Command::Show { key } => {
+            let client = app.client()?;
+            let key = client.key(&key).await?;
+            let value = shown(&client, &key);
+            app.out.result(&value, || {
+                let mut rows = vec![
+                    vec!["alias".into(), value.alias.clone()],
+                    vec!["id".into(), value.id.clone()],
+                    vec!["spec".into(), value.spec.into()],
+                    vec!["state".into(), value.state.into()],
+                    vec!["origin".into(), value.origin.into()],
+                    vec![
+                        "certificate".into(),
+                        value.fingerprint.clone().unwrap_or("none yet".into()),
+                    ],
+                ];
+                for v in &value.versions {
+                    let mut marks = Vec::new();
+                    if !v.made {
+                        marks.push("unfinished: finish it with `quorate key create --resume`");
+                    }
+                    if v.threshold == 1 {
+                        marks.push("whole at each node");
+                    }
+                    if v.fragile {
+                        marks.push("fragile: every node must answer");
+                    }
+                    let mut text =
+                        format!("{}-of-{}: {}", v.threshold, v.nodes, v.holders.join(", "));
+                    if !marks.is_empty() {
+                        text.push_str(&format!(" ({})", marks.join("; ")));
+                    }
+                    rows.push(vec![format!("version {}", v.number), text]);
+                }
+                output::table(&rows)
+            });
+            app.warnings(&client);
+        }
+        Command::Rotate { key } => {
+            let client = app.administrator().await?;
+            let key = client.key(&key).await?;
+            let bar = app.out.steps();
+            let made = client
+                .rotate_key(&key, |p| {
+                    bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
+                })
+                .await?;
+            bar.finish_and_clear();
+            print_created(app, &client, &made);
+            app.warnings(&client);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! `quorate node`: one key server.
+
+use std::path::Path;
+
+use quorate_sdk::NodeCard;
+use quorate_secret::SecretVec;
+use quorate_server::{InitOptions, RootKeySource, RunOptions};
+use serde::Serialize;
+
+use crate::app::shown;
+use crate::args::{Node as Command, NodeArgs};
+use crate::failure::{Code, Failure, Outcome};
+use crate::output::Output;
+
+/// An error with the errors behind it, in one line.
+pub fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Code::NodeFailed, whole(error))
+}
+
+fn passphrase(path: &Path) -> Outcome<SecretVec> {
+    let text =
+        zeroize::Zeroizing::new(std::fs::read(path).map_err(|e| Failure::reading(path, &e))?);
+    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::new(
+            Code::Input,
+            format!("{} has no passphrase in its first line", path.display()),
+        ));
+    }
+    Ok(SecretVec::new(line.to_vec()))
+}
+
+/// What unlocks the node.
+pub fn root_key(args: &NodeArgs) -> Outcome<RootKeySource> {
+    match (&args.root_key_file, &args.root_passphrase_file) {
+        (Some(file), _) => Ok(RootKeySource::KeyFile(file.clone())),
+        (None, Some(file)) => Ok(RootKeySource::Passphrase(passphrase(file)?)),
+        (None, None) => {
+            let configured =
+                quorate_server::NodeConfig::load(&args.data_dir).ok().and_then(|c| c.root_key_file);
+            configured.map(RootKeySource::KeyFile).ok_or_else(|| {
+                Failure::new(Code::Usage, "nothing says what unlocks the node's root key").next(
+                    "Give --root-key-file, or set QUORATE_ROOT_KEY_FILE or root_key_file in node.toml.",
+                )
+            })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Card {
+    node: String,
+    name: String,
+    provider: String,
+    jurisdiction: String,
+    urls: Vec<String>,
+    card: String,
+    fingerprint: String,
+}
+
+/// The card in a data folder, read as a stranger would.
+pub fn card(data_dir: &Path) -> Outcome<NodeCard> {
+    let path = data_dir.join(quorate_server::CARD_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|e| Failure::reading(&path, &e))?;
+    Ok(NodeCard::parse(&text).map_err(quorate_sdk::Error::from)?)
+}
+
+fn print_card(out: Output, data_dir: &Path) -> Outcome {
+    let card = card(data_dir)?;
+    let entry = card.entry();
+    let value = Card {
+        node: entry.id.to_string(),
+        name: entry.name.clone(),
+        provider: entry.provider.clone(),
+        jurisdiction: entry.jurisdiction.to_string(),
+        urls: entry.urls.iter().map(ToString::to_string).collect(),
+        card: shown(&data_dir.join(quorate_server::CARD_FILE)),
+        fingerprint: card.fingerprint().to_string(),
+    };
+    out.result(&value, || {
+        crate::output::table(&[
+            vec!["node".into(), format!("{} ({})", value.name, value.node)],
+            vec!["reached at".into(), value.urls.join(", ")],
+            vec!["card".into(), value.card.clone()],
+            vec!["fingerprint".into(), value.fingerprint.clone()],
+        ])
+    });
+    Ok(())
+}
+
+/// Runs it.
+pub async fn run(out: Output, command: Command) -> Outcome {
+    match command {
+        Command::Init { node, name, provider, jurisdiction, listen, url } => {
+            let urls = if url.is_empty() { vec![format!("https://{listen}")] } else { url };
+            let passphrase = match (&node.root_key_file, &node.root_passphrase_file) {
+                (_, Some(file)) => Some(passphrase(file)?),
+                (Some(_), None) => None,
+                (None, None) => {
+                    return Err(Failure::new(
+                        Code::Usage,
+                        "nothing says what is to unlock the node's root key",
+                    )
+                    .next(
+                        "Give --root-key-file (made if it is not there) or --root-passphrase-file.",
+                    ));
+                }
+            };
+            let options = InitOptions {
+                data_dir: node.data_dir.clone(),
+                name,
+                provider,
+                jurisdiction,
+                listen,
+                urls,
+                root_key_file: node.root_key_file.clone(),
+                passphrase,
+            };
+            quorate_server::init(options).await.map_err(|e| failed(&e))?;
+            print_card(out, &node.data_dir)?;
+            out.note(
+                "Give the card and, by another channel, its fingerprint to the cluster's \
+                 administrator. Then join the roster that comes back: quorate cluster join",
+            );
+            Ok(())
+        }
+        Command::Status { node } => print_card(out, &node.data_dir),
+        Command::Run { node, log_json, until_stdin_closes } => {
+            serve(&node, log_json, until_stdin_closes).await
+        }
+    }
+}
+
+async fn serve(node: &NodeArgs, log_json: bool, until_stdin_closes: bool) -> Outcome {
+    let config = quorate_server::NodeConfig::load(&node.data_dir).map_err(|e| failed(&e))?;
+    let filter = std::env::var("QUORATE_LOG").unwrap_or_else(|_| config.log.clone());
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter)
+        .map_err(|e| Failure::new(Code::Config, format!("log filter \"{filter}\": {e}")))?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    if log_json {
+        logging.json().init();
+    } else {
+        logging.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).init();
+    }
+    let options = RunOptions {
+        data_dir: node.data_dir.clone(),
+        root_key: Some(root_key(node)?),
+        listen: None,
+        software: concat!("quorate ", env!("CARGO_PKG_VERSION")).to_owned(),
+        on_ready: Box::new(|_| ()),
+    };
+    // Before any secret is read.
+    let memory = quorate_server::hygiene::apply();
+    tracing::info!(
+        no_core_files = memory.no_core_files,
+        not_dumpable = memory.not_dumpable,
+        locked = memory.locked,
+        "memory protection"
+    );
+    quorate_server::run(options, told_to_end(until_stdin_closes)).await.map_err(|e| failed(&e))
+}
+
+/// Ends at SIGTERM or SIGINT, or, where asked to, when standard input closes.
+async fn told_to_end(until_stdin_closes: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let closed = async {
+        if !until_stdin_closes {
+            std::future::pending::<()>().await;
+        }
+        // A thread of its own: tokio's standard input would keep the runtime from ending.
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = tell.send(());
+        });
+        let _ = told.await;
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = closed => {}
+    }
+}

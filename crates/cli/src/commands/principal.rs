@@ -1,0 +1,272 @@
+//! `quorate principal`.
+
+use std::io::Read;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use quorate_sdk::{
+    Action, Client, Digest, Invitation, Permission, PrincipalInfo, Profile, PublicKey, UnixSeconds,
+};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{Allow, Principal as Command};
+use crate::commands::encrypt::is_dash;
+use crate::failure::{Code, Failure, Outcome};
+use crate::output;
+
+const DAY: u64 = 86_400;
+
+impl From<Allow> for Action {
+    fn from(allow: Allow) -> Self {
+        match allow {
+            Allow::Create => Self::Create,
+            Allow::Encrypt => Self::Encrypt,
+            Allow::Decrypt => Self::Decrypt,
+            Allow::Rewrap => Self::Rewrap,
+            Allow::Coordinate => Self::Coordinate,
+        }
+    }
+}
+
+/// How many nodes confirmed a change, and what that holds against.
+#[derive(Debug, Serialize)]
+pub struct Confirmed {
+    confirmed: usize,
+    of: usize,
+    /// Lying nodes against which the change holds; negative: not yet effective.
+    holds_against_lying_nodes: Option<i64>,
+    missing: Vec<String>,
+}
+
+impl Confirmed {
+    /// Counts, in the smallest committee of the keys that the client sees.
+    pub async fn count(client: &Client, delivered: &quorate_sdk::Delivered) -> Outcome<Self> {
+        let holds = client.holds_against(delivered).await?;
+        let missing = delivered
+            .nodes
+            .iter()
+            .filter_map(|n| n.result.as_ref().err().map(|e| format!("{}: {e}", n.name)))
+            .collect();
+        Ok(Self {
+            confirmed: delivered.confirmed(),
+            of: delivered.of(),
+            holds_against_lying_nodes: holds,
+            missing,
+        })
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let mut text = format!("confirmed by {} of {} nodes", self.confirmed, self.of);
+        match self.holds_against_lying_nodes {
+            None => {}
+            Some(n) if n < 0 => {
+                text.push_str("; NOT YET EFFECTIVE: enough nodes to serve have not confirmed");
+            }
+            Some(n) => text.push_str(&format!("; holds against {n} lying nodes")),
+        }
+        for missing in &self.missing {
+            text.push_str(&format!("\n  not confirmed by {missing}"));
+        }
+        text
+    }
+}
+
+fn days_from_now(days: u64) -> Option<UnixSeconds> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    Some(UnixSeconds(now.saturating_add(days.saturating_mul(DAY))))
+}
+
+/// Reads a file or standard input, at most a megabyte.
+pub fn read_text(path: &std::path::Path) -> Outcome<String> {
+    let mut text = String::new();
+    let read = |from: &mut dyn Read, text: &mut String| from.take(1 << 20).read_to_string(text);
+    let result = if is_dash(path) {
+        read(&mut std::io::stdin(), &mut text)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut text))
+    };
+    result.map_err(|e| Failure::reading(path, &e))?;
+    Ok(text)
+}
+
+/// Runs it.
+pub async fn run(app: &App, command: Command) -> Outcome {
+    match command {
+        Command::Request => request(app),
+        Command::Accept { invitation, fingerprint } => {
+            let text = read_text(&invitation)?;
+            let invitation = Invitation::parse(&text).map_err(quorate_sdk::Error::from)?;
+            let expected: Digest = fingerprint
+                .parse()
+                .map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}")))?;
+            let mut profile = app.profile()?;
+            profile.accept(&invitation, expected)?;
+            let client = app.client()?;
+            #[derive(Serialize)]
+            struct Accepted {
+                cluster: String,
+                principal: String,
+                nodes: usize,
+            }
+            let value = Accepted {
+                cluster: client.cluster().to_string(),
+                principal: client.principal().to_string(),
+                nodes: client.roster().nodes.len(),
+            };
+            app.out.result(&value, || {
+                format!("joined {} ({} nodes) as {}", value.cluster, value.nodes, value.principal)
+            });
+            Ok(())
+        }
+        Command::Add { name, public_key, allow, key, days } => {
+            add(app, &name, &public_key, &allow, &key, days).await
+        }
+        Command::Renew { principal, days } => {
+            let client = app.administrator().await?;
+            let admin = app.profile()?.admin_key()?;
+            let delivered =
+                client.admin(&admin).renew_principal(&principal, days_from_now(days)).await?;
+            changed(app, &client, "renewed", &principal, &delivered).await
+        }
+        Command::Revoke { principal } => {
+            let client = app.administrator().await?;
+            let admin = app.profile()?.admin_key()?;
+            let delivered = client.admin(&admin).revoke_principal(&principal).await?;
+            changed(app, &client, "revoked", &principal, &delivered).await
+        }
+        Command::List => list(app).await,
+    }
+}
+
+fn request(app: &App) -> Outcome {
+    let profile = if app.profile_dir().exists() {
+        Profile::open(app.profile_dir())?
+    } else {
+        Profile::create(app.profile_dir())?
+    };
+    #[derive(Serialize)]
+    struct Request {
+        public_key: String,
+        profile: String,
+    }
+    let value = Request {
+        public_key: profile.public_key().to_string(),
+        profile: app.settings.profile.0.clone(),
+    };
+    app.out.result(&value, || value.public_key.clone());
+    app.out.note(&format!(
+        "Give this public key to an administrator, who runs\n  quorate principal add NAME --public-key {}\nand gives back an invitation and its fingerprint. Then run\n  quorate --profile {} principal accept FILE --fingerprint FINGERPRINT",
+        value.public_key, value.profile
+    ));
+    Ok(())
+}
+
+async fn add(
+    app: &App,
+    name: &str,
+    public_key: &str,
+    allow: &[Allow],
+    keys: &[String],
+    days: u64,
+) -> Outcome {
+    let public_key: PublicKey = public_key
+        .parse()
+        .map_err(|_| Failure::new(Code::Usage, "--public-key is not a public key (ed25519-...)"))?;
+    let client = app.administrator().await?;
+    let admin = app.profile()?.admin_key()?;
+    let mut permissions = Vec::new();
+    if keys.is_empty() {
+        permissions
+            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: None }));
+    }
+    for key in keys {
+        let id = client.key(key).await?.id();
+        permissions
+            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: Some(id) }));
+    }
+    permissions.sort_by_key(|p| (p.action.number(), p.key));
+    permissions.dedup();
+    let added = client
+        .admin(&admin)
+        .add_principal(name, public_key, permissions, days_from_now(days))
+        .await?;
+    let confirmed = Confirmed::count(&client, &added.delivered).await?;
+    #[derive(Serialize)]
+    struct Added {
+        id: String,
+        invitation: String,
+        fingerprint: String,
+        #[serde(flatten)]
+        confirmed: Confirmed,
+    }
+    let value = Added {
+        id: added.id.to_string(),
+        invitation: added.invitation.to_text(),
+        fingerprint: added.invitation.fingerprint().to_string(),
+        confirmed,
+    };
+    app.out.note(&format!(
+        "added {name} as {}; {}\nIts invitation follows. Tell its fingerprint by another channel:\n  {}",
+        value.id,
+        value.confirmed.text(),
+        value.fingerprint
+    ));
+    app.out.result(&value, || value.invitation.clone());
+    app.warnings(&client);
+    Ok(())
+}
+
+async fn changed(
+    app: &App,
+    client: &Client,
+    verb: &str,
+    principal: &str,
+    delivered: &quorate_sdk::Delivered,
+) -> Outcome {
+    let confirmed = Confirmed::count(client, delivered).await?;
+    app.out.result(&confirmed, || format!("{verb} {principal}; {}", confirmed.text()));
+    app.warnings(client);
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    name: String,
+    public_key: String,
+    expires_at: u64,
+    permissions: Vec<String>,
+    revoked: bool,
+    /// Two changes were made at once; only what both allow is allowed.
+    contested: bool,
+}
+
+async fn list(app: &App) -> Outcome {
+    let client = app.administrator().await?;
+    let principals = client.list_principals().await?;
+    let permission = |p: &Permission| match p.key {
+        None => p.action.to_string(),
+        Some(key) => format!("{} on {key}", p.action),
+    };
+    let shown = |p: &PrincipalInfo| Shown {
+        id: p.id.to_string(),
+        name: p.name.clone(),
+        public_key: p.public_key.to_string(),
+        expires_at: p.expires_at.0,
+        permissions: p.permissions.iter().map(permission).collect(),
+        revoked: p.revoked,
+        contested: p.contested,
+    };
+    let all: Vec<Shown> = principals.iter().map(shown).collect();
+    app.out.result(&all, || {
+        let mut rows = vec![["NAME", "EXPIRES", "MAY", "ID"].map(str::to_owned).to_vec()];
+        rows.extend(all.iter().map(|p| {
+            let expires = if p.revoked { "revoked".to_owned() } else { output::time(p.expires_at) };
+            vec![p.name.clone(), expires, p.permissions.join(", "), p.id.clone()]
+        }));
+        output::table(&rows)
+    });
+    app.warnings(&client);
+    Ok(())
+}

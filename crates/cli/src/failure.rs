@@ -1,0 +1,216 @@
+//! What a command says when it could not do its work: what happened, what is unchanged, what next.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+/// The exit status of the program. Documented in docs/errors.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Something else went wrong.
+    General,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// Too few nodes could be reached.
+    NotQuorate,
+    /// The nodes refuse: not permitted, expired, revoked.
+    Refused,
+    /// The object or its key, context or signature does not verify.
+    NotAuthentic,
+    /// Some of several files failed; the others are done.
+    Partial,
+    /// A local file could not be read or written.
+    Files,
+}
+
+impl Exit {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::General,
+        Self::Usage,
+        Self::NotQuorate,
+        Self::Refused,
+        Self::NotAuthentic,
+        Self::Partial,
+        Self::Files,
+    ];
+
+    /// The number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::General => 1,
+            Self::Usage => 2,
+            Self::NotQuorate => 3,
+            Self::Refused => 4,
+            Self::NotAuthentic => 5,
+            Self::Partial => 6,
+            Self::Files => 7,
+        }
+    }
+
+    /// What it means.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::General => "something else went wrong; the code says what",
+            Self::Usage => "the command line or the configuration is wrong; nothing was done",
+            Self::NotQuorate => "too few nodes could be reached; nothing was lost",
+            Self::Refused => {
+                "the nodes refused: not permitted, expired, revoked or not in this state"
+            }
+            Self::NotAuthentic => "the object, key, context or signature does not verify",
+            Self::Partial => "some of several files failed; the others are done",
+            Self::Files => "a local file could not be read or written",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident, $code:literal, $exit:ident, $meaning:literal, $unchanged:literal, $next:literal;)*) => {
+        /// The stable codes of failures that arise in the command line itself.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($name,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable text.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// When it arises.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+
+            /// What stayed as it was.
+            pub const fn unchanged(self) -> &'static str {
+                match self { $(Self::$name => $unchanged,)* }
+            }
+
+            /// What to do next.
+            pub const fn next(self) -> &'static str {
+                match self { $(Self::$name => $next,)* }
+            }
+
+            const fn exit(self) -> Exit {
+                match self { $(Self::$name => Exit::$exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    Usage, "usage", Usage, "The command line asks for something that cannot be.",
+        "Nothing was done.", "See the command's --help.";
+    Config, "config_invalid", Usage, "The configuration file is wrong.",
+        "Nothing was done.", "Mend the file; `quorate config check` shows what is read from where.";
+    NoProfile, "no_profile", Usage, "There is no profile of this name, so no cluster is known.",
+        "Nothing was done.",
+        "Run `quorate dev` for a cluster on this machine, `quorate cluster create` for a real one, or `quorate principal accept` with an invitation.";
+    NoKeyChosen, "no_key_chosen", Usage, "No key was named, and there is not exactly one to choose.",
+        "Nothing was encrypted.", "Name one with --key, QUORATE_KEY or `key` in the profile's configuration.";
+    Input, "input_unreadable", Files, "A file or folder could not be read.",
+        "Nothing was written for it, and the original is as it was.", "Check that it exists and that you may read it.";
+    Output, "output_unwritable", Files, "A file could not be written.",
+        "The original is as it was, and no partial output was left behind.", "Check the folder's permissions.";
+    OutputExists, "output_exists", Files, "The output exists already.",
+        "The existing output and the original are as they were.", "Choose another --output, or replace it with --force.";
+    DiskFull, "disk_full", Files, "The disk is full.",
+        "The original is as it was, and the partial output was removed.", "Make room or choose another --output, then run it again.";
+    FileChanged, "file_changed", Files, "A file changed while it was being read.",
+        "The original is as it was, and no output was left behind.", "Run it again when nothing writes to the file.";
+    SymlinkLoop, "symlink_loop", Files, "A symbolic link leads back to itself.",
+        "Nothing was written.", "Name the file itself, or mend the link.";
+    NotSealed, "not_sealed", NotAuthentic, "The file is not a sealed object.",
+        "Nothing was written.", "Check that it is the right file; sealed objects end in .quorate.";
+    Truncated, "truncated", NotAuthentic, "The sealed object ends too early.",
+        "No output was left behind.", "Fetch the object again from where it is stored.";
+    NotAuthentic, "not_authentic", NotAuthentic, "The sealed object was changed after it was written.",
+        "No output was left behind.", "Restore the object from a copy.";
+    Fingerprint, "fingerprint_mismatch", NotAuthentic, "A fingerprint or digest is not the expected one.",
+        "Nothing was trusted and nothing was changed.", "Compare it again with its owner by another channel; never go on with one that differs.";
+    Partial, "some_failed", Partial, "Some of several files failed.",
+        "The files that failed have no output; all others are done.", "Mend what the lines above name, then run it again for those.";
+    Range, "range_invalid", Usage, "The range is not inside the object.",
+        "Nothing was written.", "Give --range START..END in bytes, END not after the object's length.";
+    NodeFailed, "node_failed", General, "A node could not be set up or run.",
+        "The node's data are as they were.", "The message says why.";
+    DemoFailed, "demo_failed", General, "The demonstration did not go as it must.",
+        "The original files are as they were.", "Run it again with --keep and look at the nodes' logs in the folder that it names.";
+    Internal, "internal", General, "Something that should be impossible happened.",
+        "The original files are as they were.", "Please report it with the command and its output.";
+}
+
+/// A failure as it is shown, in text or JSON.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// The stable code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What stayed as it was.
+    pub unchanged: String,
+    /// What to do next.
+    pub next: String,
+    #[serde(skip)]
+    pub exit: Exit,
+}
+
+/// What commands return.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure with the texts of its code.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code: code.code().to_owned(),
+            message: message.into(),
+            unchanged: code.unchanged().to_owned(),
+            next: code.next().to_owned(),
+            exit: code.exit(),
+        }
+    }
+
+    /// The same failure with another word on what to do.
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = next.into();
+        self
+    }
+
+    /// Reading `path` failed.
+    pub fn reading(path: &Path, error: &io::Error) -> Self {
+        let code = if is_loop(error) { Code::SymlinkLoop } else { Code::Input };
+        Self::new(code, format!("{} could not be read: {}", path.display(), plain(error)))
+    }
+
+    /// Writing `path` failed.
+    pub fn writing(path: &Path, error: &io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+            io::ErrorKind::AlreadyExists => Code::OutputExists,
+            _ => Code::Output,
+        };
+        Self::new(code, format!("{} could not be written: {}", path.display(), plain(error)))
+    }
+
+    /// The failure as text for a person.
+    pub fn text(&self) -> String {
+        format!(
+            "error: {} [{}]\n  unchanged: {}\n  next: {}",
+            self.message, self.code, self.unchanged, self.next
+        )
+    }
+}
+
+fn is_loop(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+/// An operating-system error without Rust's "(os error 2)".
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}

@@ -1,0 +1,183 @@
+//! Outputs that appear under their name whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::failure::{Code, Failure, Outcome};
+
+/// A file that is being written beside its final place. Dropped unfinished, it leaves nothing.
+pub struct Pending {
+    file: Option<File>,
+    temporary: PathBuf,
+    target: PathBuf,
+    replace: bool,
+}
+
+/// What a finished output takes over from its original.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u32,
+    /// Time of last modification.
+    pub modified: Option<SystemTime>,
+}
+
+impl Attributes {
+    /// Those of an existing file.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self { mode: metadata.mode() & 0o7777, modified: metadata.modified().ok() }
+    }
+}
+
+impl Pending {
+    /// Begins an output. Refuses at once where `target` exists and may not be replaced.
+    pub fn begin(target: &Path, replace: bool) -> Outcome<Self> {
+        if !replace && target.symlink_metadata().is_ok() {
+            return Err(exists(target));
+        }
+        let folder = match target.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let mut name = std::ffi::OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        let mut random = [0u8; 8];
+        getrandom::fill(&mut random)
+            .map_err(|e| Failure::new(Code::Internal, format!("no randomness: {e}")))?;
+        name.push(format!(".{:016x}.partial", u64::from_le_bytes(random)));
+        // A name close to the limit of 255 bytes still gets a temporary one beside it.
+        let temporary = if name.len() > 250 {
+            folder.join(format!(".{:016x}.partial", u64::from_le_bytes(random)))
+        } else {
+            folder.join(name)
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(|e| Failure::writing(target, &e))?;
+        Ok(Self { file: Some(file), temporary, target: target.to_owned(), replace })
+    }
+
+    /// The file to write to.
+    pub fn file(&mut self) -> io::Result<&mut File> {
+        self.file.as_mut().ok_or_else(|| io::Error::other("the output is finished"))
+    }
+
+    /// A second handle of the same file, for a writer that takes it over.
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.as_ref().ok_or_else(|| io::Error::other("the output is finished"))?.try_clone()
+    }
+
+    /// Makes the output durable and gives it its name, mode and time.
+    pub fn finish(mut self, attributes: Option<Attributes>, durable: bool) -> Outcome {
+        let done = self.put_in_place(attributes, durable);
+        done.map_err(|e| Failure::writing(&self.target, &e))
+    }
+
+    fn put_in_place(&mut self, attributes: Option<Attributes>, durable: bool) -> io::Result<()> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.flush()?;
+        let mode = attributes.map_or(0o644 & !umask(), |a| a.mode);
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        if let Some(modified) = attributes.and_then(|a| a.modified) {
+            file.set_modified(modified)?;
+        }
+        if durable {
+            file.sync_all()?;
+        }
+        drop(file);
+        if self.replace {
+            fs::rename(&self.temporary, &self.target)?;
+        } else {
+            // Renaming replaces silently; a link does not, so nobody's file is lost in a race.
+            match fs::hard_link(&self.temporary, &self.target) {
+                Ok(()) => fs::remove_file(&self.temporary)?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+                // Some file systems know no hard links.
+                Err(_) if self.target.symlink_metadata().is_err() => {
+                    fs::rename(&self.temporary, &self.target)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if durable && let Some(folder) = self.target.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // After success there is nothing under this name any more.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// The refusal for an output that exists.
+pub fn exists(target: &Path) -> Failure {
+    Failure::new(Code::OutputExists, format!("{} exists already", target.display()))
+}
+
+/// The process's file mode creation mask. The system call that tells it also sets it, for all
+/// threads at once; the kernel's own description of the process only tells.
+fn umask() -> u32 {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|l| l.strip_prefix("Umask:"))?;
+            u32::from_str_radix(line.trim(), 8).ok()
+        })
+        .unwrap_or(0o077)
+}
+
+/// Writes a whole small file atomically and durably, readable by its owner only.
+pub fn write_private(target: &Path, bytes: &[u8], replace: bool) -> Outcome {
+    let mut pending = Pending::begin(target, replace)?;
+    pending.file().and_then(|f| f.write_all(bytes)).map_err(|e| Failure::writing(target, &e))?;
+    pending.finish(Some(Attributes { mode: 0o600, modified: None }), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfinished_output_leaves_nothing_and_a_finished_one_its_attributes() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let mut pending = Pending::begin(&target, false).unwrap();
+        pending.file().unwrap().write_all(b"half").unwrap();
+        drop(pending);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        let mut pending = Pending::begin(&target, false).unwrap();
+        pending.file().unwrap().write_all(b"whole").unwrap();
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        pending.finish(Some(Attributes { mode: 0o640, modified: Some(time) }), true).unwrap();
+        let metadata = fs::metadata(&target).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o640);
+        assert_eq!(metadata.modified().unwrap(), time);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_output_that_appears_meanwhile_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let pending = Pending::begin(&target, false).unwrap();
+        fs::write(&target, b"somebody else's").unwrap();
+        let failure = pending.finish(None, false).unwrap_err();
+        assert_eq!(failure.code, "output_exists");
+        assert_eq!(fs::read(&target).unwrap(), b"somebody else's");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(Pending::begin(&target, false).is_err());
+        assert!(Pending::begin(&target, true).is_ok());
+    }
+}

@@ -1,0 +1,355 @@
+//! Many files at once: keys come in batches, a round trip each, and worker threads do the files.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use indicatif::ProgressBar;
+use quorate_object::cobblestone::{OpenError, PREFIX_BYTES};
+use quorate_object::header::HeaderError;
+use quorate_sdk::{
+    Client, EncryptionContext, Key, MAX_HEADER_BYTES, OpeningKey, ParsedHeader, SealingKey,
+};
+
+use super::atomic::{Attributes, Pending};
+use super::stream::{self, Buffers, StreamError};
+use crate::failure::{Code, Failure, Outcome};
+
+/// Files for which keys are asked in one round trip. The next batch is asked for while this one is
+/// worked on; larger batches gain nothing and keep more keys in memory.
+const BATCH: usize = 1024;
+
+/// How much of a file is read at first to find its header, which as a rule is under 400 bytes.
+const FIRST_READ: usize = 4096;
+
+/// One file to seal or open.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Where the result goes.
+    pub target: PathBuf,
+}
+
+/// What became of all files.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Files that are done.
+    pub files: usize,
+    /// Their bytes of plaintext.
+    pub bytes: u64,
+    /// Files that failed.
+    pub failed: Vec<(PathBuf, Failure)>,
+}
+
+impl Done {
+    fn add(&mut self, results: Vec<(PathBuf, Outcome<u64>)>) {
+        for (path, result) in results {
+            match result {
+                Ok(bytes) => {
+                    self.files += 1;
+                    self.bytes += bytes;
+                }
+                Err(failure) => self.failed.push((path, failure)),
+            }
+        }
+    }
+}
+
+/// How outputs are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Replace outputs that exist.
+    pub replace: bool,
+    /// Make each output durable before it gets its name.
+    pub durable: bool,
+}
+
+/// Seals every file under its own key.
+pub async fn seal_all(
+    client: &Client,
+    key: &Key,
+    context: &EncryptionContext,
+    jobs: Vec<Job>,
+    manner: Manner,
+    bar: &ProgressBar,
+) -> Outcome<Done> {
+    let mut done = Done::default();
+    let mut batches = jobs.chunks(BATCH).map(<[Job]>::to_vec).collect::<Vec<_>>().into_iter();
+    let mut next = batches.next();
+    let mut keys = derive(client, key, context, next.as_deref());
+    while let Some(batch) = next {
+        let ready = keys.await?;
+        next = batches.next();
+        // The nodes work on the next keys while the threads work on these files.
+        keys = derive(client, key, context, next.as_deref());
+        let work: Vec<(Job, SealingKey)> = batch.into_iter().zip(ready).collect();
+        let bar = bar.clone();
+        done.add(
+            on_threads(work, move |(job, key), buffers| {
+                let result = seal_file(&job, key, manner, &bar, buffers);
+                (job.source, result)
+            })
+            .await?,
+        );
+    }
+    Ok(done)
+}
+
+/// Keys that are being derived on another task.
+struct Deriving(Option<tokio::task::JoinHandle<Result<Vec<SealingKey>, quorate_sdk::Error>>>);
+
+impl Deriving {
+    async fn await_keys(self) -> Outcome<Vec<SealingKey>> {
+        match self.0 {
+            None => Ok(Vec::new()),
+            Some(task) => {
+                Ok(task.await.map_err(|e| Failure::new(Code::Internal, e.to_string()))??)
+            }
+        }
+    }
+}
+
+impl IntoFuture for Deriving {
+    type Output = Outcome<Vec<SealingKey>>;
+    type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.await_keys())
+    }
+}
+
+fn derive(
+    client: &Client,
+    key: &Key,
+    context: &EncryptionContext,
+    jobs: Option<&[Job]>,
+) -> Deriving {
+    Deriving(jobs.map(|jobs| {
+        let (client, key, context, n) = (client.clone(), key.clone(), context.clone(), jobs.len());
+        tokio::spawn(async move {
+            client.derive_sealing_keys(&key, n, std::slice::from_ref(&context)).await
+        })
+    }))
+}
+
+/// Runs `work` on one thread a core, each with its own buffers.
+async fn on_threads<T: Send + 'static, R: Send + 'static>(
+    work: Vec<T>,
+    run: impl Fn(T, &mut Buffers) -> R + Send + Sync + 'static,
+) -> Outcome<Vec<R>> {
+    let threads =
+        std::thread::available_parallelism().map_or(2, usize::from).min(work.len().max(1));
+    tokio::task::spawn_blocking(move || {
+        let queue = Mutex::new(work.into_iter());
+        let results = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut buffers = Buffers::new();
+                    loop {
+                        let item = lock(&queue).next();
+                        let Some(item) = item else { break };
+                        let result = run(item, &mut buffers);
+                        lock(&results).push(result);
+                    }
+                });
+            }
+        });
+        results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    })
+    .await
+    .map_err(|e| Failure::new(Code::Internal, e.to_string()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Length and time of a file that is being read, to see whether it changes meanwhile.
+fn stamp(file: &File, path: &Path) -> Outcome<(u64, Option<SystemTime>, fs::Metadata)> {
+    let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
+    Ok((metadata.len(), metadata.modified().ok(), metadata))
+}
+
+/// Opens a regular file for reading; never waits for a pipe to get a writer.
+pub fn open_regular(path: &Path) -> Outcome<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(|e| Failure::reading(path, &e))?;
+    let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
+    if !metadata.is_file() {
+        return Err(Failure::new(Code::Input, format!("{} is not a regular file", path.display())));
+    }
+    Ok(file)
+}
+
+/// Seals one file.
+fn seal_file(
+    job: &Job,
+    key: SealingKey,
+    manner: Manner,
+    bar: &ProgressBar,
+    buffers: &mut Buffers,
+) -> Outcome<u64> {
+    let mut from = open_regular(&job.source)?;
+    let (length, modified, metadata) = stamp(&from, &job.source)?;
+    let pending = Pending::begin(&job.target, manner.replace)?;
+    let (beginning, encryptor) = key.start();
+    let mut to = pending.handle().map_err(|e| Failure::writing(&job.target, &e))?;
+    std::io::Write::write_all(&mut to, &beginning)
+        .map_err(|e| Failure::writing(&job.target, &e))?;
+    let read = stream::seal(encryptor, &mut from, &mut to, buffers, |n| bar.inc(n))
+        .map_err(|e| stream_failure(e, job))?;
+    let (length_after, modified_after, _) = stamp(&from, &job.source)?;
+    if read != length || length_after != length || modified_after != modified {
+        return Err(Failure::new(
+            Code::FileChanged,
+            format!("{} changed while it was being read", job.source.display()),
+        ));
+    }
+    pending.finish(Some(Attributes::of(&metadata)), manner.durable)?;
+    Ok(read)
+}
+
+/// What an error of a payload means for a person.
+pub fn stream_failure(error: StreamError, job: &Job) -> Failure {
+    let source = job.source.display();
+    match error {
+        StreamError::Read(e) => Failure::reading(&job.source, &e),
+        StreamError::Write(e) => Failure::writing(&job.target, &e),
+        StreamError::Seal(e) => Failure::new(Code::Input, format!("{source}: {e}")),
+        StreamError::Open(e @ OpenError::Truncated { .. }) => {
+            Failure::new(Code::Truncated, format!("{source}: {e}"))
+        }
+        StreamError::Open(e) => Failure::new(Code::NotAuthentic, format!("{source}: {e}")),
+    }
+}
+
+/// What an error of a header means for a person.
+pub fn header_failure(path: &Path, error: &HeaderError) -> Failure {
+    let code = match error {
+        HeaderError::NotQuorate | HeaderError::UnknownVersion(_) | HeaderError::UnknownSuite(_) => {
+            Code::NotSealed
+        }
+        HeaderError::Truncated { .. } => Code::Truncated,
+        _ => Code::NotAuthentic,
+    };
+    let mut message = format!("{}: {error}", path.display());
+    if let Some(source) = std::error::Error::source(error) {
+        message.push_str(&format!(": {source}"));
+    }
+    Failure::new(code, message)
+}
+
+/// Reads a header from the start of `from`; returns it with the bytes read beyond it.
+pub fn read_header(path: &Path, from: &mut impl Read) -> Outcome<(ParsedHeader, Vec<u8>)> {
+    let mut bytes = Vec::with_capacity(FIRST_READ);
+    let mut want = FIRST_READ;
+    loop {
+        let have = bytes.len();
+        from.by_ref()
+            .take((want - have) as u64)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Failure::reading(path, &e))?;
+        match ParsedHeader::parse(&bytes) {
+            Ok(header) => {
+                let beyond = bytes.split_off(header.length().min(bytes.len()));
+                return Ok((header, beyond));
+            }
+            Err(HeaderError::Truncated { needed, .. })
+                if bytes.len() == want && needed > want && needed <= MAX_HEADER_BYTES =>
+            {
+                want = needed;
+            }
+            Err(error) => return Err(header_failure(path, &error)),
+        }
+    }
+}
+
+/// Opens every file.
+pub async fn open_all(
+    client: &Client,
+    context: &EncryptionContext,
+    jobs: Vec<Job>,
+    manner: Manner,
+    bar: &ProgressBar,
+) -> Outcome<Done> {
+    let mut done = Done::default();
+    for batch in jobs.chunks(BATCH) {
+        let mut headers = Vec::with_capacity(batch.len());
+        let mut with_header = Vec::with_capacity(batch.len());
+        for job in batch {
+            let header =
+                open_regular(&job.source).and_then(|mut file| read_header(&job.source, &mut file));
+            match header {
+                Ok((header, _)) => {
+                    headers.push(header);
+                    with_header.push(job.clone());
+                }
+                Err(failure) => done.failed.push((job.source.clone(), failure)),
+            }
+        }
+        let opened = client.open_headers(&headers, std::slice::from_ref(context)).await;
+        let mut work = Vec::with_capacity(opened.len());
+        for (job, key) in with_header.into_iter().zip(opened) {
+            match key {
+                Ok(key) => work.push((job, key)),
+                // Where no node can be reached, asking for the rest says nothing new.
+                Err(error @ quorate_sdk::Error::NotQuorate(_)) => return Err(error.into()),
+                Err(error) => {
+                    let mut failure = Failure::from(error);
+                    failure.message = format!("{}: {}", job.source.display(), failure.message);
+                    done.failed.push((job.source, failure));
+                }
+            }
+        }
+        let bar = bar.clone();
+        done.add(
+            on_threads(work, move |(job, key), buffers| {
+                let result = open_file(&job, &key, manner, &bar, buffers);
+                (job.source, result)
+            })
+            .await?,
+        );
+    }
+    Ok(done)
+}
+
+/// Opens one file.
+fn open_file(
+    job: &Job,
+    key: &OpeningKey,
+    manner: Manner,
+    bar: &ProgressBar,
+    buffers: &mut Buffers,
+) -> Outcome<u64> {
+    let mut from = open_regular(&job.source)?;
+    let (_, _, metadata) = stamp(&from, &job.source)?;
+    let mut head = vec![0; key.header_len() + PREFIX_BYTES];
+    from.read_exact(&mut head).map_err(|e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            Failure::new(Code::Truncated, format!("{} is truncated", job.source.display()))
+        }
+        _ => Failure::reading(&job.source, &e),
+    })?;
+    let prefix = head
+        .last_chunk::<PREFIX_BYTES>()
+        .ok_or_else(|| Failure::new(Code::Internal, "a header shorter than its prefix"))?;
+    let decryptor = key.decryptor(prefix).map_err(|e| {
+        let mut failure = Failure::from(e);
+        failure.message = format!("{}: {}", job.source.display(), failure.message);
+        failure
+    })?;
+    let pending = Pending::begin(&job.target, manner.replace)?;
+    let mut to = pending.handle().map_err(|e| Failure::writing(&job.target, &e))?;
+    let written = stream::open(decryptor.stream(), &mut from, &mut to, buffers, |n| bar.inc(n))
+        .map_err(|e| stream_failure(e, job))?;
+    pending.finish(Some(Attributes::of(&metadata)), manner.durable)?;
+    Ok(written)
+}

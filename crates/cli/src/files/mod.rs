@@ -1,0 +1,9 @@
+//! Local files: which ones to take, and how outputs come into being.
+
+pub mod atomic;
+pub mod jobs;
+pub mod stream;
+pub mod walk;
+
+/// What sealed files are called: the original's name and this.
+pub const SUFFIX: &str = ".quorate";

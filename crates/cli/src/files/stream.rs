@@ -1,0 +1,116 @@
+//! Sealing and opening of local files: blocking, in bounded memory, for worker threads.
+
+use std::io::{self, Read, Write};
+
+use quorate_object::cobblestone::{
+    CHUNK_BYTES, Encryptor, OpenError, SEALED_CHUNK_BYTES, StreamDecryptor,
+};
+
+/// Chunks taken at once: 1 MiB, large enough that system calls do not show, small enough that a
+/// hundred files at once fit in memory.
+const BLOCK_CHUNKS: usize = 64;
+
+/// Why a payload was not sealed or opened.
+#[derive(Debug)]
+pub enum StreamError {
+    /// Reading failed.
+    Read(io::Error),
+    /// Writing failed.
+    Write(io::Error),
+    /// The payload is not what was written.
+    Open(OpenError),
+    /// Sealing failed: longer than 4 PiB.
+    Seal(quorate_object::cobblestone::SealError),
+}
+
+/// The two buffers of one worker, kept from file to file.
+pub struct Buffers {
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Buffers {
+    /// For one worker.
+    pub fn new() -> Self {
+        Self {
+            plain: vec![0; BLOCK_CHUNKS * CHUNK_BYTES],
+            sealed: vec![0; BLOCK_CHUNKS * SEALED_CHUNK_BYTES + 16],
+        }
+    }
+}
+
+/// Reads until the buffer is full or the input ends.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while let Some(rest) = buffer.get_mut(have..).filter(|r| !r.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(have)
+}
+
+/// Seals everything `from` gives into `to`; returns how many bytes were read.
+pub fn seal(
+    mut encryptor: Encryptor,
+    from: &mut impl Read,
+    to: &mut impl Write,
+    buffers: &mut Buffers,
+    seen: impl Fn(u64),
+) -> Result<u64, StreamError> {
+    let mut total = 0u64;
+    loop {
+        let have = fill(from, &mut buffers.plain).map_err(StreamError::Read)?;
+        total += have as u64;
+        let plain = buffers.plain.get(..have).unwrap_or_default();
+        if have == buffers.plain.len() {
+            let length = BLOCK_CHUNKS * SEALED_CHUNK_BYTES;
+            let sealed = buffers.sealed.get_mut(..length).unwrap_or_default();
+            encryptor.seal_chunks(plain, sealed).map_err(StreamError::Seal)?;
+            to.write_all(sealed).map_err(StreamError::Write)?;
+            seen(have as u64);
+        } else {
+            let length = Encryptor::finish_len(have);
+            let sealed = buffers.sealed.get_mut(..length).unwrap_or_default();
+            encryptor.finish(plain, sealed).map_err(StreamError::Seal)?;
+            to.write_all(sealed).map_err(StreamError::Write)?;
+            seen(have as u64);
+            return Ok(total);
+        }
+    }
+}
+
+/// Opens everything `from` gives into `to`; returns how many bytes were written.
+///
+/// What is written was verified, but it is whole only once this has returned.
+pub fn open(
+    mut decryptor: StreamDecryptor,
+    from: &mut impl Read,
+    to: &mut impl Write,
+    buffers: &mut Buffers,
+    seen: impl Fn(u64),
+) -> Result<u64, StreamError> {
+    let mut total = 0u64;
+    let block = BLOCK_CHUNKS * SEALED_CHUNK_BYTES;
+    loop {
+        let sealed = buffers.sealed.get_mut(..block).unwrap_or_default();
+        let have = fill(from, sealed).map_err(StreamError::Read)?;
+        let sealed = sealed.get(..have).unwrap_or_default();
+        if have == block {
+            decryptor.open_chunks(sealed, &mut buffers.plain).map_err(StreamError::Open)?;
+            to.write_all(&buffers.plain).map_err(StreamError::Write)?;
+            total += buffers.plain.len() as u64;
+            seen(buffers.plain.len() as u64);
+        } else {
+            let length = StreamDecryptor::finish_len(have).unwrap_or(0);
+            let plain = buffers.plain.get_mut(..length).unwrap_or_default();
+            decryptor.finish(sealed, plain).map_err(StreamError::Open)?;
+            to.write_all(plain).map_err(StreamError::Write)?;
+            seen(length as u64);
+            return Ok(total + length as u64);
+        }
+    }
+}
