@@ -512,6 +512,12 @@ fn attack_34_ceremony_outside_the_jurisdictions_or_the_roster() {
     let strange = order(2, &[1, 2, 4]);
     let key = w.with_key(|k| k.versions[0].order = strange.clone());
     assert_eq!(open(&key, &strange), Err(Denied::NotInRoster { node: node(4, "CH").id }));
+    // A node that the roster names, with another identity key than the roster gives it.
+    let impostor =
+        Order::new(1, [(node(1, "CH").id, public(103)), (node(2, "CH").id, public(77))]).unwrap();
+    assert_eq!(node(1, "CH").identity_key, public(103));
+    let key = w.with_key(|k| k.versions[0].order = impostor.clone());
+    assert_eq!(open(&key, &impostor), Err(Denied::NotInRoster { node: node(2, "CH").id }));
 }
 
 #[test]

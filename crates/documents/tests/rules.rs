@@ -445,3 +445,65 @@ fn tenants_are_not_nested_without_end() {
         parent = child;
     }
 }
+
+/// Fails when a version may change what it belongs to: another tenant could take it over.
+#[test]
+fn attack_17_no_tenant_takes_over_documents_of_another() {
+    let mut c = Cluster::new();
+    let other = first(Body::Tenant(tenant(&[6], 1, None)), Some(&c.roster), 42, &[1]);
+    c.add(&other);
+    let id = TenantId::from(other.id());
+    let immutable = |kind, field| AdmitError::Immutable { kind, field };
+    let body = Body::Principal(principal(id, 10, &Action::ALL));
+    let taken = next(&[&c.principal], body, Some(&other), vec![], &[6]);
+    assert_eq!(c.refused(&taken), immutable(Kind::Principal, "tenant"));
+    let body = Body::Key(Key { tenant: id, ..key_of(&c.key) });
+    let taken = next(&[&c.key], body, Some(&other), vec![], &[6]);
+    assert_eq!(c.refused(&taken), immutable(Kind::Key, "tenant"));
+    // Nor does a tenant move under another parent, even by its own administrators.
+    let body = Body::Tenant(tenant(&[2], 1, Some(id)));
+    let moved = next(&[&c.tenant], body, Some(&c.tenant), vec![], &[2]);
+    assert_eq!(c.refused(&moved), immutable(Kind::Tenant, "parent"));
+    // A child is made by the parent that it names, not by another tenant.
+    let child = Body::Tenant(tenant(&[3], 1, Some(c.tenant_id())));
+    assert_eq!(c.refused(&first(child, Some(&other), 43, &[6])), AdmitError::Authority);
+    // A later version of a tenant is signed under the tenant itself.
+    let body = Body::Tenant(tenant(&[2], 1, None));
+    let under_roster = next(&[&c.tenant], body, Some(&c.roster), vec![], &[2]);
+    assert_eq!(c.refused(&under_roster), AdmitError::Authority);
+}
+
+/// Fails when `signing_principals` does not ask for the principal's time or revocation.
+#[test]
+fn a_principal_signs_keys_in_its_time_and_never_by_a_revoked_version() {
+    let mut c = Cluster::new();
+    let mut short = principal(c.tenant_id(), 11, &Action::ALL);
+    short.expires_at = UnixSeconds(NOW - 1);
+    let mut revoked = principal(c.tenant_id(), 12, &Action::ALL);
+    revoked.revoked = true;
+    for (body, seed) in [(short, 70), (revoked, 71)] {
+        let n = body.public_key;
+        c.add(&first(Body::Principal(body), Some(&c.tenant), seed, &[2]));
+        let signer = if n == public(11) { 11 } else { 12 };
+        let key = Body::Key(key_body(c.tenant_id(), order(2, &[1, 2, 3])));
+        let key = first(key, Some(&c.tenant), 72, &[signer]);
+        assert_eq!(c.refused(&key), AdmitError::NotPermitted(n));
+    }
+}
+
+/// Fails when a version may leave out the newest key versions of its predecessor.
+#[test]
+fn key_versions_are_never_dropped() {
+    let mut c = Cluster::new();
+    let mut body = key_of(&c.key);
+    body.versions.push(KeyVersionEntry {
+        number: KeyVersion::new(2).unwrap(),
+        created_at: UnixSeconds(NOW),
+        order: order(2, &[1, 2, 3]),
+    });
+    let rotated = next(&[&c.key], Body::Key(body), Some(&c.tenant), vec![], &[10]);
+    c.add(&rotated);
+    let dropped = next(&[&rotated], Body::Key(key_of(&c.key)), Some(&c.tenant), vec![], &[2]);
+    let immutable = AdmitError::Immutable { kind: Kind::Key, field: "versions" };
+    assert_eq!(c.refused(&dropped), immutable);
+}
