@@ -1,1 +1,27 @@
-//! N nodes and M coordinators in one deterministic world, with faults. Pure.
+//! N nodes and M coordinators in one deterministic world, with faults.
+//!
+//! No IO: no sockets, files, clock or operating-system randomness. Everything that happens follows from
+//! one seed: keys, delays, losses, crashes, and what lying participants and lying coordinators do. The
+//! same seed gives the same event log, byte for byte, so that a failure is replayed by its seed.
+//!
+//! - Honest nodes are real [`quorate_node::NodeCore`]s, each over a [`store::Store`] that loses nothing
+//!   it made durable and everything else.
+//! - A [`participant::Strategy`] is one way for a node to lie, a [`coordinator::Strategy`] one for a
+//!   coordinator.
+//! - [`run`] plays one [`Scenario`] and checks every [`invariants::Invariant`].
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod coordinator;
+mod evaluation;
+pub mod invariants;
+pub mod log;
+pub mod network;
+pub mod node;
+pub mod participant;
+mod scenario;
+pub mod store;
+mod world;
+
+pub use scenario::{Faults, SIZES, Scenario};
+pub use world::{Ending, Report, SetupError, run};

@@ -99,9 +99,6 @@ pub enum ReplyFault {
     /// It named another generation than the certificate it was given.
     #[error("it acknowledged another generation")]
     Generation,
-    /// A reply to another method.
-    #[error("it answered with the reply of another method")]
-    Method,
 }
 
 fn field(field: &'static str) -> EnvelopeFault {

@@ -241,7 +241,8 @@ impl Dkg {
                 deliver.on_reply(position, node, &reply);
                 Ok(())
             }
-            _ => Err((ReplyFault::Method, None)),
+            // The answer to an earlier step's request, late or doubled on the way.
+            _ => return Received::Ignored,
         };
         let received = match checked {
             Ok(()) => Received::Taken,

@@ -5,8 +5,8 @@ use core::mem;
 use quorate_documents::{Certificate, Member, Order, Statement};
 use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_types::{KeyId, KeyVersion, NodeId};
-use quorate_wire::PayloadType;
 use quorate_wire::proto::v1;
+use quorate_wire::{PayloadType, RefusalCode};
 
 use super::blame::{Blame, Finding};
 use super::check::{self, EnvelopeFault, ReplyFault, Signed};
@@ -32,7 +32,8 @@ pub struct Incomplete {
     pub signed: Vec<(Statement, Vec<NodeId>)>,
     /// Nodes that gave no answer.
     pub unreachable: Vec<(NodeId, Unreachable)>,
-    /// Nodes that said no; with `session_unknown`, that they have signed nothing.
+    /// Nodes that said no; with `session_unknown`, that they have signed nothing; with
+    /// `certificate_invalid`, that one of the signatures collected is wrong.
     pub refusals: Vec<(NodeId, v1::Refusal)>,
     /// Nodes that lied.
     pub blamed: Vec<Blame>,
@@ -103,7 +104,8 @@ impl Finish {
                 deliver.on_reply(position, node, &reply);
                 Ok(())
             }
-            _ => Err(ReplyFault::Method),
+            // The answer to an earlier step's request, late or doubled on the way.
+            _ => return Received::Ignored,
         };
         let received = match checked {
             Ok(()) => Received::Taken,
@@ -162,14 +164,34 @@ impl Finish {
         match &self.stage {
             Stage::Deliver(deliver) if deliver.is_settled() => {
                 let certified = deliver.certified(self.incomplete.blamed.clone());
-                Some(FinishOutcome::Certified(Box::new(certified)))
+                Some(self.judge(certified))
             }
             Stage::Over => Some(FinishOutcome::Incomplete(Box::new(self.incomplete.clone()))),
             Stage::Collect(_) | Stage::Deliver(_) => None,
         }
     }
 
-    /// The certificate, as soon as there is one: also before everybody has it.
+    /// Whether nodes take the certificate. If one of the `CertEq` signatures in it is wrong, only they can
+    /// tell, and no honest one takes it: then fewer than `T` acknowledge it, or fewer than find it invalid.
+    fn judge(&self, certified: Certified) -> FinishOutcome {
+        let invalid = |failure: &Failure| failure.code() == Some(RefusalCode::CertificateInvalid);
+        let refused = certified.lacking.iter().filter(|(_, failure)| invalid(failure)).count();
+        let taken = certified.delivered.len();
+        if refused == 0 || (taken > refused && taken >= usize::from(self.order.threshold().t())) {
+            return FinishOutcome::Certified(Box::new(certified));
+        }
+        let mut incomplete = self.incomplete.clone();
+        for (node, failure) in certified.lacking {
+            match failure {
+                Failure::Unreachable(why) => incomplete.unreachable.push((node, why)),
+                Failure::Refused(refusal) => incomplete.refusals.push((node, *refusal)),
+            }
+        }
+        FinishOutcome::Incomplete(Box::new(incomplete))
+    }
+
+    /// The certificate, as soon as it is put together: before the nodes have checked the rest of it, and
+    /// before everybody has it.
     #[must_use]
     pub fn certificate(&self) -> Option<&Certificate> {
         match &self.stage {

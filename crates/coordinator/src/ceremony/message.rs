@@ -54,6 +54,7 @@ pub enum Received {
     Taken,
     /// It does not, and the node is to blame.
     Blamed,
-    /// It answers nothing that is being waited for: a duplicate, or from a node that was not asked.
+    /// It answers nothing that is being waited for: it is a duplicate, belongs to an earlier step, or comes
+    /// from a node that was not asked.
     Ignored,
 }

@@ -1,0 +1,233 @@
+//! The documents of one cluster: roster, tenant, principals and keys.
+
+use quorate_documents::{
+    Administrators, Body, DocumentError, Draft, Key, KeyVersionEntry, NodeEntry, Order, Permission,
+    Principal, Roster, SignedDocument, Tenant,
+};
+use quorate_secret::{RootKey, Secret, SigningSeed};
+use quorate_types::{
+    Action, ClusterId, Digest, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, PrincipalId,
+    TenantId, UnixSeconds,
+};
+use quorate_wire::proto::v1::Envelope;
+use quorate_wire::{PublicKey, SigningKey};
+use rand_core::CryptoRng;
+
+/// When every run begins.
+pub const EPOCH: UnixSeconds = UnixSeconds(1_800_000_000);
+
+/// Seconds in 80 days.
+const LIFETIME: u64 = 80 * 86_400;
+
+/// What belongs to one node besides its store.
+#[derive(Debug)]
+pub struct NodeKeys {
+    /// What it says of itself.
+    pub entry: NodeEntry,
+    /// The seed of its identity key, so that a restarted node has it again.
+    pub identity: SigningKey,
+    /// Its root key.
+    pub root: RootKey,
+}
+
+impl NodeKeys {
+    fn new(number: usize, rng: &mut dyn CryptoRng) -> Result<Self, DocumentError> {
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        let identity = SigningKey::generate(rng);
+        let entry = NodeEntry {
+            id: NodeId::from_bytes(id),
+            name: format!("node{number}"),
+            provider: format!("provider{number}"),
+            jurisdiction: "CH".parse().map_err(|source| DocumentError::Body {
+                kind: quorate_documents::Kind::Roster,
+                source,
+            })?,
+            urls: vec![format!("https://node{number}.example:7443")],
+            identity_key: identity.public(),
+            tls_key: SigningKey::generate(rng).public(),
+            log_key: SigningKey::generate(rng).public(),
+        };
+        Ok(Self { entry, identity, root: RootKey::random(rng) })
+    }
+}
+
+impl NodeKeys {
+    /// The identity key once more, as if read from its file.
+    #[must_use]
+    pub fn identity_again(&self) -> SigningKey {
+        let seed = self.identity.seed().reveal();
+        SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.copy_from_slice(seed))))
+    }
+
+    /// The root key once more, as if unlocked again.
+    #[must_use]
+    pub fn root_again(&self) -> RootKey {
+        RootKey::new(Secret::from_fn(|bytes| bytes.copy_from_slice(self.root.reveal())))
+    }
+}
+
+/// One cluster with its documents and everybody's keys.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The nodes, in the order of their indices in every committee.
+    pub nodes: Vec<NodeKeys>,
+    /// The first roster.
+    pub roster: SignedDocument,
+    tenant: SignedDocument,
+    /// May do everything with keys.
+    pub owner: SigningKey,
+    owner_document: SignedDocument,
+    /// May drive ceremonies and nothing else.
+    pub courier: SigningKey,
+    courier_document: SignedDocument,
+}
+
+impl Cluster {
+    /// A cluster of `n` nodes.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never, for the numbers that committees may have.
+    pub fn new(n: u16, rng: &mut dyn CryptoRng) -> Result<Self, DocumentError> {
+        let administrator = SigningKey::generate(rng);
+        let administrators = |key: &SigningKey| {
+            Administrators::new(vec![key.public()], 1).map_err(|source| DocumentError::Body {
+                kind: quorate_documents::Kind::Roster,
+                source,
+            })
+        };
+        let nodes: Vec<NodeKeys> =
+            (1..=usize::from(n)).map(|i| NodeKeys::new(i, rng)).collect::<Result<_, _>>()?;
+        let roster = Draft::first(
+            Body::Roster(Roster {
+                name: "simulated".to_owned(),
+                nodes: nodes.iter().map(|node| node.entry.clone()).collect(),
+                administrators: administrators(&administrator)?,
+                recovery: None,
+                expires_at: EPOCH.plus(LIFETIME),
+            }),
+            None,
+            EPOCH,
+            rng,
+        )?
+        .sign(&[&administrator])?;
+        let tenant = Draft::first(
+            Body::Tenant(Tenant {
+                name: "tenant".to_owned(),
+                parent: None,
+                administrators: administrators(&administrator)?,
+                recovery: None,
+                support_contact: String::new(),
+                suspended: false,
+            }),
+            Some(roster.digest()),
+            EPOCH,
+            rng,
+        )?
+        .sign(&[&administrator])?;
+        let (owner, courier) = (SigningKey::generate(rng), SigningKey::generate(rng));
+        let mut principal = |name: &str, key: PublicKey, actions: &[Action]| {
+            Draft::first(
+                Body::Principal(Principal {
+                    tenant: tenant.id().into(),
+                    name: name.to_owned(),
+                    public_key: key,
+                    expires_at: EPOCH.plus(LIFETIME),
+                    permissions: actions.iter().map(|a| Permission::all_keys(*a)).collect(),
+                    attributes: Vec::new(),
+                    revoked: false,
+                }),
+                Some(tenant.digest()),
+                EPOCH,
+                rng,
+            )?
+            .sign(&[&administrator])
+        };
+        let owner_document = principal("owner", owner.public(), &Action::ALL)?;
+        let courier_document = principal("courier", courier.public(), &[Action::Coordinate])?;
+        Ok(Self { nodes, roster, tenant, owner, owner_document, courier, courier_document })
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn id(&self) -> ClusterId {
+        self.roster.id().into()
+    }
+
+    /// The digest of the roster in force.
+    #[must_use]
+    pub fn roster_digest(&self) -> Digest {
+        self.roster.digest()
+    }
+
+    /// The tenant.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.tenant.id().into()
+    }
+
+    /// The owner's principal id, as it stands in labels.
+    #[must_use]
+    pub fn owner_id(&self) -> PrincipalId {
+        self.owner_document.id().into()
+    }
+
+    /// The documents that every node is given, besides the roster.
+    #[must_use]
+    pub fn documents(&self) -> Vec<Envelope> {
+        [&self.tenant, &self.owner_document, &self.courier_document]
+            .map(|document| document.envelope().clone())
+            .to_vec()
+    }
+
+    /// A key of `t` of all nodes, ordered at `now`.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never, for a threshold of this cluster.
+    pub fn key(
+        &self,
+        alias: &str,
+        t: u16,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Envelope, OrderedKey), DocumentError> {
+        let body = |source| DocumentError::Body { kind: quorate_documents::Kind::Key, source };
+        let nodes = self.nodes.iter().map(|node| (node.entry.id, node.entry.identity_key));
+        let order = Order::new(t, nodes).map_err(body)?;
+        let document = Draft::first(
+            Body::Key(Key {
+                tenant: self.tenant(),
+                alias: alias.to_owned(),
+                spec: KeySpec::PrfRistretto255Sha512,
+                usage: KeyUsage::EncryptDecrypt,
+                state: KeyState::Active,
+                minimum_committee: 1,
+                allow_fragile: true,
+                jurisdictions: Vec::new(),
+                fragment_required: false,
+                versions: vec![KeyVersionEntry {
+                    number: KeyVersion::FIRST,
+                    created_at: now,
+                    order: order.clone(),
+                }],
+            }),
+            Some(self.tenant.digest()),
+            now,
+            rng,
+        )?
+        .sign(&[&self.owner])?;
+        let ordered = OrderedKey { id: document.id().into(), version: KeyVersion::FIRST, order };
+        Ok((document.envelope().clone(), ordered))
+    }
+}
+
+/// A key version and the order to make it.
+#[derive(Debug, Clone)]
+pub struct OrderedKey {
+    /// The key.
+    pub id: KeyId,
+    /// Its version.
+    pub version: KeyVersion,
+    /// The order.
+    pub order: Order,
+}

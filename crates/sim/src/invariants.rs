@@ -1,0 +1,287 @@
+//! What must hold, whatever happens.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use prost::Message;
+use quorate_coordinator::ceremony;
+use quorate_coordinator::evaluation::Committee;
+use quorate_documents::{Certificate, Order};
+use quorate_node::{RowKey, Table, sealing};
+use quorate_schemes::dkg::{Ristretto255, Suite};
+use quorate_schemes::sharing::{SigningShare, lagrange_at_zero};
+use quorate_secret::Secret;
+use quorate_types::limits::{MAX_ATTEMPTS_PER_ORDER, MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL};
+use quorate_types::{Generation, KeyId, KeyVersion, NodeId, ParticipantIndex};
+use quorate_wire::proto::store::v1::{
+    AttemptsRow, OpenSessionsRow, SessionRow, ShareRow, SignedRow,
+};
+use quorate_wire::proto::v1::{Envelope, Evidence};
+
+use crate::cluster::OrderedKey;
+use crate::node::SimNode;
+
+macro_rules! invariants {
+    ($($(#[$doc:meta])* $name:ident, $sentence:literal;)*) => {
+        /// A sentence that must be true at every moment that is looked at.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Invariant { $($(#[$doc])* $name,)* }
+
+        impl Invariant {
+            /// All invariants.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The sentence.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* }
+            }
+        }
+    };
+}
+
+invariants! {
+    /// No split keys.
+    OneVerifyingKey, "no two honest nodes hold usable shares of different verifying keys for one key version";
+    /// A certificate promises a share.
+    CertifiedShareIsHeld, "an honest node that has a certificate holds the share that it names";
+    /// Shares are shares of the key.
+    SharesInterpolate, "every T honest certified shares interpolate to the verifying key";
+    /// Blame is just.
+    HonestIsNotConvicted, "no evidence convicts an honest node";
+    /// Not even without proof.
+    HonestIsNotBlamed, "no honest coordinator blames an honest node";
+    /// Blame is complete.
+    LiarIsNamed, "an honest coordinator names the participant that lied";
+    /// At most one signature.
+    OneSignature, "an honest node signs at most one DKG transcript for a key version";
+    /// What was promised stays.
+    PromiseIsKept, "what an honest node has signed it keeps, across every loss of power";
+    /// Secrets of a session end with it.
+    SessionIsErased, "the secrets of a session are gone once its share is stored";
+    /// Nothing grows without bound.
+    BoundsHold, "sessions and attempts stay within their bounds";
+    /// The happy path.
+    FaultFreeSucceeds, "without faults the ceremony ends in a usable key";
+    /// Recovery.
+    HonestRetrySucceeds, "with honest nodes, an honest coordinator gets to a usable key after any hostile phase";
+    /// Usability.
+    EvaluationIsRight, "T honest nodes evaluate to the output of the whole key, and cheaters are named";
+    /// The simulated node itself.
+    NodeWorks, "a node decides every request";
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one.
+    pub invariant: Invariant,
+    /// How.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NOT TRUE: {}: {}", self.invariant, self.detail)
+    }
+}
+
+/// Collects what does not hold.
+#[derive(Debug, Default)]
+pub struct Judge {
+    violations: Vec<Violation>,
+    /// What each honest node was seen to sign.
+    signed: BTreeMap<(NodeId, KeyId, u32), Vec<u8>>,
+}
+
+impl Judge {
+    /// Says that an invariant does not hold. Each is reported once a run.
+    pub fn report(&mut self, invariant: Invariant, detail: impl Into<String>) {
+        if self.violations.iter().all(|v| v.invariant != invariant) {
+            self.violations.push(Violation { invariant, detail: detail.into() });
+        }
+    }
+
+    /// What did not hold.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// An honest node gave out a signature of a statement.
+    pub fn saw_signature(&mut self, node: NodeId, statement: &Envelope) {
+        let Ok(said) = quorate_documents::Statement::from_payload(&statement.payload) else {
+            self.report(Invariant::OneSignature, format!("{node} signed what is no statement"));
+            return;
+        };
+        let place = (node, said.key(), said.version().get());
+        let known = self.signed.entry(place).or_insert_with(|| statement.payload.clone());
+        if *known != statement.payload {
+            self.report(Invariant::OneSignature, format!("{node} signed two statements"));
+        }
+    }
+
+    /// Evidence was shown by anybody: it must not convict an honest node.
+    pub fn saw_evidence(&mut self, keys: &[OrderedKey], evidence: &Evidence, honest: &[NodeId]) {
+        for key in keys {
+            if let Ok((node, fault)) = ceremony::judge(&key.order, evidence)
+                && honest.contains(&node)
+            {
+                self.report(Invariant::HonestIsNotConvicted, format!("{node}: {fault}"));
+            }
+        }
+    }
+
+    /// Looks into the stores of all honest nodes.
+    pub fn inspect(&mut self, keys: &[OrderedKey], nodes: &[(NodeId, &SimNode)]) {
+        for key in keys {
+            self.inspect_key(key, nodes);
+        }
+        for (id, node) in nodes {
+            self.inspect_bounds(*id, node);
+            self.inspect_promises(*id, node);
+        }
+    }
+
+    fn inspect_key(&mut self, key: &OrderedKey, nodes: &[(NodeId, &SimNode)]) {
+        let mut first: Option<Certificate> = None;
+        let mut shares: Vec<(ParticipantIndex, SigningShare)> = Vec::new();
+        for (id, node) in nodes {
+            let Some(certificate) = certificate(node, key) else { continue };
+            let statement = certificate.statement();
+            match &first {
+                Some(other) if other.statement().commitments() != statement.commitments() => {
+                    self.report(Invariant::OneVerifyingKey, format!("{id} holds another key"));
+                }
+                Some(_) => {}
+                None => first = Some(certificate.clone()),
+            }
+            match share(node, key, statement.generation()) {
+                Some((index, share)) => {
+                    let committee = Committee::new(&certificate).ok();
+                    let verifying = committee.and_then(|c| c.public().share(index).copied());
+                    if verifying != Some(*share.verifying_share()) {
+                        let detail = format!("{id} holds a share that is not the certificate's");
+                        self.report(Invariant::CertifiedShareIsHeld, detail);
+                    }
+                    shares.push((index, share));
+                }
+                None => {
+                    let detail = format!("{id} holds no share of {}", statement.generation());
+                    self.report(Invariant::CertifiedShareIsHeld, detail);
+                }
+            }
+        }
+        let t = usize::from(key.order.threshold().t());
+        if let Some(certificate) = first {
+            for subset in shares.windows(t) {
+                if !interpolates(subset, &certificate) {
+                    self.report(Invariant::SharesInterpolate, format!("{}", key.id));
+                }
+            }
+        }
+    }
+
+    fn inspect_bounds(&mut self, id: NodeId, node: &SimNode) {
+        let store = node.store();
+        let mut report = |detail: String| self.report(Invariant::BoundsHold, detail);
+        let sessions = store.rows(Table::Sessions).count();
+        if sessions > MAX_SESSIONS {
+            report(format!("{id} has {sessions} sessions"));
+        }
+        for (_, row) in store.rows(Table::OpenSessions) {
+            let open =
+                OpenSessionsRow::decode(row).map(|row| row.sessions.len()).unwrap_or(usize::MAX);
+            if open > MAX_SESSIONS_PER_PRINCIPAL {
+                report(format!("{id} has {open} sessions of one principal"));
+            }
+        }
+        for (_, row) in store.rows(Table::Attempts) {
+            let opened = AttemptsRow::decode(row).map(|row| row.opened).unwrap_or(u32::MAX);
+            if opened > MAX_ATTEMPTS_PER_ORDER {
+                report(format!("{id} opened {opened} sessions under one order"));
+            }
+        }
+    }
+
+    fn inspect_promises(&mut self, id: NodeId, node: &SimNode) {
+        let store = node.store();
+        let promised: Vec<_> = self.signed.iter().filter(|((node, ..), _)| *node == id).collect();
+        let mut broken = Vec::new();
+        for ((_, key, version), payload) in promised {
+            let Some(version) = KeyVersion::new(*version) else { continue };
+            let row = store.row(&RowKey::signed(*key, version));
+            let row = row.and_then(|row| SignedRow::decode(row).ok());
+            let kept = row.and_then(|row| row.statement).map(|statement| statement.payload);
+            if kept.as_ref() != Some(payload) {
+                broken.push(format!("{id} has lost what it signed"));
+            }
+        }
+        for detail in broken {
+            self.report(Invariant::PromiseIsKept, detail);
+        }
+        for (_, row) in store.rows(Table::Signed) {
+            let Ok(row) = SignedRow::decode(row) else { continue };
+            let kept = store.rows(Table::Sessions).filter_map(|(_, session)| {
+                Some(quorate_wire::digests::session_id(
+                    &quorate_wire::strict::decode(
+                        "Session",
+                        &SessionRow::decode(session).ok()?.session,
+                    )
+                    .ok()?,
+                ))
+            });
+            if kept.into_iter().any(|session| session.as_bytes() == row.session.as_slice()) {
+                self.report(Invariant::SessionIsErased, format!("{id} keeps a signed session"));
+            }
+        }
+    }
+}
+
+/// The certificate of a key version at a node.
+#[must_use]
+pub fn certificate(node: &SimNode, key: &OrderedKey) -> Option<Certificate> {
+    let row = node.store().row(&RowKey::certificate(key.id, key.version))?;
+    let envelope = Envelope::decode(row).ok()?;
+    verify(envelope, key.id, key.version, &key.order)
+}
+
+fn verify(
+    envelope: Envelope,
+    key: KeyId,
+    version: KeyVersion,
+    order: &Order,
+) -> Option<Certificate> {
+    Certificate::verify(envelope, key, version, order).ok()
+}
+
+/// A node's share of a generation, unsealed.
+fn share(
+    node: &SimNode,
+    key: &OrderedKey,
+    generation: Generation,
+) -> Option<(ParticipantIndex, SigningShare)> {
+    let place = RowKey::share(key.id, key.version, generation);
+    let row = ShareRow::decode(node.store().row(&place)?).ok()?;
+    let index = ParticipantIndex::new(row.index, key.order.threshold()).ok()?;
+    let opened = sealing::open(node.root(), &place, &row.share?).ok()?;
+    let share = SigningShare::from_bytes(&Secret::from_slice(opened.reveal())?).ok()?;
+    Some((index, share))
+}
+
+fn interpolates(shares: &[(ParticipantIndex, SigningShare)], certificate: &Certificate) -> bool {
+    let indices: Vec<ParticipantIndex> = shares.iter().map(|(index, _)| *index).collect();
+    let Ok(lambdas) = lagrange_at_zero(&indices) else { return false };
+    let mut sum = <Ristretto255 as Suite>::Scalar::from(0u64);
+    for (lambda, (_, share)) in lambdas.iter().zip(shares) {
+        sum += lambda * share.reveal();
+    }
+    let key = Ristretto255::encode_point(&Ristretto255::mul_base(&sum));
+    certificate.statement().commitments().first() == Some(&key)
+}

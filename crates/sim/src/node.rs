@@ -1,0 +1,194 @@
+//! One honest node: a real core over a store in memory.
+
+use std::collections::BTreeMap;
+
+use quorate_authz::Caller;
+use quorate_node::{Call, CommitError, Facts, NodeCore, Outcome, Request, Step, View};
+use quorate_secret::RootKey;
+use quorate_types::{ClusterId, Digest, UnixSeconds};
+use quorate_wire::PublicKey;
+use quorate_wire::proto::v1::Envelope;
+use rand_chacha::ChaCha20Rng;
+
+use crate::cluster::NodeKeys;
+use crate::store::{Store, at_once};
+
+/// More rounds of planning than any request may need.
+const MAX_ROUNDS: usize = quorate_node::MAX_PLAN_ROUNDS + 1;
+
+/// A node that does what its core says.
+pub struct SimNode {
+    core: NodeCore,
+    store: Store,
+    root: RootKey,
+    /// Seconds that its clock is ahead of true time.
+    skew: i64,
+    /// Decisions that are not durable yet, by call.
+    pending: BTreeMap<u64, (Call, Step<Outcome>)>,
+}
+
+/// What came of making a decision durable.
+pub enum Committed {
+    /// It is durable, and this is the reply.
+    Reply(Box<Outcome>),
+    /// Something else was first; it has been decided again.
+    Again,
+    /// There is no such decision: the node was restarted meanwhile.
+    Lost,
+}
+
+/// What a simulated node did that no node may do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeDefect {
+    /// A request was planned for longer than [`quorate_node::MAX_PLAN_ROUNDS`].
+    #[error("{method} needs more than {} rounds of planning", quorate_node::MAX_PLAN_ROUNDS)]
+    Planning {
+        /// The method.
+        method: &'static str,
+    },
+    /// The store of the simulator waited, which it never does.
+    #[error("a commit waited")]
+    Waited,
+    /// It would not join its cluster.
+    #[error("the node would not join: {0}")]
+    Join(String),
+}
+
+impl SimNode {
+    /// A node that has just been installed.
+    #[must_use]
+    pub fn new(keys: &NodeKeys, skew: i64) -> Self {
+        Self {
+            core: NodeCore::new(keys.entry.clone(), keys.identity_again(), keys.root_again()),
+            store: Store::default(),
+            root: keys.root_again(),
+            skew,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Its rows.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its root key, for looking into its rows.
+    #[must_use]
+    pub const fn root(&self) -> &RootKey {
+        &self.root
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub const fn clock(&self, now: UnixSeconds) -> UnixSeconds {
+        UnixSeconds(now.0.saturating_add_signed(self.skew))
+    }
+
+    /// Joins a cluster.
+    ///
+    /// # Errors
+    /// [`NodeDefect`].
+    pub fn join(
+        &mut self,
+        roster: &Envelope,
+        pinned: Digest,
+        now: UnixSeconds,
+    ) -> Result<ClusterId, NodeDefect> {
+        let mut view = View::new();
+        for _ in 0..MAX_ROUNDS {
+            let reads = self.core.plan_join(&view);
+            if reads.is_empty() {
+                break;
+            }
+            self.store.read(&reads, &mut view);
+        }
+        let step = self.core.decide_join(self.clock(now), &view, roster.clone(), pinned);
+        let joined = at_once(step.commit(&mut self.store)).ok_or(NodeDefect::Waited)?;
+        match joined {
+            Ok(Ok(cluster)) => Ok(cluster),
+            Ok(Err(error)) => Err(NodeDefect::Join(error.to_string())),
+            Err(error) => Err(NodeDefect::Join(error.to_string())),
+        }
+    }
+
+    /// Reads and decides a request. Nothing is durable before [`SimNode::commit`].
+    ///
+    /// # Errors
+    /// [`NodeDefect`].
+    pub fn begin(
+        &mut self,
+        call: u64,
+        caller: PublicKey,
+        request: Request,
+        now: UnixSeconds,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<(), NodeDefect> {
+        let whole = Call { caller: Some(Caller::authenticated(caller)), request };
+        let step = self.decide(&whole, now, rng)?;
+        self.pending.insert(call, (whole, step));
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        call: &Call,
+        now: UnixSeconds,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Step<Outcome>, NodeDefect> {
+        let mut view = View::new();
+        for _ in 0..MAX_ROUNDS {
+            let reads = self.core.plan(call, &view);
+            if reads.is_empty() {
+                let facts = Facts::default();
+                return Ok(self.core.decide(self.clock(now), rng, &facts, &view, call.clone()));
+            }
+            self.store.read(&reads, &mut view);
+        }
+        Err(NodeDefect::Planning { method: call.request.method() })
+    }
+
+    /// Makes a decision durable and gives its reply out.
+    ///
+    /// # Errors
+    /// [`NodeDefect`].
+    pub fn commit(
+        &mut self,
+        call: u64,
+        now: UnixSeconds,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Committed, NodeDefect> {
+        let Some((whole, step)) = self.pending.remove(&call) else { return Ok(Committed::Lost) };
+        match at_once(step.commit(&mut self.store)).ok_or(NodeDefect::Waited)? {
+            Ok(outcome) => Ok(Committed::Reply(Box::new(outcome))),
+            Err(CommitError::Conflict | CommitError::Failed) => {
+                let step = self.decide(&whole, now, rng)?;
+                self.pending.insert(call, (whole, step));
+                Ok(Committed::Again)
+            }
+        }
+    }
+
+    /// Asks and commits in one go.
+    ///
+    /// # Errors
+    /// [`NodeDefect`].
+    pub fn ask(
+        &mut self,
+        caller: PublicKey,
+        request: Request,
+        now: UnixSeconds,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Outcome, NodeDefect> {
+        self.begin(u64::MAX, caller, request, now, rng)?;
+        match self.commit(u64::MAX, now, rng)? {
+            Committed::Reply(outcome) => Ok(*outcome),
+            Committed::Again | Committed::Lost => Err(NodeDefect::Waited),
+        }
+    }
+
+    /// Loses power: everything that was not durable is gone.
+    pub fn crash(&mut self) {
+        self.pending.clear();
+    }
+}

@@ -1,0 +1,122 @@
+//! What one run is about.
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::{coordinator, participant};
+
+/// T and N that runs are drawn from: small enough to be fast, large enough to differ.
+pub const SIZES: [(u16, u16); 7] = [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (3, 5)];
+
+/// What the network and the machines do wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Faults {
+    /// Of a hundred messages, how many are lost.
+    pub loss: u32,
+    /// Of a hundred messages, how many arrive twice.
+    pub duplicates: u32,
+    /// Milliseconds that a message takes at most; messages so overtake one another.
+    pub delay: u32,
+    /// Of a hundred requests, during how many a node loses power, before or after its decision is durable.
+    pub crashes: u32,
+    /// Whether nodes are cut off from coordinators for a while.
+    pub partitions: bool,
+}
+
+impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Self =
+        Self { loss: 0, duplicates: 0, delay: 20, crashes: 0, partitions: false };
+}
+
+/// One run: a cluster, who lies in it, and what goes wrong besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// T.
+    pub t: u16,
+    /// N.
+    pub n: u16,
+    /// Which members lie, by position from 0, and how.
+    pub liars: Vec<(usize, participant::Strategy)>,
+    /// Which coordinators lie, one after the other or at once, and how.
+    pub hostile: Vec<coordinator::Strategy>,
+    /// Whether an honest coordinator runs a session of its own beside them.
+    pub beside: bool,
+    /// What goes wrong in the hostile phase.
+    pub faults: Faults,
+    /// Whether the recovering coordinator waits until all sessions have expired.
+    pub waits: bool,
+    /// Whether to keep the lines of the event log.
+    pub keep_log: bool,
+}
+
+impl Scenario {
+    /// Honest nodes, an honest coordinator, a good network.
+    #[must_use]
+    pub const fn fault_free(t: u16, n: u16) -> Self {
+        Self {
+            t,
+            n,
+            liars: Vec::new(),
+            hostile: Vec::new(),
+            beside: false,
+            faults: Faults::NONE,
+            waits: false,
+            keep_log: false,
+        }
+    }
+
+    /// One lying participant among honest ones, with an honest coordinator.
+    #[must_use]
+    pub fn liar(t: u16, n: u16, at: usize, strategy: participant::Strategy) -> Self {
+        Self { liars: vec![(at, strategy)], ..Self::fault_free(t, n) }
+    }
+
+    /// One lying coordinator among honest nodes.
+    #[must_use]
+    pub fn hostile(t: u16, n: u16, strategy: coordinator::Strategy) -> Self {
+        Self { hostile: vec![strategy], ..Self::fault_free(t, n) }
+    }
+
+    /// A scenario drawn by a seed, from everything there is.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let rng = &mut ChaCha20Rng::seed_from_u64(seed ^ 0x5ce0_a210);
+        let mut below = |n: usize| rng.next_u32() as usize % n.max(1);
+        let (t, n) = SIZES.get(below(SIZES.len())).copied().unwrap_or((2, 3));
+        let mut scenario = Self::fault_free(t, n);
+        let kind = below(8);
+        // Somebody is honest, or there is nothing to hold.
+        let most = usize::from(n) - 1;
+        if (1..=4).contains(&kind) && most > 0 {
+            let count = if kind == 4 { 1 + below(most) } else { 1 };
+            while scenario.liars.len() < count {
+                let at = below(usize::from(n));
+                let strategy = below(participant::Strategy::ALL.len());
+                if let Some(strategy) = participant::Strategy::ALL.get(strategy)
+                    && scenario.liars.iter().all(|(other, _)| *other != at)
+                {
+                    scenario.liars.push((at, *strategy));
+                }
+            }
+        }
+        if kind >= 3 {
+            for _ in 0..=below(2) {
+                let strategy = below(coordinator::Strategy::ALL.len());
+                scenario.hostile.extend(coordinator::Strategy::ALL.get(strategy));
+            }
+            scenario.beside = below(3) == 0;
+        }
+        if below(2) == 0 {
+            scenario.faults = Faults {
+                loss: below(15) as u32,
+                duplicates: below(20) as u32,
+                delay: 1 + below(2000) as u32,
+                crashes: below(8) as u32,
+                partitions: below(3) == 0,
+            };
+        }
+        scenario.waits = below(4) == 0;
+        scenario
+    }
+}
