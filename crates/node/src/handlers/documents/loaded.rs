@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use quorate_documents::{Body, BodyOf, Document, Kind, Lookup, Principal, SignedDocument};
-use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
+use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::store::v1::DocumentRow;
 
@@ -56,17 +56,6 @@ impl Loaded {
             self.versions(id).first().is_some_and(|version| kinds.contains(&version.kind()))
         };
         self.complete.iter().filter(kind).copied().collect()
-    }
-
-    /// Tenants that the cluster's administrators made.
-    pub(super) fn root_tenants(&self) -> Vec<TenantId> {
-        let root = |id: &&DocumentId| {
-            self.versions(id).first().is_some_and(|version| match version.body() {
-                Body::Tenant(tenant) => tenant.parent.is_none(),
-                _ => false,
-            })
-        };
-        self.complete.iter().filter(root).map(|id| TenantId::from(*id)).collect()
     }
 
     /// Takes in what was loaded since, without replacing versions.

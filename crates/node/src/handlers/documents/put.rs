@@ -3,7 +3,7 @@
 //! Any carrier may bring documents: signatures count. What is derived (heads, lists, aliases, the
 //! roster in force) is a function of the set, and is written in the same step as the documents.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
@@ -140,62 +140,32 @@ pub(crate) fn load(
             after.insert(admitted.document);
         }
     }
-    cascade(reads, cluster, loader, after, affected)
+    cascade(reads, loader, after, affected)
 }
 
 /// Follows changes of what is in force down to every document that stands under it.
 fn cascade(
     reads: &Reads<'_>,
-    cluster: ClusterId,
     mut loader: Loader<'_, '_>,
     mut after: Loaded,
     mut affected: BTreeSet<DocumentId>,
 ) -> Result<(Loaded, BTreeSet<DocumentId>), Stop> {
     let mut followed = BTreeSet::new();
     loop {
-        let mut lists = Vec::new();
-        // Of every authority, also one that no candidate is a version of: a candidate may be the
-        // last document that a new version of it waited for.
-        for id in after.documents_of(&[Kind::Roster, Kind::Tenant]) {
-            let Some(row) = loader.attempt(reads.row(&RowKey::heads(id))) else { continue };
-            let before = rows::message::<HeadsRow>(row)?.map(|row| row.payloads);
-            let changed = derive(&after, id).map(|derived| derived.payloads) != before;
-            if changed || affected.contains(&id) {
-                affected.insert(id);
-                // The roster again each time: root tenants may have come to light since.
-                if changed && (followed.insert(id) || id == cluster.into()) {
-                    lists.push(id);
+        let mut found = Vec::new();
+        for (id, kinds) in changed(reads, &mut loader, &after, &affected)? {
+            found.push(id);
+            let mut next = vec![(id, kinds)];
+            // A tenant under one that changed is taken for changed too: its lists are read in the
+            // same round as its versions, so that each level of tenants takes one round.
+            while let Some((id, kinds)) = next.pop() {
+                if !followed.insert(id) {
+                    continue;
                 }
-            }
-        }
-        for id in affected.clone() {
-            let Some(row) = loader.attempt(reads.row(&RowKey::heads(id))) else { continue };
-            // A principal of whom nothing counted, and a later version does: the keys that it signed
-            // may count again.
-            let revived = row.bytes().is_none()
-                && after
-                    .versions(&id)
-                    .iter()
-                    .any(|v| v.version() > 1 && v.kind() == Kind::Principal);
-            if revived && followed.insert(id) {
-                lists.push(id);
-            }
-        }
-        let mut found = BTreeSet::new();
-        for id in lists {
-            for read in dependents(&after, cluster, id) {
-                let Some(entries) = loader.attempt(reads.range(read)) else { continue };
-                if entries.len() >= MAX_AFFECTED {
-                    let message = format!(
-                        "the documents change the standing of {MAX_AFFECTED} others or more"
-                    );
-                    return Err(Refused::new(RefusalCode::TooLarge, message).into());
-                }
-                for entry in entries {
-                    let id =
-                        entry.key().key.get(33..).and_then(|id| DocumentId::from_slice(id).ok());
-                    found.insert(id.ok_or_else(|| rows::damaged(entry))?);
-                }
+                let list = dependents(reads, &mut loader, id, kinds)?;
+                found.extend(list.iter().map(|(_, id)| *id));
+                let tenants = list.into_iter().filter(|(kind, _)| *kind == Kind::Tenant);
+                next.extend(tenants.map(|(_, id)| (id, Dependents::OfTenant)));
             }
         }
         for id in &found {
@@ -206,32 +176,87 @@ fn cascade(
         if loader.unread {
             return Err(Stop::Unread);
         }
-        let new = found.iter().any(|id| affected.insert(*id));
         after.absorb(&loader.loaded);
-        if !new {
+        let before = affected.len();
+        affected.extend(found);
+        if affected.len() == before {
             return Ok((loader.loaded, affected));
         }
     }
 }
 
-/// The lists of documents that stand under an authority or were signed by a principal.
-fn dependents(loaded: &Loaded, cluster: ClusterId, id: DocumentId) -> Vec<Read> {
-    if id == DocumentId::from(cluster) {
-        let none = TenantId::from_bytes([0; 32]);
-        let mut reads = vec![listed(Kind::Tenant, none)];
-        // Principals and keys of a root tenant may name the roster as their authority.
-        for tenant in loaded.root_tenants() {
-            reads.extend([Kind::Principal, Kind::Key].map(|kind| listed(kind, tenant)));
+/// What stands under a document.
+#[derive(Clone, Copy)]
+enum Dependents {
+    /// Root tenants; their principals and keys may name the roster as their authority.
+    OfRoster,
+    /// Child tenants, principals and keys.
+    OfTenant,
+    /// Keys that the principal may have signed.
+    OfPrincipal(TenantId),
+}
+
+/// Documents on which others stand, and whose own standing the candidates change.
+fn changed(
+    reads: &Reads<'_>,
+    loader: &mut Loader<'_, '_>,
+    after: &Loaded,
+    affected: &BTreeSet<DocumentId>,
+) -> Result<Vec<(DocumentId, Dependents)>, Stop> {
+    let mut found = Vec::new();
+    // Of every authority, also one that no candidate is a version of: a candidate may be the last
+    // document that a new version of it waited for.
+    for id in after.documents_of(&[Kind::Roster, Kind::Tenant]) {
+        let Some(row) = loader.attempt(reads.row(&RowKey::heads(id))) else { continue };
+        let before = rows::message::<HeadsRow>(row)?.map(|row| row.payloads);
+        if derive(after, id).map(|derived| derived.payloads) != before {
+            let roster = id == DocumentId::from(after.cluster());
+            found.push((id, if roster { Dependents::OfRoster } else { Dependents::OfTenant }));
         }
-        return reads;
     }
-    match loaded.versions(&id).first().map(|v| v.body()) {
-        Some(Body::Tenant(_)) => {
-            [Kind::Tenant, Kind::Principal, Kind::Key].map(|kind| listed(kind, id.into())).into()
+    for id in affected {
+        let Some(row) = loader.attempt(reads.row(&RowKey::heads(*id))) else { continue };
+        // A principal of whom nothing counted, and now a later version may: the keys that it signed
+        // may count again.
+        let later = |version: &&&SignedDocument| version.version() > 1;
+        let versions = after.versions(id);
+        if let Some(Body::Principal(principal)) = versions.iter().find(later).map(|v| v.body()) {
+            if row.bytes().is_none() {
+                found.push((*id, Dependents::OfPrincipal(principal.tenant)));
+            }
         }
-        Some(Body::Principal(principal)) => vec![listed(Kind::Key, principal.tenant)],
-        _ => Vec::new(),
     }
+    Ok(found)
+}
+
+/// The documents that stand under one, by the lists of their kinds.
+fn dependents(
+    reads: &Reads<'_>,
+    loader: &mut Loader<'_, '_>,
+    id: DocumentId,
+    of: Dependents,
+) -> Result<Vec<(Kind, DocumentId)>, Stop> {
+    let lists = match of {
+        Dependents::OfRoster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
+        Dependents::OfTenant => {
+            [Kind::Tenant, Kind::Principal, Kind::Key].map(|kind| (kind, id.into())).into()
+        }
+        Dependents::OfPrincipal(tenant) => vec![(Kind::Key, tenant)],
+    };
+    let mut found = Vec::new();
+    for (kind, tenant) in lists {
+        let Some(entries) = loader.attempt(reads.range(listed(kind, tenant))) else { continue };
+        if entries.len() >= MAX_AFFECTED {
+            let message =
+                format!("the documents change the standing of {MAX_AFFECTED} others or more");
+            return Err(Refused::new(RefusalCode::TooLarge, message).into());
+        }
+        for entry in entries {
+            let id = entry.key().key.get(33..).and_then(|id| DocumentId::from_slice(id).ok());
+            found.push((kind, id.ok_or_else(|| rows::damaged(entry))?));
+        }
+    }
+    Ok(found)
 }
 
 /// What a document adds up to.
@@ -345,8 +370,11 @@ impl Ready<'_> {
             let next = count.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
         }
+        // Two versions of one document write some rows alike, and the last write of a row counts.
+        let writes: BTreeMap<RowKey, Write> =
+            writes.into_iter().map(|write| (write.key().clone(), write)).collect();
         let reply = Reply::PutDocuments(v1::PutDocumentsReply { results });
-        Ok(Decision { reply, writes })
+        Ok(Decision { reply, writes: writes.into_values().collect() })
     }
 }
 

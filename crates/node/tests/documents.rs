@@ -1,0 +1,369 @@
+//! Documents at a node: what is admitted, and that derived rows are the function of the set that
+//! `quorate-documents` says they are.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use prost::Message;
+use quorate_documents::{
+    Administrators, Body, DocumentSet, Draft, Key, Kind, Principal, Roster, SignedDocument, Tenant,
+};
+use quorate_node::{MAX_PLAN_ROUNDS, Reply, Request, RowKey, Table};
+use quorate_types::{Action, ClusterId, DocumentId, TenantId};
+use quorate_wire::proto::store::v1::HeadsRow;
+use quorate_wire::proto::v1;
+use support::{NOW, World, code, principal_document, seed_key, tenant_document};
+
+fn codes(reply: v1::PutDocumentsReply) -> Vec<Option<String>> {
+    reply.results.into_iter().map(|result| result.refusal.map(|refusal| refusal.code)).collect()
+}
+
+fn successor(
+    before: &SignedDocument,
+    authority: Option<quorate_types::Digest>,
+    frontier: Vec<quorate_documents::FrontierEntry>,
+    change: impl FnOnce(&mut Body),
+    world: &World,
+) -> SignedDocument {
+    let mut body = before.body().clone();
+    change(&mut body);
+    Draft::succeed(&[before], body, authority, frontier, NOW)
+        .unwrap()
+        .sign(&[&world.administrator])
+        .unwrap()
+}
+
+/// The heads of every document, by the rules alone.
+fn expected(
+    cluster: ClusterId,
+    documents: &[SignedDocument],
+) -> BTreeMap<DocumentId, Vec<Vec<u8>>> {
+    let mut set = DocumentSet::whole(cluster);
+    set.insert_all(documents.iter().cloned());
+    let mut heads = BTreeMap::new();
+    for kind in Kind::ALL {
+        for id in set.ids(kind).collect::<Vec<_>>() {
+            let row = match kind {
+                Kind::Roster => set.heads::<Roster>(&id).map(|h| h.to_row()),
+                Kind::Tenant => set.heads::<Tenant>(&id).map(|h| h.to_row()),
+                Kind::Principal => set.heads::<Principal>(&id).map(|h| h.to_row()),
+                Kind::Key => set.heads::<Key>(&id).map(|h| h.to_row()),
+            };
+            heads.extend(row.map(|row| (id, row)));
+        }
+    }
+    heads
+}
+
+fn stored(world: &World, at: usize) -> BTreeMap<DocumentId, Vec<Vec<u8>>> {
+    let rows = world.nodes[at].store.rows.iter().filter(|(key, _)| key.table == Table::Heads);
+    rows.map(|(key, (bytes, _))| {
+        let row = HeadsRow::decode(bytes.as_slice()).unwrap();
+        (DocumentId::from_slice(&key.key).unwrap(), row.payloads)
+    })
+    .collect()
+}
+
+#[test]
+fn documents_of_one_request_may_depend_on_one_another_in_order_and_come_again() {
+    let mut world = World::new(1);
+    let key = world.order_key(1, "files");
+    let mut fresh = World::new(1);
+    fresh.nodes[0].store = support::Store::default();
+    fresh.join(0);
+    let documents: Vec<SignedDocument> =
+        world.documents.iter().cloned().chain([key.clone()]).collect();
+    let missing = codes(fresh.put(0, std::slice::from_ref(&key)));
+    assert_eq!(missing, [Some("document_missing".to_owned())]);
+    assert!(codes(fresh.put(0, &documents)).iter().all(Option::is_none));
+    let rows = fresh.nodes[0].store.rows.clone();
+    assert!(codes(fresh.put(0, &documents)).iter().all(Option::is_none));
+    assert_eq!(fresh.nodes[0].store.rows, rows);
+    let roster = std::slice::from_ref(&fresh.roster.clone()).to_vec();
+    assert_eq!(codes(fresh.put(0, &roster)), [None]);
+    let all: Vec<_> = documents.iter().cloned().chain(roster).collect();
+    assert_eq!(stored(&fresh, 0), expected(fresh.roster.id().into(), &all));
+    // One bad document does not take the others along.
+    let mut bad = key.envelope().clone();
+    bad.signatures[0].signature[0] ^= 1;
+    let node = fresh.nodes[0].id();
+    let request = v1::PutDocumentsRequest { node, documents: vec![bad, key.envelope().clone()] };
+    let Ok(Reply::PutDocuments(reply)) =
+        fresh.nodes[0].ask(&fresh.owner, Request::PutDocuments(request))
+    else {
+        panic!()
+    };
+    assert_eq!(codes(reply), [Some("document_invalid".to_owned()), None]);
+}
+
+/// Fails without the comparison with the principal that has the key (tried).
+#[test]
+fn a_public_key_names_one_principal() {
+    let mut world = World::new(1);
+    let (acme, other) = (world.acme.clone(), world.other.clone());
+    let (administrator, owner) = (seed_key("administrator", 0), seed_key("owner", 0));
+    let again =
+        principal_document(&mut world.rng, &administrator, &other, &owner, &[Action::Decrypt]);
+    assert_eq!(codes(world.put(0, &[again])), [Some("document_invalid".to_owned())]);
+    let new = seed_key("new", 0);
+    let one = principal_document(&mut world.rng, &administrator, &acme, &new, &[]);
+    let two = principal_document(&mut world.rng, &administrator, &other, &new, &[]);
+    assert_eq!(codes(world.put(0, &[one, two])), [None, Some("document_invalid".to_owned())]);
+}
+
+/// Fails when only the documents that came are derived again (tried: the dropped principal goes on).
+#[test]
+fn a_new_authority_version_drops_what_it_does_not_keep_once_its_frontier_is_there() {
+    let mut world = World::new(1);
+    let key = world.order_key(1, "files");
+    let extra = {
+        let administrator = seed_key("administrator", 0);
+        let acme = world.acme.clone();
+        principal_document(&mut world.rng, &administrator, &acme, &seed_key("extra", 0), &[])
+    };
+    // The next tenant version keeps the owner, the key and a principal that is not here yet.
+    let mut frontier =
+        vec![key.frontier_entry(), world.owner_document.frontier_entry(), extra.frontier_entry()];
+    frontier.sort_unstable();
+    let authority = Some(world.acme.digest());
+    let acme = successor(&world.acme, authority, frontier, |_| {}, &world);
+    let status = |world: &mut World, key: &str| {
+        let node = world.nodes[0].id();
+        let caller = seed_key(key, 0);
+        world.nodes[0].ask(&caller, Request::Status(v1::StatusRequest { node }))
+    };
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&acme))), [None]);
+    assert!(status(&mut world, "encrypter").is_ok());
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&extra))), [None]);
+    assert_eq!(code(status(&mut world, "encrypter")), "principal_unknown");
+    assert!(status(&mut world, "owner").is_ok());
+    assert!(status(&mut world, "extra").is_ok());
+    let documents: Vec<_> = [world.roster.clone(), key, extra, acme]
+        .into_iter()
+        .chain(world.documents.clone())
+        .collect();
+    assert_eq!(stored(&world, 0), expected(world.roster.id().into(), &documents));
+}
+
+#[test]
+fn a_new_roster_is_in_force_and_its_predecessors_tenants_follow_their_frontier() {
+    let mut world = World::new(1);
+    let key = world.order_key(1, "files");
+    let mut set = DocumentSet::whole(world.roster.id().into());
+    let all: Vec<_> =
+        [world.roster.clone(), key].into_iter().chain(world.documents.clone()).collect();
+    assert!(set.insert_all(all.clone()).is_empty());
+    let mut frontier = set.frontier(&world.roster.id());
+    frontier.retain(|entry| entry.id != world.other.id());
+    let roster = successor(&world.roster, None, frontier, |_| {}, &world);
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&roster))), [None]);
+    let info = world.nodes[0].try_ask(NOW, None, Request::Info(v1::InfoRequest {})).unwrap();
+    let Ok(Reply::Info(info)) = info else { panic!() };
+    assert_eq!(info.roster, roster.digest().as_bytes());
+    let all: Vec<_> = all.into_iter().chain([roster]).collect();
+    assert_eq!(stored(&world, 0), expected(world.roster.id().into(), &all));
+    // The tenant that was left out, and its principals, are nobody here.
+    let node = world.nodes[0].id();
+    let status = Request::Status(v1::StatusRequest { node });
+    assert!(world.nodes[0].ask(&world.owner, status.clone()).is_ok());
+    assert_eq!(code(world.nodes[0].ask(&world.stranger, status)), "principal_unknown");
+}
+
+#[test]
+fn the_deepest_tenant_takes_fewer_rounds_than_are_allowed() {
+    let mut world = World::new(1);
+    let administrator = seed_key("administrator", 0);
+    let mut above = world.acme.clone();
+    for depth in 0..8 {
+        let name = format!("depth {depth}");
+        let parent = Some(TenantId::from(above.id()));
+        let tenant = tenant_document(&mut world.rng, &administrator, &above, parent, &name);
+        let codes = codes(world.put(0, std::slice::from_ref(&tenant)));
+        if codes != [None] {
+            break;
+        }
+        above = tenant;
+    }
+    let machine = seed_key("machine", 0);
+    let principal =
+        principal_document(&mut world.rng, &administrator, &above, &machine, &Action::ALL);
+    assert_eq!(codes(world.put(0, &[principal])), [None]);
+    // The root of the chain drops everything under it.
+    let acme = successor(&world.acme, Some(world.acme.digest()), Vec::new(), |_| {}, &world);
+    assert_eq!(codes(world.put(0, &[acme])), [None]);
+    let node = world.nodes[0].id();
+    let status = Request::Status(v1::StatusRequest { node });
+    assert_eq!(code(world.nodes[0].ask(&machine, status)), "principal_unknown");
+    assert!(world.nodes[0].most_rounds <= MAX_PLAN_ROUNDS, "{}", world.nodes[0].most_rounds);
+}
+
+#[test]
+fn an_alias_that_changes_is_found_under_its_new_name_only() {
+    let mut world = World::new(1);
+    let key = world.order_key(1, "before");
+    let authority = Some(world.acme.digest());
+    let renamed = {
+        let mut body = key.body().clone();
+        if let Body::Key(key) = &mut body {
+            key.alias = "after".to_owned();
+        }
+        Draft::succeed(&[&key], body, authority, Vec::new(), NOW)
+            .unwrap()
+            .sign(&[&world.owner])
+            .unwrap()
+    };
+    assert_eq!(codes(world.put(0, &[renamed])), [None]);
+    let get = |alias: &str| {
+        let which = Some(v1::get_key_request::Which::Alias(alias.to_owned()));
+        Request::GetKey(v1::GetKeyRequest { node: vec![1; 16], which })
+    };
+    assert_eq!(code(world.nodes[0].ask(&world.owner, get("before"))), "key_unknown");
+    let Ok(Reply::GetKey(reply)) = world.nodes[0].ask(&world.owner, get("after")) else { panic!() };
+    assert_eq!(reply.keys[0].documents.len(), 2);
+    let tenant = world.acme.id().into();
+    assert!(!world.nodes[0].store.rows.contains_key(&RowKey::alias(
+        tenant,
+        "before",
+        key.id().into()
+    )));
+}
+
+/// Two key documents come at once: the second commit is decided again, on what the first wrote.
+/// Fails without the row that every change of documents rewrites (tried).
+#[test]
+fn documents_that_come_at_once_are_judged_one_after_another() {
+    let mut world = World::new(1);
+    let body = world.key_body(1, "one");
+    let one = world.sign_key(body);
+    let empty = successor(&world.acme, Some(world.acme.digest()), Vec::new(), |_| {}, &world);
+    let steps: Vec<_> = [one, empty]
+        .iter()
+        .map(|document| {
+            let node = world.nodes[0].id();
+            let documents = vec![document.envelope().clone()];
+            let request = Request::PutDocuments(v1::PutDocumentsRequest { node, documents });
+            let caller = Some(quorate_authz::Caller::authenticated(world.owner.public()));
+            world.nodes[0].decide(NOW, quorate_node::Call { caller, request })
+        })
+        .collect();
+    let mut outcomes =
+        steps.into_iter().map(|step| support::run(step.commit(&mut world.nodes[0].store)).is_ok());
+    assert_eq!((outcomes.next(), outcomes.next()), (Some(true), Some(false)));
+}
+
+/// A world's documents and later versions that keep, drop, race, revoke and rename.
+fn adversarial(world: &mut World) -> Vec<SignedDocument> {
+    let administrator = seed_key("administrator", 0);
+    let acme = world.acme.clone();
+    let key = {
+        let body = world.key_body(1, "files");
+        world.sign_key(body)
+    };
+    let renamed = |alias: &str| {
+        let mut body = key.body().clone();
+        if let Body::Key(key) = &mut body {
+            key.alias = alias.to_owned();
+        }
+        Draft::succeed(&[&key], body, Some(acme.digest()), Vec::new(), NOW)
+            .unwrap()
+            .sign(&[&seed_key("owner", 0)])
+            .unwrap()
+    };
+    let (left, right) = (renamed("left"), renamed("right"));
+    let child =
+        tenant_document(&mut world.rng, &administrator, &acme, Some(acme.id().into()), "child");
+    let grandchild_key = seed_key("grandchild", 0);
+    let machine =
+        principal_document(&mut world.rng, &administrator, &child, &grandchild_key, &Action::ALL);
+    let revoked = {
+        let mut body = world.encrypter_document.body().clone();
+        if let Body::Principal(principal) = &mut body {
+            principal.revoked = true;
+        }
+        let before = &world.encrypter_document;
+        Draft::succeed(&[before], body, Some(acme.digest()), Vec::new(), NOW)
+            .unwrap()
+            .sign(&[&administrator])
+            .unwrap()
+    };
+    let mut keep =
+        vec![left.frontier_entry(), world.owner_document.frontier_entry(), child.frontier_entry()];
+    keep.sort_unstable();
+    let second = successor(&acme, Some(acme.digest()), keep.clone(), |_| {}, world);
+    keep.retain(|entry| entry.id != child.id());
+    let rival = successor(
+        &acme,
+        Some(acme.digest()),
+        keep,
+        |body| {
+            if let Body::Tenant(tenant) = body {
+                let keys = vec![administrator.public(), seed_key("second", 0).public()];
+                tenant.administrators = Administrators::new(keys, 2).unwrap();
+            }
+        },
+        world,
+    );
+    let mut roster_keep = vec![second.frontier_entry(), world.other.frontier_entry()];
+    roster_keep.sort_unstable();
+    let roster = successor(&world.roster.clone(), None, roster_keep, |_| {}, world);
+    let mut all = world.documents.clone();
+    all.extend([key, left, right, child, machine, revoked, second, rival, roster]);
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// In whatever order and portions documents come, and come again until nothing more is
+    /// admitted, the heads at the node are those of the set.
+    #[test]
+    fn derived_rows_are_a_function_of_the_set(
+        order in Just((0..15usize).collect::<Vec<_>>()).prop_shuffle(),
+        sizes in proptest::collection::vec(1..6usize, 15),
+        left_out in 0..15usize,
+    ) {
+        let mut world = World::new(1);
+        let documents = adversarial(&mut world);
+        prop_assert_eq!(documents.len(), 15);
+        world.nodes[0].store = support::Store::default();
+        world.join(0);
+        let mut waiting: Vec<SignedDocument> = order
+            .iter()
+            .filter(|at| **at != left_out)
+            .map(|at| documents[*at].clone())
+            .collect();
+        let mut sizes = sizes.into_iter().cycle();
+        loop {
+            let mut refused = Vec::new();
+            let mut rest = waiting.as_slice();
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(sizes.next().unwrap().min(rest.len()));
+                rest = later;
+                for (result, document) in codes(world.put(0, now)).into_iter().zip(now) {
+                    if result.is_some() {
+                        refused.push(document.clone());
+                    }
+                }
+                let admitted: Vec<SignedDocument> = [&world.roster]
+                    .into_iter()
+                    .chain(&documents)
+                    .filter(|document| {
+                        let place =
+                            RowKey::document(document.id(), document.version(), document.digest());
+                        world.nodes[0].store.rows.contains_key(&place)
+                    })
+                    .cloned()
+                    .collect();
+                let heads = expected(world.roster.id().into(), &admitted);
+                prop_assert_eq!(stored(&world, 0), heads);
+            }
+            if refused.len() == waiting.len() || refused.is_empty() {
+                break;
+            }
+            waiting = refused;
+        }
+        prop_assert!(world.nodes[0].most_rounds <= MAX_PLAN_ROUNDS);
+    }
+}
