@@ -119,7 +119,13 @@ pub async fn run(
     drop(listener);
     if result.is_ok() {
         store.close().await;
-        tracing::info!("stopped");
+        let statistics = store.statistics();
+        tracing::info!(
+            commits = statistics.batches,
+            transactions = statistics.transactions,
+            checkpoints = statistics.checkpoints,
+            "stopped"
+        );
     }
     result
 }

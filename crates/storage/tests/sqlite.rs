@@ -69,8 +69,15 @@ fn a_second_process_is_kept_out_until_the_first_has_closed() {
     let store = open(directory.path());
     let second = SqliteStore::open(directory.path(), &SqliteOptions::default());
     assert!(matches!(second, Err(OpenError::Locked { .. })));
-    runtime().block_on(store.close());
+    let clone = store.clone();
     drop(store);
+    let second = SqliteStore::open(directory.path(), &SqliteOptions::default());
+    assert!(matches!(second, Err(OpenError::Locked { .. })));
+    // Whether it was closed or only dropped.
+    drop(clone);
+    let third = SqliteStore::open(directory.path(), &SqliteOptions::default()).unwrap();
+    runtime().block_on(third.close());
+    drop(third);
     assert!(SqliteStore::open(directory.path(), &SqliteOptions::default()).is_ok());
 }
 

@@ -143,9 +143,32 @@ struct Shared {
 /// A store in one SQLite file. Clones are handles of the same store.
 #[derive(Clone)]
 pub struct SqliteStore {
+    writer: Arc<WriterThread>,
     shared: Arc<Shared>,
+}
+
+struct WriterThread {
     jobs: SyncSender<Job>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl WriterThread {
+    /// Ends the writer after what waits for it. Blocks.
+    fn end(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Both fail only where the thread has ended already.
+            let _ = self.jobs.send(Job::Close);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for WriterThread {
+    /// With the last handle gone the directory is free for the next process.
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl SqliteStore {
@@ -185,14 +208,15 @@ impl SqliteStore {
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&waiting))
             .map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
-        Ok(Self { shared, jobs, thread: Arc::new(Mutex::new(Some(thread))) })
+        let writer = WriterThread { jobs, thread: Mutex::new(Some(thread)) };
+        Ok(Self { writer: Arc::new(writer), shared })
     }
 
     /// Changes [`SqliteOptions::max_bytes`] while the store is open. A bound below the present size
     /// stops growth and deletes nothing.
     pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
         // Where the queue is full or closed there is nothing to bound.
-        let _ = self.jobs.try_send(Job::Limit(max_bytes));
+        let _ = self.writer.jobs.try_send(Job::Limit(max_bytes));
     }
 
     /// What the writer has done since the store was opened.
@@ -211,7 +235,10 @@ impl SqliteStore {
 impl Commit for SqliteStore {
     async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.try_send(Job::Batch(Box::new(batch), answer)).map_err(|_| CommitError::Failed)?;
+        self.writer
+            .jobs
+            .try_send(Job::Batch(Box::new(batch), answer))
+            .map_err(|_| CommitError::Failed)?;
         answered.await.unwrap_or(Err(CommitError::Failed))
     }
 }
@@ -262,15 +289,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
-        let jobs = self.jobs.clone();
-        // Both block: the queue may be full, and the last checkpoint takes a sync.
-        let ended = tokio::task::spawn_blocking(move || {
-            let _ = jobs.send(Job::Close);
-            thread.join()
-        });
-        let _ = ended.await;
+        let writer = Arc::clone(&self.writer);
+        // Blocks: the queue may be full, and the last checkpoint takes a sync.
+        let _ = tokio::task::spawn_blocking(move || writer.end()).await;
         self.shared.readers.close();
     }
 }

@@ -393,7 +393,7 @@ mod tests {
             ..Batch::default()
         };
         store.clone().commit(put()).await.unwrap();
-        store.jobs.send(Job::Break(rusqlite::ffi::SQLITE_IOERR_FSYNC)).unwrap();
+        store.writer.jobs.send(Job::Break(rusqlite::ffi::SQLITE_IOERR_FSYNC)).unwrap();
         for _ in 0..3 {
             assert_eq!(store.clone().commit(put()).await, Err(CommitError::Failed));
         }
