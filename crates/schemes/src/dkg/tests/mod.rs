@@ -1,8 +1,8 @@
 //! The generic suite: every test here runs for every ciphersuite.
 //!
-//! Every check, and every field of every hashed statement, was taken out once by hand, and a
-//! test here failed each time. The one exception is the canonical check of Ed25519 points, which
-//! says why itself.
+//! 60 defences (checks, and fields of what is hashed) were taken out one by one, and a test here
+//! failed each time. The one exception is the canonical check of Ed25519 points, which says why
+//! itself.
 
 mod attacks;
 mod evidence;
