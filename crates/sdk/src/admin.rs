@@ -128,7 +128,7 @@ impl Client {
                         None => Ok(()),
                         Some(refusal) => {
                             let name = entry.name.clone();
-                            Err(NodeFailure::Refused(NodeRefusal { name, refusal }))
+                            Err(NodeFailure::Refused(Box::new(NodeRefusal { name, refusal })))
                         }
                     }
                 });
@@ -323,7 +323,7 @@ impl Admin<'_> {
         for node in delivered.nodes {
             match node.result {
                 Err(NodeFailure::Unreachable(unreachable)) => missing.unreachable.push(unreachable),
-                Err(NodeFailure::Refused(refusal)) => missing.refused.push(refusal),
+                Err(NodeFailure::Refused(refusal)) => missing.refused.push(*refusal),
                 Ok(()) => {}
             }
         }
@@ -346,7 +346,10 @@ mod tests {
                     Ok(())
                 } else {
                     let refusal = refusal.clone();
-                    Err(NodeFailure::Refused(NodeRefusal { name: String::new(), refusal }))
+                    Err(NodeFailure::Refused(Box::new(NodeRefusal {
+                        name: String::new(),
+                        refusal,
+                    })))
                 },
             })
             .collect();

@@ -14,7 +14,6 @@ use quorate_documents::{
 use quorate_types::{
     DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold, UnixSeconds,
 };
-use quorate_wire::RefusalCode;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -291,7 +290,7 @@ impl Client {
             let member = order.member(&confirmation.node).is_some();
             match confirmation.result {
                 Err(crate::NodeFailure::Unreachable(u)) if member => stopped.unreachable.push(u),
-                Err(crate::NodeFailure::Refused(r)) if member => stopped.refused.push(r),
+                Err(crate::NodeFailure::Refused(r)) if member => stopped.refused.push(*r),
                 _ => {}
             }
         }
@@ -302,7 +301,7 @@ impl Client {
             return Err(stopped.into_error());
         }
         self.forget_key(id);
-        self.run(id, version, order, 1, progress).await
+        self.run(id, version, order, progress).await
     }
 
     /// Finishes what was signed; begins anew where nothing was.
@@ -324,7 +323,7 @@ impl Client {
                 if unreachable {
                     return Err(self.incomplete(id, *incomplete, &reasons));
                 }
-                self.run(id, version, order, 1, progress).await
+                self.run(id, version, order, progress).await
             }
             FinishOutcome::Incomplete(incomplete) => {
                 Err(self.incomplete(id, *incomplete, &reasons))
@@ -332,44 +331,21 @@ impl Client {
         }
     }
 
-    /// Runs sessions until one succeeds, or there is no use in another.
+    /// Runs one session. Nodes count sessions by themselves, so that the attempt's number need not be new;
+    /// its nonce is.
     async fn run(
         &self,
         id: KeyId,
         version: KeyVersion,
         order: &Order,
-        first_attempt: u32,
         progress: OnProgress<'_>,
     ) -> Result<CreatedKey, Error> {
-        let mut attempt = first_attempt;
-        loop {
-            let session =
-                new_session(id, version, order, self.roster_digest(), attempt, &mut os_rng());
-            let dkg =
-                Dkg::new(&session, order).map_err(|e| RequestError::Invalid(e.to_string()))?;
-            let (outcome, reasons) = self.drive_ceremony(dkg, progress).await;
-            let failed = match outcome {
-                Outcome::Certified(certified) => {
-                    return self.made(id, version, *certified, &reasons).await;
-                }
-                Outcome::Failed(failed) => failed,
-            };
-            // Another coordinator, or an earlier run of this one, used this attempt.
-            let used = !failed.refusals.is_empty()
-                && failed.unreachable.is_empty()
-                && failed.blamed.is_empty()
-                && failed.signed.is_empty()
-                && failed.refusals.iter().all(|(_, refusal)| {
-                    matches!(
-                        RefusalCode::from_code(&refusal.code),
-                        Some(RefusalCode::SessionConflict | RefusalCode::AttemptsExhausted)
-                    )
-                });
-            if used && attempt < order.max_attempts() {
-                attempt += 1;
-                continue;
-            }
-            return Err(self.failed(id, *failed, &reasons));
+        let session = new_session(id, version, order, self.roster_digest(), 1, &mut os_rng());
+        let dkg = Dkg::new(&session, order).map_err(|e| RequestError::Invalid(e.to_string()))?;
+        let (outcome, reasons) = self.drive_ceremony(dkg, progress).await;
+        match outcome {
+            Outcome::Certified(certified) => self.made(id, version, *certified, &reasons).await,
+            Outcome::Failed(failed) => Err(self.failed(id, *failed, &reasons)),
         }
     }
 

@@ -209,7 +209,7 @@ pub enum NodeFailure {
     Unreachable(Unreachable),
     /// It said no.
     #[error("{}", .0.refusal.message)]
-    Refused(NodeRefusal),
+    Refused(Box<NodeRefusal>),
 }
 
 /// How the clocks of nodes and client compare.
@@ -559,10 +559,10 @@ impl Client {
                 }
                 Err(CallError::Refused(refusal)) => {
                     self.heard_clock(node, own, UnixSeconds(refusal.time));
-                    Err(NodeFailure::Refused(NodeRefusal {
+                    Err(NodeFailure::Refused(Box::new(NodeRefusal {
                         name: self.node_name(node),
                         refusal: *refusal,
-                    }))
+                    })))
                 }
             };
             answers.insert(node, answer);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{
-    Certificate, DocumentSet, Jurisdiction, KeyViewError, Kind, Order, SignedDocument, VerifiedKey,
-    key_view,
+    Authority, Certificate, DocumentSet, Jurisdiction, KeyViewError, Kind, Order, SignedDocument,
+    VerifiedKey, key_view,
 };
 use quorate_types::{
     Digest, DocumentId, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId,
@@ -17,6 +17,7 @@ use quorate_wire::proto::v1::{self, Envelope, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
 use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
+use crate::profile::{Membership, write_cluster};
 use crate::rng::now;
 use crate::transport::Method;
 
@@ -419,7 +420,7 @@ impl Client {
         for failure in failed.into_values() {
             match failure {
                 NodeFailure::Unreachable(unreachable) => error.unreachable.push(unreachable),
-                NodeFailure::Refused(refusal) => error.refused.push(refusal),
+                NodeFailure::Refused(refusal) => error.refused.push(*refusal),
             }
         }
         error.into_error()
@@ -532,6 +533,36 @@ impl Client {
             return Err(ClusterError::RosterInvalid(why).into());
         }
         Ok(set)
+    }
+
+    /// Asks the nodes for a newer roster than the one trusted. One that follows from it by the
+    /// administrators' signatures is kept in the profile, and counts for clients opened from then on.
+    ///
+    /// # Errors
+    /// [`NotQuorate`], and [`ClusterError::RosterInvalid`] where successors contend: then the
+    /// administrators must settle it, and the trusted one stays.
+    pub async fn refresh_roster(&self) -> Result<Option<Membership>, Error> {
+        let mut set = self.known_rosters().await?;
+        let ids = vec![DocumentId::from(self.cluster())];
+        let mut rosters = self.documents(ids, vec![Kind::Roster]).await?;
+        rosters.retain(|d| d.kind() == Kind::Roster);
+        set.insert_all(rosters);
+        let newest = match set.roster() {
+            Authority::Settled(newest) => newest.clone(),
+            Authority::Contested(_) => {
+                let why = "two successors of one roster contend".to_owned();
+                return Err(ClusterError::RosterInvalid(why).into());
+            }
+            Authority::Unknown => return Ok(None),
+        };
+        if newest.digest() == self.roster_digest() {
+            return Ok(None);
+        }
+        let membership = Membership { roster: newest, ..self.inner.membership.clone() };
+        if let Some(dir) = &self.inner.profile {
+            write_cluster(dir, &membership)?;
+        }
+        Ok(Some(membership))
     }
 
     /// Documents that most nodes show, each once, signatures verified.

@@ -41,6 +41,11 @@ mod rng;
 mod stream;
 mod transport;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use admin::{AddedPrincipal, Admin, Delivered, NodeConfirmation, PrincipalInfo};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,

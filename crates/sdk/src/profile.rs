@@ -191,14 +191,9 @@ impl Profile {
         if self.membership.as_ref().is_some_and(|old| old.cluster != membership.cluster) {
             return Err(ProfileError::OtherCluster.into());
         }
-        self.write_membership(&membership)?;
+        write_cluster(&self.dir, &membership)?;
         self.membership = Some(membership);
         Ok(())
-    }
-
-    /// Takes a newer roster, which the caller has verified to succeed the old one.
-    pub(crate) fn store_roster(dir: &Path, membership: &Membership) -> Result<(), Error> {
-        write_cluster(dir, membership)
     }
 
     /// The administrator's key of this profile.
@@ -276,13 +271,9 @@ impl Profile {
             roster,
         }))
     }
-
-    fn write_membership(&self, membership: &Membership) -> Result<(), Error> {
-        write_cluster(&self.dir, membership)
-    }
 }
 
-fn write_cluster(dir: &Path, membership: &Membership) -> Result<(), Error> {
+pub(crate) fn write_cluster(dir: &Path, membership: &Membership) -> Result<(), Error> {
     let path = dir.join(CLUSTER);
     let file = ClusterFile {
         version: 1,

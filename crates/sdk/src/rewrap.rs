@@ -52,7 +52,7 @@ impl Client {
             .collect();
 
         let newest = self.newest_keys(&open).await;
-        let mut groups: BTreeMap<(KeyId, KeyVersion), Vec<Planned>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group, Vec<Planned>> = BTreeMap::new();
         for (position, slot) in open.iter_mut().enumerate() {
             let planned = match slot {
                 Ok(key) => plan(position, key, spread_contexts.get(position), &newest),
@@ -124,6 +124,9 @@ impl Client {
     }
 }
 
+/// A key, and the version that its objects are under now.
+type Group = (KeyId, KeyVersion);
+
 struct Planned {
     position: usize,
     plan: StanzaPlan,
@@ -136,7 +139,7 @@ fn plan(
     opened: &OpeningKey,
     context: Option<&Arc<EncryptionContext>>,
     newest: &BTreeMap<KeyId, Result<Key, Error>>,
-) -> Result<Option<((KeyId, KeyVersion), Planned)>, Error> {
+) -> Result<Option<(Group, Planned)>, Error> {
     let Some(stanza) = opened.header.stanzas().get(opened.stanza) else { return Ok(None) };
     let facts = stanza.facts();
     let key = match newest.get(&facts.key) {

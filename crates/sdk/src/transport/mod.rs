@@ -17,6 +17,8 @@ use quorate_wire::proto::v1::Refusal;
 use crate::NodeEntry;
 
 pub use tls::TlsSetupError;
+#[cfg(test)]
+pub(crate) use tls::provider;
 pub(crate) use tls::{ClientIdentity, pkcs8, seed_of_pkcs8};
 
 /// How long to wait for what.

@@ -1,0 +1,439 @@
+//! Nodes for tests: real TLS and HTTP, real shares, and on demand every way to misbehave.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use curve25519_dalek::scalar::Scalar;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
+use quorate_documents::{
+    Body, Certificate, Draft, Key as KeyBody, KeyVersionEntry, Order, Statement,
+};
+use quorate_schemes::prf::{self, Labels};
+use quorate_schemes::sharing::{SecretPolynomial, SigningShare};
+use quorate_types::{
+    Generation, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, PrincipalId, Purpose,
+    TenantId, UnixSeconds,
+};
+use quorate_wire::digests::request_digest;
+use quorate_wire::proto::v1;
+use quorate_wire::{EncryptionContext, Label, PayloadType, RefusalCode, SigningKey};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::cluster::{ClusterRequest, NodeCard, create_cluster};
+use crate::profile::{AdminKey, Profile};
+use crate::rng::{now, os_rng};
+use crate::transport::{Timeouts, pkcs8, provider};
+use crate::{Client, Key};
+
+/// How a node behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    Honest,
+    /// Answers with another share's partials, and proves them with it.
+    WrongShare,
+    /// Lies without proofs, and answers well with them.
+    LiesUnproved,
+    /// Takes requests and never answers.
+    Stalls,
+    /// Says no to every evaluation.
+    Refuses,
+    /// Sends more than any honest reply has.
+    Floods,
+}
+
+pub(crate) struct FakeNode {
+    pub(crate) id: NodeId,
+    pub(crate) name: String,
+    tls: SigningKey,
+    state: Mutex<NodeState>,
+    pub(crate) evaluations: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
+}
+
+struct NodeState {
+    behaviour: Behaviour,
+    clock_offset: i64,
+    share: Option<(u32, SigningShare)>,
+    wrong: Option<SigningShare>,
+    view: Option<v1::KeyView>,
+    tenant: TenantId,
+    caller: PrincipalId,
+    roster: Vec<u8>,
+    generation: Option<Generation>,
+}
+
+pub(crate) struct FakeCluster {
+    pub(crate) nodes: Vec<Arc<FakeNode>>,
+    pub(crate) servers: BTreeMap<NodeId, JoinHandle<()>>,
+    pub(crate) client: Client,
+    pub(crate) key: KeyId,
+    pub(crate) profile_dir: tempfile::TempDir,
+}
+
+impl FakeCluster {
+    /// T-of-N nodes on loopback that hold one key, called "test".
+    pub(crate) async fn start(t: u16, n: u8) -> Self {
+        Self::start_with(t, n, &[b"h2", b"http/1.1"]).await
+    }
+
+    pub(crate) async fn start_with(t: u16, n: u8, alpn: &[&[u8]]) -> Self {
+        let rng = &mut os_rng();
+        let mut nodes = Vec::new();
+        let mut listeners = Vec::new();
+        let mut cards = Vec::new();
+        for number in 1..=n {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let [identity, tls, log] = [(); 3].map(|()| SigningKey::generate(rng));
+            let entry = quorate_documents::NodeEntry {
+                id: NodeId::from_bytes([number; 16]),
+                name: format!("node-{number}"),
+                provider: format!("provider {number}"),
+                jurisdiction: "DE".parse().unwrap(),
+                urls: vec![format!("https://{}", listener.local_addr().unwrap())],
+                identity_key: identity.public(),
+                tls_key: tls.public(),
+                log_key: log.public(),
+            };
+            let card = v1::NodeCard { node: Some(entry.to_proto()) }.encode_to_vec();
+            let card = identity.envelop(PayloadType::NodeCard, card);
+            cards.push(NodeCard::from_envelope(card).unwrap());
+            listeners.push(listener);
+            nodes.push((entry, identity, tls));
+        }
+        let profile_dir = tempfile::tempdir().unwrap();
+        let mut profile = Profile::create(profile_dir.path()).unwrap();
+        let admin = AdminKey::generate();
+        let bundle = create_cluster(ClusterRequest {
+            name: "test".into(),
+            cards,
+            admin: &admin,
+            recovery: None,
+            principal_name: "founder".into(),
+            principal_key: profile.public_key(),
+        })
+        .unwrap();
+        let invitation = bundle.invitation();
+        profile.accept(&invitation, invitation.fingerprint()).unwrap();
+
+        let order = Order::new(t, nodes.iter().map(|(e, ..)| (e.id, e.identity_key))).unwrap();
+        let body = KeyBody {
+            tenant: bundle.tenant,
+            alias: "test".into(),
+            spec: KeySpec::PrfRistretto255Sha512,
+            usage: KeyUsage::EncryptDecrypt,
+            state: KeyState::Active,
+            minimum_committee: n.into(),
+            allow_fragile: false,
+            jurisdictions: Vec::new(),
+            fragment_required: false,
+            versions: vec![KeyVersionEntry {
+                number: KeyVersion::FIRST,
+                created_at: now(),
+                order: order.clone(),
+            }],
+        };
+        let document = Draft::first(Body::Key(body), Some(bundle.digest), now(), rng)
+            .unwrap()
+            .sign(&[profile.principal_key()])
+            .unwrap();
+        let key = KeyId::from(document.id());
+        let polynomial = SecretPolynomial::random(&Scalar::random(rng), t, rng);
+        let commitments =
+            polynomial.commitments().iter().map(|c| c.compress().to_bytes()).collect();
+        let generation = Generation::from_bytes([7; 32]);
+        let statement = Statement::of_dkg(
+            key,
+            KeyVersion::FIRST,
+            &order,
+            SUITE_RISTRETTO255_SHA512,
+            commitments,
+            generation,
+        )
+        .unwrap();
+        let signatures = nodes.iter().map(|(_, identity, _)| statement.sign(identity)).collect();
+        let certificate = Certificate::assemble(statement, signatures).unwrap();
+        let view = v1::KeyView {
+            id: key.as_bytes().to_vec(),
+            documents: vec![document.envelope().clone()],
+            authority: bundle.documents.clone(),
+            certificates: vec![certificate.envelope().clone()],
+        };
+        let client = Client::builder(&profile).unwrap().timeouts(FAST).build().unwrap();
+        let mut cluster =
+            Self { nodes: Vec::new(), servers: BTreeMap::new(), client, key, profile_dir };
+        for (((entry, _, tls), listener), member) in
+            nodes.into_iter().zip(listeners).zip(order.members())
+        {
+            let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
+            let node = Arc::new(FakeNode {
+                id: entry.id,
+                name: entry.name.clone(),
+                tls,
+                state: Mutex::new(NodeState {
+                    behaviour: Behaviour::Honest,
+                    clock_offset: 0,
+                    share: Some((member.index.get().into(), share)),
+                    wrong: Some(SigningShare::take(&mut Scalar::random(rng)).unwrap()),
+                    view: Some(view.clone()),
+                    tenant: bundle.tenant,
+                    caller: bundle.principal,
+                    roster: bundle.digest.as_bytes().to_vec(),
+                    generation: Some(generation),
+                }),
+                evaluations: AtomicUsize::new(0),
+                connections: AtomicUsize::new(0),
+            });
+            let alpn = alpn.iter().map(|p| p.to_vec()).collect();
+            let server = tokio::spawn(serve(Arc::clone(&node), listener, alpn));
+            cluster.servers.insert(node.id, server);
+            cluster.nodes.push(node);
+        }
+        cluster
+    }
+
+    pub(crate) fn behave(&self, node: usize, behaviour: Behaviour) {
+        self.nodes[node].state.lock().unwrap().behaviour = behaviour;
+    }
+
+    pub(crate) fn move_clock(&self, node: usize, seconds: i64) {
+        self.nodes[node].state.lock().unwrap().clock_offset = seconds;
+    }
+
+    /// Stops a node: its port answers nobody any more.
+    pub(crate) async fn stop(&mut self, node: usize) {
+        let server = self.servers.remove(&self.nodes[node].id).unwrap();
+        server.abort();
+        let _ = server.await;
+    }
+
+    /// Puts another server, with another TLS key, in a node's place.
+    pub(crate) async fn impersonate(&mut self, node: usize) {
+        let address: SocketAddr = {
+            let url = &self.client.roster().nodes[node].urls[0];
+            url.trim_start_matches("https://").parse().unwrap()
+        };
+        self.stop(node).await;
+        let old = &self.nodes[node];
+        let rng = &mut os_rng();
+        let mut state = old.state.lock().unwrap();
+        let impostor = Arc::new(FakeNode {
+            id: old.id,
+            name: old.name.clone(),
+            tls: SigningKey::generate(rng),
+            state: Mutex::new(NodeState {
+                behaviour: Behaviour::Honest,
+                clock_offset: 0,
+                share: state.share.take(),
+                wrong: None,
+                view: state.view.clone(),
+                tenant: state.tenant,
+                caller: state.caller,
+                roster: state.roster.clone(),
+                generation: state.generation,
+            }),
+            evaluations: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        });
+        drop(state);
+        let listener = TcpListener::bind(address).await.unwrap();
+        let server = tokio::spawn(serve(Arc::clone(&impostor), listener, vec![b"h2".to_vec()]));
+        self.servers.insert(impostor.id, server);
+        self.nodes[node] = impostor;
+    }
+
+    pub(crate) async fn key(&self) -> Key {
+        self.client.key("test").await.unwrap()
+    }
+}
+
+pub(crate) const FAST: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    request: Duration::from_secs(3),
+    hedge: Duration::from_millis(100),
+};
+
+async fn serve(node: Arc<FakeNode>, listener: TcpListener, alpn: Vec<Vec<u8>>) {
+    let key = PrivatePkcs8KeyDer::from(pkcs8(&node.tls).to_vec());
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519).unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key))
+        .unwrap();
+    config.alpn_protocols = alpn;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (acceptor, node) = (acceptor.clone(), Arc::clone(&node));
+        connections.spawn(async move {
+            let Ok(tls) = acceptor.accept(tcp).await else { return };
+            node.connections.fetch_add(1, Ordering::Relaxed);
+            let service = service_fn(move |request| answer(Arc::clone(&node), request));
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(tls), service).await;
+        });
+    }
+}
+
+type Answer = Result<Vec<u8>, v1::Refusal>;
+
+async fn answer(
+    node: Arc<FakeNode>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let behaviour = node.state.lock().unwrap().behaviour;
+    if behaviour == Behaviour::Stalls {
+        std::future::pending::<()>().await;
+    }
+    if behaviour == Behaviour::Floods {
+        let flood = Bytes::from(vec![0; quorate_types::limits::MAX_REPLY_BYTES + 1]);
+        return Ok(reply(StatusCode::OK, "application/proto", flood));
+    }
+    let answer = tokio::task::spawn_blocking(move || node.answer(&path, &body)).await.unwrap();
+    Ok(match answer {
+        Ok(bytes) => reply(StatusCode::OK, "application/proto", bytes.into()),
+        Err(refusal) => {
+            let value = data_encoding::BASE64_NOPAD.encode(&refusal.encode_to_vec());
+            let error = serde_json::json!({
+                "code": "permission_denied", "message": refusal.message,
+                "details": [{"type": "quorate.v1.Refusal", "value": value}],
+            });
+            reply(StatusCode::FORBIDDEN, "application/json", error.to_string().into_bytes().into())
+        }
+    })
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    Response::builder().status(status).header("content-type", kind).body(Full::new(body)).unwrap()
+}
+
+impl FakeNode {
+    fn answer(&self, path: &str, body: &[u8]) -> Answer {
+        let state = self.state.lock().unwrap();
+        let time = UnixSeconds(now().0.saturating_add_signed(state.clock_offset));
+        Ok(match path.rsplit('/').next().unwrap() {
+            "Info" => v1::InfoReply { time: time.0, ..Default::default() }.encode_to_vec(),
+            "Status" => v1::StatusReply {
+                node: self.id.as_bytes().to_vec(),
+                roster: state.roster.clone(),
+                time: time.0,
+                keys: 1,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            "GetKey" => {
+                let view = state.view.clone().unwrap();
+                let asked = v1::GetKeyRequest::decode(body).unwrap();
+                let known = match asked.which.unwrap() {
+                    v1::get_key_request::Which::Id(id) => id == view.id,
+                    v1::get_key_request::Which::Alias(alias) => alias == "test",
+                };
+                if !known {
+                    return Err(RefusalCode::KeyUnknown.message("no such key".into(), time));
+                }
+                v1::GetKeyReply { keys: vec![view] }.encode_to_vec()
+            }
+            "ListKeys" => {
+                let keys = state.view.iter().cloned().collect();
+                v1::ListKeysReply { keys, next: Vec::new() }.encode_to_vec()
+            }
+            "Evaluate" => {
+                self.evaluations.fetch_add(1, Ordering::Relaxed);
+                let request = v1::EvaluateRequest::decode(body).unwrap();
+                return self.evaluate(&state, &request, time);
+            }
+            other => panic!("{other} is not for fakes"),
+        })
+    }
+
+    fn evaluate(
+        &self,
+        state: &NodeState,
+        request: &v1::EvaluateRequest,
+        time: UnixSeconds,
+    ) -> Answer {
+        assert_eq!(request.node, self.id.as_bytes());
+        if state.behaviour == Behaviour::Refuses {
+            return Err(RefusalCode::NotPermitted.message("you may not".into(), time));
+        }
+        let mut labels = Vec::new();
+        for item in &request.items {
+            if request.action == 2 && item.created_at.abs_diff(time.0) > 60 {
+                return Err(RefusalCode::ClockSkew.message("not now".into(), time));
+            }
+            let context = match item.context {
+                0 => EncryptionContext::default(),
+                n => {
+                    let context = &request.contexts[n as usize - 1];
+                    let pairs = context.pairs.iter().map(|p| (p.name.clone(), p.value.clone()));
+                    EncryptionContext::from_canonical(pairs.collect()).unwrap()
+                }
+            };
+            let label = Label {
+                purpose: Purpose::ObjectKey,
+                spec: KeySpec::PrfRistretto255Sha512,
+                tenant: state.tenant,
+                key: KeyId::from_slice(&request.key).unwrap(),
+                version: KeyVersion::new(request.key_version).unwrap(),
+                creator: match item.creator.as_slice() {
+                    [] => state.caller,
+                    id => PrincipalId::from_slice(id).unwrap(),
+                },
+                created_at: UnixSeconds(item.created_at),
+                nonce: item.nonce.as_slice().try_into().unwrap(),
+                context_hash: context.hash(),
+            };
+            labels.push(label.canonical_bytes());
+        }
+        let labels = Labels::new(&labels).unwrap();
+        let (index, share) = state.share.as_ref().unwrap();
+        let lies = match state.behaviour {
+            Behaviour::WrongShare => true,
+            Behaviour::LiesUnproved => !request.with_proof,
+            _ => false,
+        };
+        let share = if lies { state.wrong.as_ref().unwrap() } else { share };
+        let generation = Generation::from_slice(&request.generation).unwrap();
+        let evaluation = if request.with_proof {
+            let statement = prf::Statement { request: request_digest(request), generation };
+            prf::evaluate_with_proof(share, &labels, &statement, &mut os_rng()).unwrap()
+        } else {
+            prf::evaluate(share, &labels).unwrap()
+        };
+        Ok(v1::EvaluateReply {
+            generation: request.generation.clone(),
+            index: *index,
+            partials: evaluation.partials.concat(),
+            proof: evaluation.proof.map(|p| p.to_bytes().to_vec()).unwrap_or_default(),
+            time: time.0,
+        }
+        .encode_to_vec())
+    }
+
+    pub(crate) fn evaluated(&self) -> usize {
+        self.evaluations.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn connected(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}

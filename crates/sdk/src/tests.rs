@@ -1,0 +1,426 @@
+//! Against nodes of our own, over real TLS and HTTP.
+
+use std::io::Cursor;
+use std::time::{Duration, Instant};
+
+use crate::testing::{Behaviour, FakeCluster};
+use crate::{
+    Client, EncryptionContext, Error, ObjectError, ParsedHeader, Profile, RefusalCode,
+    UnreachableReason, Warning,
+};
+
+fn context() -> EncryptionContext {
+    EncryptionContext::new([("customer", "4711")]).unwrap()
+}
+
+#[tokio::test]
+async fn bytes_streams_and_ranges_open_again() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let mebi = 1 << 20;
+    for length in [0, 1, 16_383, 16_384, 16_385, mebi - 1, mebi, mebi + 1, 3 * mebi + 5] {
+        let plaintext: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let sealed = client.encrypt(&key, &plaintext, &context()).await.unwrap();
+        assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), plaintext, "{length}");
+
+        let mut streamed = Vec::new();
+        let summary = client
+            .encrypt_stream(&key, &mut plaintext.as_slice(), &mut streamed, &context())
+            .await
+            .unwrap();
+        assert_eq!(summary.plaintext_bytes, length as u64);
+        assert_eq!(summary.sealed_bytes, streamed.len() as u64);
+        for object in [&sealed, &streamed] {
+            let mut opened = Vec::new();
+            let summary = client
+                .decrypt_stream(&mut object.as_slice(), &mut opened, &context())
+                .await
+                .unwrap();
+            assert_eq!(opened, plaintext, "{length}");
+            assert_eq!(summary.sealed_bytes, object.len() as u64);
+        }
+        let mut reader = client.open_reader(Cursor::new(&streamed), &context()).await.unwrap();
+        assert_eq!(reader.len(), length as u64);
+        for (from, to) in [(0, length), (length / 3, length / 2), (length, length)] {
+            let part = reader.read_range(from as u64, (to - from) as u64).await.unwrap();
+            assert_eq!(part, plaintext[from..to], "{from}..{to} of {length}");
+        }
+        let outside = reader.read_range(length as u64, 1).await.unwrap_err();
+        assert_eq!(outside.code(), "range_invalid");
+    }
+    // One connection a node, whatever was asked.
+    assert!(cluster.nodes.iter().all(|n| n.connected() <= 1));
+    assert_eq!(client.warnings(), []);
+}
+
+/// Attack 24, at this level: nothing is released and an error says why.
+#[tokio::test]
+async fn attack_24_changed_and_truncated_streams_are_refused() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let plaintext = vec![7; (2 << 20) + 100];
+    let sealed = client.encrypt(&key, &plaintext, &context()).await.unwrap();
+    let payload = ParsedHeader::parse(&sealed).unwrap().length();
+    let block = 64 * 16_400;
+    let ends = [
+        0,
+        20,
+        payload - 1,
+        payload,
+        payload + 55,
+        payload + 56,
+        payload + 56 + 16_400,
+        payload + 56 + block,
+        payload + 56 + 2 * block,
+        sealed.len() - 1,
+    ];
+    for end in ends {
+        let cut = &sealed[..end];
+        assert!(client.decrypt(cut, &context()).await.is_err(), "{end}");
+        let mut out = Vec::new();
+        let error = client.decrypt_stream(&mut &*cut, &mut out, &context()).await.unwrap_err();
+        assert!(["object_truncated", "object_tampered"].contains(&error.code()), "{end}: {error}");
+        assert!(plaintext.starts_with(&out) && out.len() < plaintext.len());
+        assert!(client.open_reader(Cursor::new(cut), &context()).await.is_err(), "{end}");
+    }
+    for at in [60, payload - 1, payload + 3, payload + 56 + block + 9, sealed.len() - 1] {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert!(client.decrypt(&changed, &context()).await.is_err(), "{at}");
+        let mut out = Vec::new();
+        assert!(
+            client.decrypt_stream(&mut changed.as_slice(), &mut out, &context()).await.is_err()
+        );
+        assert!(plaintext.starts_with(&out));
+    }
+}
+
+/// Attack 22: another context never opens, and the answer is not "cheater".
+#[tokio::test]
+async fn attack_22_another_context_does_not_open() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    for other in
+        [EncryptionContext::default(), EncryptionContext::new([("customer", "1")]).unwrap()]
+    {
+        let error = client.decrypt(&sealed, &other).await.unwrap_err();
+        assert_eq!(error.code(), "object_wrong_context");
+    }
+    assert_eq!(client.warnings(), []);
+    let storing = client.storing_contexts();
+    let sealed = storing.encrypt(&key, b"x", &context()).await.unwrap();
+    assert_eq!(client.decrypt(&sealed, &EncryptionContext::default()).await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn one_node_down_serves_and_two_are_named() {
+    let mut cluster = FakeCluster::start(2, 3).await;
+    let key = cluster.key().await;
+    let sealed = cluster.client.encrypt(&key, b"x", &context()).await.unwrap();
+    cluster.stop(0).await;
+    assert_eq!(cluster.client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+    cluster.client.encrypt(&key, b"y", &context()).await.unwrap();
+    cluster.stop(2).await;
+    let error = cluster.client.decrypt(&sealed, &context()).await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!((missing.needed, missing.answered, missing.of), (2, 1, 3));
+    let names: Vec<&str> = missing.unreachable.iter().map(|u| u.name.as_str()).collect();
+    assert!(names.contains(&"node-1") && names.contains(&"node-3"), "{error}");
+    assert!(missing.unreachable.iter().all(|u| u.reason == UnreachableReason::ConnectionRefused));
+    assert!(error.to_string().ends_with("Nothing was lost"));
+    assert_eq!(error.code(), "not_quorate");
+    let status = cluster.client.cluster_status().await;
+    assert_eq!(status.iter().filter(|s| s.status.is_ok()).count(), 1);
+}
+
+/// Attack 19: a wrong answer is left out, and its giver named. Fails when encrypting skips proofs, or
+/// decrypting does not ask again.
+#[tokio::test]
+async fn attack_19_wrong_answers_are_left_out_and_named() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    for behaviour in [Behaviour::WrongShare, Behaviour::LiesUnproved] {
+        for liar in 0..3 {
+            cluster.behave(liar, behaviour);
+            for _ in 0..3 {
+                assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+                let again = client.encrypt(&key, b"z", &context()).await.unwrap();
+                assert_eq!(client.decrypt(&again, &context()).await.unwrap(), b"z");
+            }
+            let warnings = client.warnings();
+            let name = format!("node-{}", liar + 1);
+            for warning in &warnings {
+                let Warning::WrongAnswer(wrong) = warning else { panic!("{warning}") };
+                assert_eq!(wrong.name, name);
+            }
+            cluster.behave(liar, Behaviour::Honest);
+        }
+    }
+    // With two liars of three nothing opens, and nothing wrong comes out.
+    cluster.behave(0, Behaviour::WrongShare);
+    cluster.behave(1, Behaviour::WrongShare);
+    let error = client.decrypt(&sealed, &context()).await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.wrong.len(), 2, "{error}");
+}
+
+/// The roster's key is the only one that is talked to. Fails when the verifier accepts any key.
+#[tokio::test]
+async fn somebody_else_at_a_nodes_address_is_not_talked_to() {
+    let mut cluster = FakeCluster::start(2, 3).await;
+    cluster.impersonate(0).await;
+    cluster.impersonate(1).await;
+    let error = cluster.client.key("test").await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.unreachable.len(), 2);
+    assert!(
+        missing.unreachable.iter().all(|u| u.reason == UnreachableReason::KeyDiffers),
+        "{error}"
+    );
+    assert_eq!(cluster.nodes[0].connected(), 0);
+}
+
+/// Attack 39, by hand: a node that takes requests and never answers costs one hedge delay, not a
+/// time-out.
+#[tokio::test]
+async fn attack_39_a_stalled_node_costs_one_hedge_delay() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    for stalled in 0..3 {
+        cluster.behave(stalled, Behaviour::Stalls);
+        let began = Instant::now();
+        assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+        cluster.behave(stalled, Behaviour::Honest);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_is_cut_off() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    cluster.behave(0, Behaviour::Floods);
+    cluster.behave(1, Behaviour::Floods);
+    let error = client.decrypt(&sealed, &context()).await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert!(missing.unreachable.iter().all(|u| matches!(u.reason, UnreachableReason::Protocol(_))));
+}
+
+#[tokio::test]
+async fn what_most_nodes_refuse_is_said_in_their_words() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    cluster.behave(0, Behaviour::Refuses);
+    client.encrypt(&key, b"x", &context()).await.unwrap();
+    cluster.behave(1, Behaviour::Refuses);
+    let error = client.encrypt(&key, b"x", &context()).await.unwrap_err();
+    assert_eq!(error.code(), RefusalCode::NotPermitted.code());
+    assert!(error.to_string().ends_with("refused: you may not"), "{error}");
+}
+
+/// A wrong clock of this machine does no harm and is said: here all nodes are ten minutes ahead of it.
+#[tokio::test]
+async fn objects_are_stamped_by_the_nodes_clocks() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    (0..3).for_each(|node| cluster.move_clock(node, 600));
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    let header = ParsedHeader::parse(&sealed).unwrap();
+    let stamped = header.stanzas()[0].facts().created_at.0;
+    assert!(stamped >= crate::rng::now().0 + 570);
+    assert!(
+        matches!(client.warnings().as_slice(), [Warning::OwnClock { seconds }] if *seconds < -500)
+    );
+
+    // One node alone is off: it refuses, and the others serve.
+    (0..3).for_each(|node| cluster.move_clock(node, 0));
+    client.check_clocks().await.unwrap();
+    cluster.move_clock(1, 7200);
+    for _ in 0..4 {
+        client.encrypt(&key, b"x", &context()).await.unwrap();
+    }
+    let report = client.check_clocks().await.unwrap();
+    assert_eq!((report.offset, report.agreeing), (0, 2));
+    let warned = client.warnings();
+    assert!(
+        warned.iter().any(|w| matches!(w, Warning::NodeClock { name, .. } if name == "node-2"))
+    );
+}
+
+/// The nodes' clocks jump after they were read: the refusal says so, and the client stamps again.
+#[tokio::test]
+async fn a_clock_that_jumps_is_read_again() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    client.encrypt(&key, b"x", &context()).await.unwrap();
+    (0..3).for_each(|node| cluster.move_clock(node, -900));
+    client.encrypt(&key, b"x", &context()).await.unwrap();
+}
+
+#[tokio::test]
+async fn thousands_of_keys_take_one_request_a_node() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let n = 500;
+    let contexts: Vec<EncryptionContext> =
+        (0..n).map(|i| EncryptionContext::new([("file", i.to_string())]).unwrap()).collect();
+    let before: usize = cluster.nodes.iter().map(|n| n.evaluated()).sum();
+    let keys = client.derive_sealing_keys(&key, n, &contexts).await.unwrap();
+    let asked: usize = cluster.nodes.iter().map(|n| n.evaluated()).sum::<usize>() - before;
+    assert!((2..=3).contains(&asked), "{asked}");
+    let sealed: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = keys
+            .into_iter()
+            .enumerate()
+            .map(|(i, key)| scope.spawn(move || key.seal(format!("file {i}").as_bytes()).unwrap()))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let headers: Vec<ParsedHeader> =
+        sealed.iter().map(|s| ParsedHeader::parse(s).unwrap()).collect();
+    let mut swapped = contexts.clone();
+    swapped.swap(3, 4);
+    let opened = client.open_headers(&headers, &swapped).await;
+    for (i, opened) in opened.into_iter().enumerate() {
+        if i == 3 || i == 4 {
+            assert_eq!(opened.unwrap_err().code(), "object_wrong_context");
+            continue;
+        }
+        let opened = opened.unwrap();
+        let payload = &sealed[i][opened.header_len()..];
+        assert_eq!(opened.open(payload).unwrap(), format!("file {i}").into_bytes());
+    }
+    let few = client.derive_sealing_keys(&key, 3, &contexts[..2]).await.unwrap_err();
+    assert_eq!(few.code(), "request_invalid");
+}
+
+#[tokio::test]
+async fn data_keys_are_made_wrapped_and_unwrapped() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let made = client.generate_data_keys(&key, 3, &[context()]).await.unwrap();
+    let existing: Vec<&[u8]> = vec![&[1; 16], &[2; 32], &[3; 64]];
+    let wrapped = client.wrap_data_keys(&key, &existing, &[context()]).await.unwrap();
+    let mut all: Vec<&[u8]> = made.iter().map(|m| m.wrapped.as_slice()).collect();
+    all.extend(wrapped.iter().map(Vec::as_slice));
+    all.push(b"not a key");
+    let keys = client.unwrap_data_keys(&all, &[context()]).await;
+    for (made, key) in made.iter().zip(&keys) {
+        assert_eq!(made.key.reveal(), key.as_ref().unwrap().reveal());
+    }
+    for (existing, key) in existing.iter().zip(&keys[3..]) {
+        assert_eq!(*existing, key.as_ref().unwrap().reveal());
+    }
+    assert_eq!(keys[6].as_ref().unwrap_err().code(), "object_format");
+    assert!(client.wrap_data_keys(&key, &[&[0; 8]], &[context()]).await.is_err());
+}
+
+#[tokio::test]
+async fn aliases_keep_their_meaning() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let key = cluster.key().await;
+    assert_eq!(key.id(), cluster.key);
+    let profile = Profile::open(cluster.profile_dir.path()).unwrap();
+    assert_eq!(profile.alias_pins().unwrap().get("test"), Some(&cluster.key));
+    assert_eq!(cluster.client.key("other").await.unwrap_err().code(), "key_unknown");
+    assert_eq!(cluster.client.key(cluster.key.to_string()).await.unwrap().id(), cluster.key);
+    let listed = cluster.client.list_keys().await.unwrap();
+    assert_eq!(listed.iter().map(|k| k.id()).collect::<Vec<_>>(), [cluster.key]);
+
+    let other = crate::KeyId::from_bytes([9; 32]);
+    let pins = crate::profile::AliasPins::new(cluster.profile_dir.path());
+    pins.write(&[("test".to_owned(), other)].into()).unwrap();
+    assert_eq!(cluster.client.key("test").await.unwrap_err().code(), "key_alias_moved");
+    profile.forget_alias("test").unwrap();
+    cluster.client.key("test").await.unwrap();
+}
+
+#[tokio::test]
+async fn http_1_works_too() {
+    let cluster = FakeCluster::start_with(2, 3, &[b"http/1.1"]).await;
+    let key = cluster.key().await;
+    let sealed = cluster.client.encrypt(&key, b"x", &context()).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(cluster.client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_a_strange_key_says_so() {
+    let (one, two) = (FakeCluster::start(2, 3).await, FakeCluster::start(2, 3).await);
+    let sealed = one.client.encrypt(&one.key().await, b"x", &context()).await.unwrap();
+    let error = two.client.decrypt(&sealed, &context()).await.unwrap_err();
+    assert!(matches!(error, Error::Object(ObjectError::NoReader { stanzas: 1 })));
+    assert!(matches!(
+        two.client.decrypt(b"hello", &context()).await.unwrap_err().code(),
+        "object_format"
+    ));
+}
+
+/// Futures of this library can be spawned.
+#[test]
+fn futures_can_be_sent() {
+    fn send<T: Send>(_: impl Fn(&'static Client) -> T) {}
+    static EMPTY: &[u8] = &[];
+    send(|c| c.decrypt(EMPTY, Box::leak(Box::new(EncryptionContext::default()))));
+    send(|c| c.cluster_status());
+    send(|c| c.key("x"));
+    send(|c| c.list_keys());
+    send(|c| c.resume_key("x", |_| {}));
+    send(|c| c.rewrap(&[], &[]));
+    send(|c| c.unwrap_data_keys(&[], &[]));
+    send(|c| c.list_principals());
+}
+
+/// A source without end that counts what was read of it.
+struct Endless(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl tokio::io::AsyncRead for Endless {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let length = buffer.remaining();
+        buffer.initialize_unfilled();
+        buffer.advance(length);
+        self.0.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+/// Memory is bounded because a writer that does not keep up stops the reader: of an endless input at
+/// most 7 MiB are read before the first byte of output is taken. Fails with an unbounded channel.
+#[tokio::test]
+async fn a_slow_output_stops_the_input() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let read = std::sync::Arc::default();
+    let mut input = Endless(std::sync::Arc::clone(&read));
+    // Nobody reads at the other end; the header fits, the payload does not.
+    let (mut output, _other_end) = tokio::io::duplex(1 << 16);
+    let none = EncryptionContext::default();
+    let sealing = client.encrypt_stream(&key, &mut input, &mut output, &none);
+    let stopped = tokio::time::timeout(Duration::from_millis(500), sealing).await;
+    assert!(stopped.is_err());
+    let read = read.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(read <= 7 << 20, "{read}");
+}
+
+#[tokio::test]
+async fn a_broken_output_ends_the_stream() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let mut input = Endless(std::sync::Arc::default());
+    let (mut output, other_end) = tokio::io::duplex(1 << 16);
+    drop(other_end);
+    let error = client
+        .encrypt_stream(&key, &mut input, &mut output, &EncryptionContext::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "stream_io");
+}
