@@ -28,7 +28,7 @@ pub enum Event {
         /// Which request.
         call: u64,
         /// What the node says.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
     },
     /// A coordinator stops waiting.
     GiveUp {

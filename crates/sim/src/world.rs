@@ -666,7 +666,7 @@ impl World {
             Err(refusal) => refusal.code.as_str(),
         };
         self.log.event(self.network.now, format_args!("node {node} answers {call}: {what}"));
-        let event = Event::Answer { call, outcome };
+        let event = Event::Answer { call, outcome: Box::new(outcome) };
         self.network.send((coordinator, node), &event, &mut self.rng);
     }
 

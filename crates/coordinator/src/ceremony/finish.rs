@@ -32,7 +32,7 @@ pub struct Incomplete {
     pub signed: Vec<(Statement, Vec<NodeId>)>,
     /// Nodes that gave no answer.
     pub unreachable: Vec<(NodeId, Unreachable)>,
-    /// Nodes that said no; with `session_unknown`, that they have signed nothing; with
+    /// Nodes that said no; with `key_not_ready`, that they have signed nothing; with
     /// `certificate_invalid`, that one of the signatures collected is wrong.
     pub refusals: Vec<(NodeId, v1::Refusal)>,
     /// Nodes that lied.
