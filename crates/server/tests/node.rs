@@ -262,7 +262,7 @@ async fn a_cluster_makes_a_key_and_evaluates_before_and_after_a_restart() {
     let mut nobody = cluster.client_as(0, &Identity::Nobody, "h2").await;
     let refused = nobody.refused("Evaluate", &before[0].0).await;
     assert_eq!(refused, (StatusCode::UNAUTHORIZED, "certificate_missing".to_owned()));
-    let stranger = Identity::Key(signer(9));
+    let stranger = Identity::Key(Box::new(signer(9)));
     let mut stranger = cluster.client_as(0, &stranger, "http/1.1").await;
     let refused = stranger.refused("Evaluate", &before[0].0).await;
     assert_eq!(refused, (StatusCode::FORBIDDEN, "principal_unknown".to_owned()));
@@ -285,7 +285,7 @@ async fn attack_15_a_request_captured_at_one_node_is_useless_at_another() {
 
     // The malicious node has the bytes and its own keys, not the principal's.
     let retargeted = v1::EvaluateRequest { node: cluster.places[1].id(), ..captured.clone() };
-    for identity in [Identity::Nobody, Identity::Key(signer(66))] {
+    for identity in [Identity::Nobody, Identity::Key(Box::new(signer(66)))] {
         for request in [&captured, &retargeted] {
             let mut client = cluster.client_as(1, &identity, "h2").await;
             let (status, _) = client.refused("Evaluate", request).await;
@@ -347,5 +347,45 @@ async fn a_moved_clock_is_seen_by_clients() {
     assert!(info.time.abs_diff(support::now().0 + 600) <= 1);
     let refused = client.refused("Evaluate", &cluster.evaluate(0, &key, 1)).await;
     assert_eq!(refused, (StatusCode::BAD_REQUEST, "clock_skew".to_owned()));
+    cluster.stop().await;
+}
+
+/// `attacks.md` line 30, for a whole node: with no room left it refuses within a second, says why, still
+/// says who it is, and serves again once there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_30_a_node_without_room_refuses_and_recovers() {
+    let mut cluster = Cluster::new(1).await;
+    let key = cluster.make_key(1).await;
+    cluster.running.remove(0).stop().await.unwrap();
+    let path = cluster.places[0].data().join("node.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bytes = std::fs::metadata(cluster.places[0].data().join("node.db")).unwrap().len();
+    std::fs::write(&path, format!("{text}max_database_bytes = {bytes}\n")).unwrap();
+    let running = cluster.places[0].start().await;
+    cluster.running.push(running);
+
+    let request = cluster.evaluate(0, &key, 200);
+    let mut client = cluster.client(0).await;
+    let body = prost::Message::encode_to_vec(&request);
+    let mut refused = false;
+    for _ in 0..20 {
+        let began = std::time::Instant::now();
+        let answer = client.post("Evaluate", "application/proto", body.clone()).await;
+        if answer.status != StatusCode::OK {
+            assert!(began.elapsed() < std::time::Duration::from_secs(1));
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.refusal().code, "storage_failed");
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "an audit record of 4.8 KB does not fit in no room");
+    let _: v1::InfoReply = client.call("Info", &v1::InfoRequest {}).await;
+    cluster.running.remove(0).stop().await.unwrap();
+
+    std::fs::write(&path, text).unwrap();
+    let running = cluster.places[0].start().await;
+    cluster.running.push(running);
+    let _: v1::EvaluateReply = cluster.client(0).await.call("Evaluate", &request).await;
     cluster.stop().await;
 }

@@ -150,7 +150,7 @@ pub fn certificate(pair: &rcgen::KeyPair) -> CertificateDer<'static> {
 /// What a client shows.
 pub enum Identity {
     Nobody,
-    Key(SigningKey),
+    Key(Box<SigningKey>),
     /// A certificate and a key, whether they fit or not, shown whatever the server asks for.
     Raw(CertificateDer<'static>, PrivateKeyDer<'static>),
 }
@@ -407,7 +407,7 @@ impl Cluster {
             places,
             running,
             owner_key: owner.public(),
-            owner: Identity::Key(SigningKey::from_seed(owner.seed().duplicate())),
+            owner: Identity::Key(Box::new(SigningKey::from_seed(owner.seed().duplicate()))),
             signer: owner,
             roster,
             tenant: tenant.clone(),
