@@ -2,68 +2,16 @@
 
 use quorate_documents::{Body, DocumentSet, Draft, Kind, Permission, Principal, SignedDocument};
 use quorate_types::limits::PRINCIPAL_DAYS;
-use quorate_types::{DocumentId, NodeId, PrincipalId, TenantId, Threshold, UnixSeconds};
+use quorate_types::{DocumentId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
-use quorate_wire::proto::v1::{self, Envelope};
 
-use crate::client::{Answered, Client, NodeFailure};
+use crate::client::{Client, NodeFailure};
 use crate::cluster::{SECONDS_PER_DAY, principal_body};
-use crate::error::{ClusterError, Error, NodeRefusal, NotQuorate, RequestError};
+use crate::documents::Delivered;
+use crate::error::{ClusterError, Error, NotQuorate, RequestError};
 use crate::invitation::Invitation;
 use crate::profile::AdminKey;
 use crate::rng::os_rng;
-use crate::transport::Method;
-
-/// Who has confirmed to have stored documents.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Delivered {
-    /// Each node of the roster.
-    pub nodes: Vec<NodeConfirmation>,
-}
-
-/// Whether one node has stored documents.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeConfirmation {
-    /// The node.
-    pub node: NodeId,
-    /// Its name in the roster.
-    pub name: String,
-    /// Nothing where all were accepted or known; otherwise why not: the first refusal.
-    pub result: Result<(), NodeFailure>,
-}
-
-impl Delivered {
-    /// How many nodes have confirmed.
-    #[must_use]
-    pub fn confirmed(&self) -> usize {
-        self.nodes.iter().filter(|n| n.result.is_ok()).count()
-    }
-
-    /// How many nodes there are.
-    #[must_use]
-    pub fn of(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Against how many lying nodes the change holds for a key of this threshold, if the committee is
-    /// the whole roster: c - (N - T + 1). Below zero, it is not yet effective.
-    #[must_use]
-    pub fn holds_against(&self, threshold: Threshold) -> i64 {
-        holds_against(self.confirmed(), threshold)
-    }
-
-    /// The same among the members of one committee.
-    #[must_use]
-    pub fn holds_against_in(&self, threshold: Threshold, members: &[NodeId]) -> i64 {
-        let confirmed =
-            self.nodes.iter().filter(|n| members.contains(&n.node) && n.result.is_ok()).count();
-        holds_against(confirmed, threshold)
-    }
-}
-
-fn holds_against(confirmed: usize, threshold: Threshold) -> i64 {
-    i64::try_from(confirmed).unwrap_or(i64::MAX) - i64::from(threshold.spare()) - 1
-}
 
 /// What is known of a principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,33 +57,6 @@ impl Client {
     #[must_use]
     pub const fn admin<'a>(&'a self, key: &'a AdminKey) -> Admin<'a> {
         Admin { client: self, key }
-    }
-
-    /// Hands documents to all nodes. Anybody may: signatures count, not carriers.
-    pub async fn put_documents(&self, documents: &[Envelope]) -> Delivered {
-        let answers = self
-            .ask_all(Method::PutDocuments, |node| v1::PutDocumentsRequest {
-                node: node.as_bytes().to_vec(),
-                documents: documents.to_vec(),
-            })
-            .await;
-        let nodes = answers
-            .into_iter()
-            .map(|(entry, answer)| {
-                let result = answer.and_then(|Answered { reply, .. }| {
-                    let reply: v1::PutDocumentsReply = reply;
-                    match reply.results.into_iter().find_map(|result| result.refusal) {
-                        None => Ok(()),
-                        Some(refusal) => {
-                            let name = entry.name.clone();
-                            Err(NodeFailure::Refused(Box::new(NodeRefusal { name, refusal })))
-                        }
-                    }
-                });
-                NodeConfirmation { node: entry.id, name: entry.name, result }
-            })
-            .collect();
-        Delivered { nodes }
     }
 
     /// Against how many lying nodes a change of this tenant's control state holds: the smallest number
@@ -328,43 +249,5 @@ impl Admin<'_> {
             }
         }
         Err(missing.into_error())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::NodeRefusal;
-
-    fn delivered(confirmed: u8, of: u8) -> Delivered {
-        let refusal = quorate_wire::RefusalCode::StorageFailed.message("no".into(), UnixSeconds(1));
-        let nodes = (0..of)
-            .map(|n| NodeConfirmation {
-                node: NodeId::from_bytes([n; 16]),
-                name: format!("node-{n}"),
-                result: if n < confirmed {
-                    Ok(())
-                } else {
-                    let refusal = refusal.clone();
-                    Err(NodeFailure::Refused(Box::new(NodeRefusal {
-                        name: String::new(),
-                        refusal,
-                    })))
-                },
-            })
-            .collect();
-        Delivered { nodes }
-    }
-
-    /// Section 2: c confirmations of N hold against c-(N-T+1) lying nodes.
-    #[test]
-    fn attack_37_confirmations_are_counted_against_liars() {
-        let of = Threshold::new(3, 5).unwrap();
-        assert_eq!(delivered(5, 5).holds_against(of), 2);
-        assert_eq!(delivered(3, 5).holds_against(of), 0);
-        assert_eq!(delivered(2, 5).holds_against(of), -1);
-        let pair: Vec<NodeId> = [0, 4].map(|n| NodeId::from_bytes([n; 16])).to_vec();
-        let two = Threshold::new(2, 2).unwrap();
-        assert_eq!(delivered(4, 5).holds_against_in(two, &pair), 0);
     }
 }

@@ -9,7 +9,8 @@ use quorate_coordinator::ceremony::{
     Send, new_session,
 };
 use quorate_documents::{
-    Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, NodeEntry, Order, SignedDocument, Tenant,
+    Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, Kind, NodeEntry, Order, SignedDocument,
+    Tenant,
 };
 use quorate_types::{
     DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold, UnixSeconds,
@@ -212,9 +213,8 @@ impl Client {
         let id = self.key(selector).await?.id();
         let key = self.fetch_key(id).await?;
         // Nodes that were away may lack documents: whoever has them carries them there.
-        for head in key.heads() {
-            self.put_documents(core::slice::from_ref(head.envelope())).await;
-        }
+        let kinds = vec![Kind::Tenant, Kind::Principal];
+        self.carry(vec![DocumentId::from(id)], kinds).await?;
         let version =
             key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
         let order = key.order(version)?.clone();
@@ -261,7 +261,7 @@ impl Client {
         let mut set = self.known_rosters().await?;
         let tenant = DocumentId::from(self.tenant());
         // Parents are needed up to the root.
-        let kinds = vec![quorate_documents::Kind::Tenant];
+        let kinds = vec![Kind::Tenant];
         set.insert_all(self.documents(vec![tenant], kinds).await?);
         set.heads::<Tenant>(&tenant).ok_or_else(|| {
             ClusterError::Document("no node shows this principal's tenant".into()).into()

@@ -1,6 +1,6 @@
 //! Evaluations: the coordinator's fan over real connections.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,20 +12,23 @@ use quorate_schemes::prf::Labels;
 use quorate_types::limits::MAX_BATCH;
 use quorate_types::{Action, KeyVersion, NodeId, UnixSeconds};
 use quorate_wire::proto::v1;
-use quorate_wire::{EncryptionContext, Label};
+use quorate_wire::{EncryptionContext, Label, RefusalCode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Client, Warning};
 use crate::error::{Error, NodeRefusal, NotQuorate, RequestError, WrongAnswer};
 use crate::keys::Key;
-use crate::rng::now;
+use crate::rng::{now, os_rng};
 use crate::transport::{CallError, Method, Unreachable, UnreachableReason};
 
 /// Bytes of encryption contexts in one request; with 4096 items it stays below the largest request.
 const MAX_CONTEXTS_BYTES: usize = 1 << 20;
 /// Labels up to which combining (about 40 us each) runs where the caller runs.
 const INLINE_LABELS: usize = 8;
+
+/// How often a request is sent again to nodes that are overloaded: no more than twice the load.
+const MAX_RETRIES: u32 = 2;
 
 /// One thing to evaluate.
 #[derive(Debug, Clone)]
@@ -152,7 +155,11 @@ type Reasons = BTreeMap<NodeId, Unreachable>;
 impl Client {
     /// Asks the committee until T good answers are there.
     pub(crate) async fn evaluate(&self, job: &Arc<Job>, start: Start) -> Result<Evaluated, Error> {
-        let mut start = start;
+        let proofs = match &start {
+            Start::Fresh(proofs) => *proofs,
+            Start::Again(_) => Proofs::Always,
+        };
+        let (mut start, mut retries) = (start, 0);
         loop {
             let outcome = if job.labels.len() <= INLINE_LABELS {
                 self.drive(job, start).await
@@ -178,6 +185,12 @@ impl Client {
                 }
                 Err(FinishError::NotQuorate(missing)) => {
                     self.learn(&missing.report);
+                    if retries < MAX_RETRIES && overloaded(&missing.report) {
+                        retries += 1;
+                        tokio::time::sleep(pause(retries)).await;
+                        start = Start::Fresh(proofs);
+                        continue;
+                    }
                     return Err(self.not_quorate(job.operation, *missing, &reasons));
                 }
             }
@@ -206,11 +219,13 @@ impl Client {
 
         let began = Instant::now();
         let mut reasons = Reasons::new();
+        let mut waiting = BTreeSet::new();
         let mut asking = JoinSet::new();
         while !fan.is_over() {
             let elapsed = began.elapsed();
             for send in fan.poll(elapsed) {
                 let transport = self.inner.transport.clone();
+                waiting.insert(send.node);
                 asking.spawn(async move {
                     let asked = Instant::now();
                     let reply = transport
@@ -223,6 +238,7 @@ impl Client {
             tokio::select! {
                 joined = asking.join_next() => match joined {
                     Some(Ok((node, reply, took, own))) => {
+                        waiting.remove(&node);
                         self.heard(&mut fan, &mut reasons, node, reply, took, own);
                     }
                     // A task that died answers nothing; the others decide.
@@ -231,6 +247,11 @@ impl Client {
                 },
                 () = sleep_until(hedge_at.unwrap_or(began)), if hedge_at.is_some() => {}
             }
+        }
+        // Who was asked and did not answer by now is at least as slow as this.
+        let elapsed = began.elapsed().as_secs_f64();
+        for node in waiting {
+            self.heard_latency(node, Some(elapsed));
         }
         Ok((fan.finish(), reasons))
     }
@@ -326,6 +347,21 @@ impl Client {
             },
         })
     }
+}
+
+/// Whether a node said that it has too much to do at present.
+fn overloaded(report: &Report) -> bool {
+    let code = RefusalCode::Overloaded.code();
+    report.refused.iter().any(|(_, refusal)| refusal.code == code)
+}
+
+/// 100 to 300 ms, then 200 to 600 ms: at random, so that clients that were turned away together do not
+/// come back together.
+fn pause(retry: u32) -> Duration {
+    let mut random = [0];
+    rand_core::Rng::fill_bytes(&mut os_rng(), &mut random);
+    let [random] = random;
+    Duration::from_millis((50 << retry) + (u64::from(random) * (100 << retry)) / 255)
 }
 
 /// A silence in the coordinator's words.

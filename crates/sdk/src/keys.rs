@@ -5,24 +5,21 @@ use std::sync::Arc;
 
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{
-    Authority, Certificate, DocumentSet, Jurisdiction, KeyViewError, Kind, Order, SignedDocument,
-    VerifiedKey, key_view,
+    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, VerifiedKey, key_view,
 };
 use quorate_types::{
-    Digest, DocumentId, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId,
-    Threshold,
+    Digest, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, Threshold,
 };
 use quorate_wire::Transcript;
 use quorate_wire::proto::v1::{self, Envelope, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
 use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
-use crate::profile::{Membership, write_cluster};
 use crate::rng::now;
 use crate::transport::Method;
 
 /// Pages of a list of keys that one node is asked for at most.
-const MAX_PAGES: usize = 4096;
+pub(crate) const MAX_PAGES: usize = 4096;
 
 /// What a new key is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -516,112 +513,6 @@ impl Client {
             .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()))
     }
 
-    /// A set of the rosters up to the one that this client trusts.
-    pub(crate) async fn known_rosters(&self) -> Result<DocumentSet, Error> {
-        let mut set = DocumentSet::partial(self.cluster());
-        let trusted = self.inner.membership.roster.clone();
-        let mut rosters = vec![trusted.clone()];
-        if trusted.version() > 1 {
-            // Whoever carries the rosters before it: their digests lead to the pinned cluster id.
-            let ids = vec![DocumentId::from(self.cluster())];
-            rosters.extend(self.documents(ids, Vec::new()).await?);
-        }
-        rosters.retain(|d| d.kind() == Kind::Roster);
-        set.insert_all(rosters);
-        if quorate_documents::Lookup::version(&set, &trusted.digest()).is_none() {
-            let why = "the rosters before it could not be fetched".to_owned();
-            return Err(ClusterError::RosterInvalid(why).into());
-        }
-        Ok(set)
-    }
-
-    /// Asks the nodes for a newer roster than the one trusted. One that follows from it by the
-    /// administrators' signatures is kept in the profile, and counts for clients opened from then on.
-    ///
-    /// # Errors
-    /// [`NotQuorate`], and [`ClusterError::RosterInvalid`] where successors contend: then the
-    /// administrators must settle it, and the trusted one stays.
-    pub async fn refresh_roster(&self) -> Result<Option<Membership>, Error> {
-        let mut set = self.known_rosters().await?;
-        let ids = vec![DocumentId::from(self.cluster())];
-        let mut rosters = self.documents(ids, vec![Kind::Roster]).await?;
-        rosters.retain(|d| d.kind() == Kind::Roster);
-        set.insert_all(rosters);
-        let newest = match set.roster() {
-            Authority::Settled(newest) => newest.clone(),
-            Authority::Contested(_) => {
-                let why = "two successors of one roster contend".to_owned();
-                return Err(ClusterError::RosterInvalid(why).into());
-            }
-            Authority::Unknown => return Ok(None),
-        };
-        if newest.digest() == self.roster_digest() {
-            return Ok(None);
-        }
-        let membership = Membership { roster: newest, ..self.inner.membership.clone() };
-        if let Some(dir) = &self.inner.profile {
-            write_cluster(dir, &membership)?;
-        }
-        Ok(Some(membership))
-    }
-
-    /// Documents that most nodes show, each once, signatures verified.
-    pub(crate) async fn documents(
-        &self,
-        ids: Vec<DocumentId>,
-        kinds: Vec<Kind>,
-    ) -> Result<Vec<SignedDocument>, Error> {
-        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
-        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
-        let kinds: Vec<u32> = kinds.into_iter().map(kind_number).collect();
-        let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
-        let mut failed = BTreeMap::new();
-        let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
-        for _ in 0..MAX_PAGES {
-            let asked: Vec<NodeId> = after.keys().copied().collect();
-            if asked.is_empty() {
-                break;
-            }
-            let request = |node: NodeId| v1::GetDocumentsRequest {
-                node: node.as_bytes().to_vec(),
-                ids: ids.clone(),
-                kinds: kinds.clone(),
-                after: after.get(&node).cloned().unwrap_or_default(),
-            };
-            let answers = self.ask(&asked, Method::GetDocuments, request, self.most()).await;
-            let mut next = BTreeMap::new();
-            for (node, answer) in answers {
-                let reply: v1::GetDocumentsReply = match answer {
-                    Ok(answered) => answered.reply,
-                    Err(failure) => {
-                        failed.insert(node, failure);
-                        continue;
-                    }
-                };
-                for envelope in reply.documents {
-                    match SignedDocument::parse(envelope) {
-                        Ok(document) => match found.get_mut(&document.digest()) {
-                            Some(known) => drop(known.absorb(&document)),
-                            None => drop(found.insert(document.digest(), document)),
-                        },
-                        Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
-                            name: self.node_name(node),
-                            what: error.to_string(),
-                        })),
-                    }
-                }
-                if !reply.next.is_empty() {
-                    next.insert(node, reply.next);
-                }
-            }
-            after = next;
-        }
-        if nodes.len() - failed.len() < self.most() {
-            return Err(self.most_error("fetch documents", nodes.len() - failed.len(), failed));
-        }
-        Ok(found.into_values().collect())
-    }
-
     /// Remembers what an alias means, or refuses another meaning.
     fn pin(&self, alias: &str, found: KeyId) -> Result<(), Error> {
         let Some(pins) = self.alias_pins() else { return Ok(()) };
@@ -637,14 +528,5 @@ impl Client {
                 pins.write(&all)
             }
         }
-    }
-}
-
-const fn kind_number(kind: Kind) -> u32 {
-    match kind {
-        Kind::Roster => 16,
-        Kind::Tenant => 17,
-        Kind::Principal => 18,
-        Kind::Key => 19,
     }
 }

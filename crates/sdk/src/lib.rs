@@ -29,6 +29,7 @@ mod ceremony;
 mod client;
 mod cluster;
 mod datakeys;
+mod documents;
 mod error;
 mod evaluate;
 mod invitation;
@@ -46,12 +47,13 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AddedPrincipal, Admin, Delivered, NodeConfirmation, PrincipalInfo};
+pub use admin::{AddedPrincipal, Admin, PrincipalInfo};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
 };
 pub use cluster::{ClusterBundle, ClusterRequest, NodeCard, all_permissions, create_cluster};
 pub use datakeys::GeneratedDataKey;
+pub use documents::{Delivered, NodeConfirmation};
 pub use error::{
     CeremonyError, ClusterError, ERROR_CODES, Error, ErrorCode, InvitationError, KeyError,
     NodeRefusal, NotQuorate, ObjectError, ProfileError, RequestError, WrongAnswer,

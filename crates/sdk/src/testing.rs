@@ -49,6 +49,8 @@ pub(crate) enum Behaviour {
     LiesUnproved,
     /// Takes requests and never answers.
     Stalls,
+    /// Says so many times that it has too much to do, and then answers.
+    Overloaded(u32),
     /// Says no to every evaluation.
     Refuses,
     /// Sends more than any honest reply has.
@@ -57,7 +59,6 @@ pub(crate) enum Behaviour {
 
 pub(crate) struct FakeNode {
     pub(crate) id: NodeId,
-    pub(crate) name: String,
     tls: SigningKey,
     state: Mutex<NodeState>,
     pub(crate) evaluations: AtomicUsize,
@@ -73,7 +74,6 @@ struct NodeState {
     tenant: TenantId,
     caller: PrincipalId,
     roster: Vec<u8>,
-    generation: Option<Generation>,
 }
 
 pub(crate) struct FakeCluster {
@@ -181,7 +181,6 @@ impl FakeCluster {
             let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
             let node = Arc::new(FakeNode {
                 id: entry.id,
-                name: entry.name.clone(),
                 tls,
                 state: Mutex::new(NodeState {
                     behaviour: Behaviour::Honest,
@@ -192,7 +191,6 @@ impl FakeCluster {
                     tenant: bundle.tenant,
                     caller: bundle.principal,
                     roster: bundle.digest.as_bytes().to_vec(),
-                    generation: Some(generation),
                 }),
                 evaluations: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
@@ -228,13 +226,9 @@ impl FakeCluster {
         };
         self.stop(node).await;
         let old = &self.nodes[node];
-        let rng = &mut os_rng();
-        let mut state = old.state.lock().unwrap();
-        let impostor = Arc::new(FakeNode {
-            id: old.id,
-            name: old.name.clone(),
-            tls: SigningKey::generate(rng),
-            state: Mutex::new(NodeState {
+        let state = {
+            let mut state = old.state.lock().unwrap();
+            NodeState {
                 behaviour: Behaviour::Honest,
                 clock_offset: 0,
                 share: state.share.take(),
@@ -243,12 +237,15 @@ impl FakeCluster {
                 tenant: state.tenant,
                 caller: state.caller,
                 roster: state.roster.clone(),
-                generation: state.generation,
-            }),
+            }
+        };
+        let impostor = Arc::new(FakeNode {
+            id: old.id,
+            tls: SigningKey::generate(&mut os_rng()),
+            state: Mutex::new(state),
             evaluations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
         });
-        drop(state);
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tokio::spawn(serve(Arc::clone(&impostor), listener, vec![b"h2".to_vec()]));
         self.servers.insert(impostor.id, server);
@@ -292,7 +289,7 @@ async fn serve(node: Arc<FakeNode>, listener: TcpListener, alpn: Vec<Vec<u8>>) {
     }
 }
 
-type Answer = Result<Vec<u8>, v1::Refusal>;
+type Answer = Result<Vec<u8>, Box<v1::Refusal>>;
 
 async fn answer(
     node: Arc<FakeNode>,
@@ -328,7 +325,7 @@ fn reply(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<B
 
 impl FakeNode {
     fn answer(&self, path: &str, body: &[u8]) -> Answer {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let time = UnixSeconds(now().0.saturating_add_signed(state.clock_offset));
         Ok(match path.rsplit('/').next().unwrap() {
             "Info" => v1::InfoReply { time: time.0, ..Default::default() }.encode_to_vec(),
@@ -348,7 +345,9 @@ impl FakeNode {
                     v1::get_key_request::Which::Alias(alias) => alias == "test",
                 };
                 if !known {
-                    return Err(RefusalCode::KeyUnknown.message("no such key".into(), time));
+                    return Err(Box::new(
+                        RefusalCode::KeyUnknown.message("no such key".into(), time),
+                    ));
                 }
                 v1::GetKeyReply { keys: vec![view] }.encode_to_vec()
             }
@@ -358,6 +357,12 @@ impl FakeNode {
             }
             "Evaluate" => {
                 self.evaluations.fetch_add(1, Ordering::Relaxed);
+                if let Behaviour::Overloaded(times @ 1..) = state.behaviour {
+                    state.behaviour = Behaviour::Overloaded(times - 1);
+                    return Err(Box::new(
+                        RefusalCode::Overloaded.message("too much to do".into(), time),
+                    ));
+                }
                 let request = v1::EvaluateRequest::decode(body).unwrap();
                 return self.evaluate(&state, &request, time);
             }
@@ -373,12 +378,12 @@ impl FakeNode {
     ) -> Answer {
         assert_eq!(request.node, self.id.as_bytes());
         if state.behaviour == Behaviour::Refuses {
-            return Err(RefusalCode::NotPermitted.message("you may not".into(), time));
+            return Err(Box::new(RefusalCode::NotPermitted.message("you may not".into(), time)));
         }
         let mut labels = Vec::new();
         for item in &request.items {
             if request.action == 2 && item.created_at.abs_diff(time.0) > 60 {
-                return Err(RefusalCode::ClockSkew.message("not now".into(), time));
+                return Err(Box::new(RefusalCode::ClockSkew.message("not now".into(), time)));
             }
             let context = match item.context {
                 0 => EncryptionContext::default(),

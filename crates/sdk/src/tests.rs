@@ -198,6 +198,34 @@ async fn attack_39_a_stalled_node_costs_one_hedge_delay() {
     }
 }
 
+/// A node that stalls is asked last from then on, so that it costs the hedge delay once.
+#[tokio::test]
+async fn a_stalled_node_is_asked_last() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    cluster.behave(0, Behaviour::Stalls);
+    client.decrypt(&sealed, &context()).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..10 {
+        client.decrypt(&sealed, &context()).await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+}
+
+/// Nodes that have too much to do are asked again, at most twice, after a pause.
+#[tokio::test]
+async fn overloaded_nodes_are_asked_again() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    (0..3).for_each(|node| cluster.behave(node, Behaviour::Overloaded(2)));
+    assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+    (0..3).for_each(|node| cluster.behave(node, Behaviour::Overloaded(3)));
+    let error = client.decrypt(&sealed, &context()).await.unwrap_err();
+    assert_eq!(error.code(), RefusalCode::Overloaded.code());
+}
+
 #[tokio::test]
 async fn a_flood_is_cut_off() {
     let cluster = FakeCluster::start(2, 3).await;
@@ -409,6 +437,32 @@ async fn a_slow_output_stops_the_input() {
     assert!(stopped.is_err());
     let read = read.load(std::sync::atomic::Ordering::Relaxed);
     assert!(read <= 7 << 20, "{read}");
+}
+
+/// Not in every run: about a minute. `cargo test -p quorate-sdk -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "seals and opens 10 GiB"]
+async fn ten_gibibytes_pass_in_64_mebibytes_of_memory() {
+    use tokio::io::AsyncReadExt;
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (cluster.client.clone(), cluster.key().await);
+    let length = 10_u64 << 30;
+    let (mut into, mut from) = tokio::io::duplex(1 << 20);
+    let sealer = client.clone();
+    let began = Instant::now();
+    let sealing = tokio::spawn(async move {
+        let mut input = Endless(std::sync::Arc::default()).take(length);
+        sealer.encrypt_stream(&key, &mut input, &mut into, &context()).await.unwrap()
+    });
+    let opened =
+        client.decrypt_stream(&mut from, &mut tokio::io::sink(), &context()).await.unwrap();
+    assert_eq!(sealing.await.unwrap().plaintext_bytes, length);
+    assert_eq!(opened.plaintext_bytes, length);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    println!("10 GiB sealed and opened in {:?}; {peak}", began.elapsed());
+    assert!(kib < 64 << 10, "{peak}");
 }
 
 #[tokio::test]

@@ -240,6 +240,9 @@ async fn principals_come_by_invitation_and_go_by_revocation() {
     assert_eq!(app.decrypt(&sealed, &context()).await.unwrap(), b"x");
 
     admin.renew_principal("app", None).await.unwrap();
+    let synced = cluster.client.sync_documents().await.unwrap();
+    assert_eq!(synced.confirmed(), 3, "{synced:?}");
+    assert!(cluster.client.refresh_roster().await.unwrap().is_none());
     let revoked = admin.revoke_principal("app").await.unwrap();
     assert_eq!(revoked.confirmed(), 3);
     assert_eq!(cluster.client.holds_against(&revoked).await.unwrap(), Some(1));
