@@ -210,3 +210,41 @@ pub struct Call {
 pub fn refuse(code: RefusalCode, message: impl Into<String>, now: UnixSeconds) -> Outcome {
     Err(Box::new(code.message(message.into(), now)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_decodes_its_own_request_strictly_in_both_encodings() {
+        for method in METHODS {
+            let empty = Request::decode(method, &[]).unwrap();
+            assert_eq!(empty.method(), method);
+            assert_eq!(Request::decode_json(method, b"{}").unwrap(), empty);
+            let unknown = Request::decode(method, &[0xfa, 0x01, 0x00]).unwrap_err();
+            assert_eq!(unknown.code(), RefusalCode::Malformed);
+            let field = Request::decode_json(method, br#"{"nothing": 1}"#).unwrap_err();
+            assert_eq!(field.code(), RefusalCode::Malformed);
+        }
+        assert_eq!(Request::decode("Nothing", &[]), Err(DecodeFailure::Method));
+        assert_eq!(Request::decode_json("evaluate", b"{}"), Err(DecodeFailure::Method));
+    }
+
+    #[test]
+    fn json_is_the_same_request() {
+        let request = v1::EvaluateRequest {
+            node: vec![1; 16],
+            action: 2,
+            items: vec![v1::Item { nonce: vec![2; 24], created_at: 5, ..v1::Item::default() }],
+            ..v1::EvaluateRequest::default()
+        };
+        let json = serde_json::to_vec(&request).unwrap();
+        let decoded = Request::decode_json("Evaluate", &json).unwrap();
+        assert_eq!(decoded, Request::decode("Evaluate", &strict::encode(&request)).unwrap());
+        let twice = br#"{"action": 2, "action": 3}"#;
+        assert!(Request::decode_json("Evaluate", twice).is_err());
+        let reply = Reply::Status(v1::StatusReply { keys: 7, ..v1::StatusReply::default() });
+        assert_eq!(reply.encode_json().unwrap(), br#"{"keys":"7"}"#);
+        assert_eq!(reply.encode(), [0x30, 7]);
+    }
+}

@@ -189,8 +189,8 @@ fn attack_05_possession_copied_or_replayed_from_another_session_index_or_node() 
     no_share(&world);
 }
 
-/// Fails for each field of the envelopes that is not compared (tried: session, order, index, suite,
-/// round 0's digest; and with signatures taken from any key).
+/// Fails when the fields of the envelopes are not compared, when round 1's digest of round 0 is not,
+/// and when any key's signature is taken (tried).
 #[test]
 fn attack_06_replay_and_transplant_of_messages() {
     let mut world = World::new(3);
@@ -289,7 +289,7 @@ fn attack_06_replay_and_transplant_of_messages() {
     signed(world.sign(0, good));
 }
 
-/// Fails when the refusal leaves the evidence out, and when tampering is blamed on the dealer (tried).
+/// Fails when the refusal leaves the evidence out (tried).
 #[test]
 fn attack_07_bad_share_names_the_dealer_and_tampering_nobody() {
     let mut world = World::new(3);
@@ -346,7 +346,8 @@ fn generation_at(world: &World, at: usize, key: DocumentId) -> Generation {
 
 /// At every boundary: the node loses all memory; the answer is lost and asked for again; or the
 /// commit fails and nothing has happened. Fails when a repeated round gives other bytes (tried with
-/// fresh randomness in round 1), and when the signature is not kept (tried: the share is orphaned).
+/// fresh randomness in round 1), when what was signed is not found by its session, and when the
+/// session's secrets stay (tried).
 #[test]
 fn attack_09_crash_at_every_boundary_and_another_coordinator_finishes() {
     let mut world = World::new(3);
@@ -426,7 +427,8 @@ fn attack_09_crash_at_every_boundary_and_another_coordinator_finishes() {
     }
 }
 
-/// Fails when the signed row is not looked at (tried): then two certificates come out.
+/// Fails when the signed row is not looked at, in any round, and when a commit does not compare what
+/// the decision was made on (tried).
 #[test]
 fn attack_10_two_sessions_for_one_key_version_never_two_certificates() {
     let mut world = World::new(3);
@@ -465,7 +467,7 @@ fn attack_10_two_sessions_for_one_key_version_never_two_certificates() {
     assert_eq!(store.count(Table::Shares), 1);
 }
 
-/// Fails when attempts are not counted, or forgotten with their session (tried).
+/// Fails when attempts are not counted (tried).
 #[test]
 fn attack_10_attempts_of_an_order_are_capped_for_ever() {
     let mut world = World::new(1);
@@ -484,7 +486,7 @@ fn attack_10_attempts_of_an_order_are_capped_for_ever() {
     assert_eq!(code(outcome), "attempts_exhausted");
 }
 
-/// Fails without the opener's list, without its pruning, and without the bound on all (tried).
+/// Fails without the cap, without the check of time, and without pruning (tried).
 #[test]
 fn attack_10_sessions_expire_and_no_principal_fills_the_table() {
     let mut world = World::new(1);
@@ -554,7 +556,7 @@ fn attack_11_another_identity_than_the_orders_takes_no_part() {
     assert_eq!(code(world.open(2, &session)), "order_mismatch");
 }
 
-/// Fails when a session is opened for what it says instead of what the documents say (tried).
+/// Fails when the roster is not compared (tried).
 #[test]
 fn a_session_must_fit_the_order_the_roster_and_the_attempts() {
     let mut world = World::new(3);
@@ -578,7 +580,8 @@ fn a_session_must_fit_the_order_the_roster_and_the_attempts() {
     no_share(&world);
 }
 
-/// Fails when the certificate is compared with the order only and not with the own promise (tried).
+/// Fails when the certificate is compared with the order only and not with the own promise, and when
+/// the transcript's signatures are not verified (tried).
 #[test]
 fn a_certificate_in_this_nodes_name_that_it_never_signed_is_an_alarm() {
     let mut world = World::new(3);

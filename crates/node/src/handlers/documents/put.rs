@@ -73,6 +73,8 @@ pub(crate) struct Ready<'a> {
     reads: &'a Reads<'a>,
     cluster: ClusterId,
     principal: Vec<u8>,
+    /// How often documents have changed at this node.
+    changes: u64,
     candidates: Vec<Candidate>,
     loaded: Loaded,
     affected: BTreeSet<DocumentId>,
@@ -93,15 +95,16 @@ pub(crate) fn prepare<'a>(
         );
         return Err(Refused::new(RefusalCode::TooLarge, message).into());
     }
-    let _ = reads.row(&RowKey::cluster(CHANGES));
+    let changes = reads.row(&RowKey::cluster(CHANGES));
     let principal = principal_of(reads, caller.public_key());
     let cluster = cluster(reads)?;
     let principal = principal??.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    reads.row(&RowKey::cluster(CHANGES))?;
+    let changes = changes?.bytes().and_then(|bytes| bytes.try_into().ok());
 
     let candidates: Vec<Candidate> = request.documents.iter().map(candidate).collect();
     let (loaded, affected) = load(reads, cluster, &candidates)?;
-    Ok(Ready { reads, cluster, principal, candidates, loaded, affected })
+    let changes = changes.map_or(0, u64::from_be_bytes);
+    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected })
 }
 
 fn candidate(envelope: &v1::Envelope) -> Candidate {
@@ -329,7 +332,7 @@ fn admit(
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { reads, cluster, principal, candidates, mut loaded, affected } = self;
+        let Self { reads, cluster, principal, changes, candidates, mut loaded, affected } = self;
         let now = deciding.now;
         let unread =
             |_| Refused::new(RefusalCode::StorageFailed, "rows were not read before deciding");
@@ -365,9 +368,7 @@ impl Ready<'_> {
                 let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
                 update(rows::message(row)?, &loaded, cluster, id, &mut writes);
             }
-            let changes = reads.row(&RowKey::cluster(CHANGES)).ok().and_then(|row| row.bytes());
-            let count = changes.and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-            let next = count.wrapping_add(1).to_be_bytes().to_vec();
+            let next = changes.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
         }
         // Two versions of one document write some rows alike, and the last write of a row counts.
