@@ -124,12 +124,6 @@ codes! {
         "The original is as it was, and no output was left behind.", "Run it again when nothing writes to the file.";
     SymlinkLoop, "symlink_loop", Files, "A symbolic link leads back to itself.",
         "Nothing was written.", "Name the file itself, or mend the link.";
-    NotSealed, "not_sealed", NotAuthentic, "The file is not a sealed object.",
-        "Nothing was written.", "Check that it is the right file; sealed objects end in .quorate.";
-    Truncated, "truncated", NotAuthentic, "The sealed object ends too early.",
-        "No output was left behind.", "Fetch the object again from where it is stored.";
-    NotAuthentic, "not_authentic", NotAuthentic, "The sealed object was changed after it was written.",
-        "No output was left behind.", "Restore the object from a copy.";
     Fingerprint, "fingerprint_mismatch", NotAuthentic, "A fingerprint or digest is not the expected one.",
         "Nothing was trusted and nothing was changed.", "Compare it again with its owner by another channel; never go on with one that differs.";
     Partial, "some_failed", Partial, "Some of several files failed.",
@@ -177,6 +171,18 @@ impl Failure {
     /// The same failure with another word on what to do.
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = next.into();
+        self
+    }
+
+    /// The same failure, with the file that it is about named first.
+    pub fn of(mut self, path: &Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
+    }
+
+    /// The same failure with another word on what stayed as it was.
+    pub fn unchanged(mut self, unchanged: impl Into<String>) -> Self {
+        self.unchanged = unchanged.into();
         self
     }
 

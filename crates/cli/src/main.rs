@@ -10,17 +10,21 @@ mod files;
 mod local;
 mod output;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use app::App;
 use args::{Cli, Command, Config, Docs};
-use failure::{Code, Failure, Outcome};
+use failure::{Code, Exit, Failure, Outcome};
 use output::{Output, print_line};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
     let json = cli.common.json;
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -35,15 +39,36 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let text = if json {
-                serde_json::to_string_pretty(&failure).unwrap_or_else(|_| failure.text())
-            } else {
-                failure.text()
-            };
-            eprintln!("{text}");
+            print_failure(&failure, json);
             ExitCode::from(failure.exit.number())
         }
     }
+}
+
+/// Prints a failure: for people in lines, for programs as one JSON object on one line.
+fn print_failure(failure: &Failure, json: bool) {
+    let text = if json {
+        serde_json::to_string(failure).unwrap_or_else(|_| failure.text())
+    } else {
+        failure.text()
+    };
+    // Standard error may be closed; there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A command line that is not understood, or that asks for help.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let message = text.lines().take_while(|l| !l.starts_with("Usage:"));
+        let message = message.map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        let message = message.trim_start_matches("error: ").to_owned();
+        print_failure(&Failure::new(Code::Usage, message), true);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { Exit::Usage.number() } else { 0 })
 }
 
 async fn run(cli: Cli) -> Outcome {

@@ -38,11 +38,18 @@ impl Output {
         }
     }
 
-    /// A warning; printed unless asked to be quiet, on standard error.
+    /// A warning; printed unless asked to be quiet, on standard error. As JSON it is one line, so that
+    /// what a program finds there is one JSON object a line, the error (if any) last.
     pub fn warn(self, text: &str) {
-        if !self.quiet {
-            let _ = writeln!(io::stderr(), "warning: {text}");
+        if self.quiet {
+            return;
         }
+        let line = if self.json {
+            serde_json::json!({ "warning": text }).to_string()
+        } else {
+            format!("warning: {text}")
+        };
+        let _ = writeln!(io::stderr(), "{line}");
     }
 
     /// A bar over `total` bytes; invisible where nobody looks.

@@ -6,7 +6,9 @@ use quorate_sdk::{Client, EncryptionContext};
 
 use crate::app::{App, context, shown, without_suffix};
 use crate::args::Decrypt;
-use crate::commands::encrypt::{Summary, finish_folders, is_dash, prepare};
+use crate::commands::encrypt::{
+    Summary, finish_folders, is_dash, output_of, prepare, stream_failure,
+};
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic::{self, Attributes, Pending};
 use crate::files::jobs::{self, Job, Manner};
@@ -39,6 +41,7 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     let mut work = Vec::new();
     let mut outputs = Vec::new();
     let mut skipped = Vec::new();
+    let mut unreadable = Vec::new();
     let mut trees = Vec::new();
     let mut total = 0;
     for path in &args.paths {
@@ -58,6 +61,7 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
             prepare(&tree, &target, args.force)?;
             total += tree.bytes();
             skipped.append(&mut tree.skipped);
+            unreadable.append(&mut tree.unreadable);
             for file in &tree.files {
                 let place = target.join(&file.relative);
                 match without_suffix(&place) {
@@ -80,7 +84,8 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     }
     let bar = app.out.bar(total, "decrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let done = jobs::open_all(&client, &context, work, manner, &bar).await?;
+    let mut done = jobs::open_all(&client, &context, work, manner, &bar).await?;
+    done.failed.append(&mut unreadable);
     bar.finish_and_clear();
     for (source, target, tree) in &trees {
         finish_folders(source, target, tree)?;
@@ -99,22 +104,21 @@ async fn stream(
     context: &EncryptionContext,
     force: bool,
 ) -> Outcome {
+    let target = to.filter(|t| !is_dash(t));
     let mut input: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if is_dash(from) {
         Box::new(tokio::io::stdin())
     } else {
         Box::new(tokio::fs::File::from_std(jobs::open_regular(from)?))
     };
-    match to {
-        Some(target) if !is_dash(target) => {
-            let pending = Pending::begin(target, force)?;
-            let file = pending.handle().map_err(|e| Failure::writing(target, &e))?;
-            let mut file = tokio::fs::File::from_std(file);
-            client.decrypt_stream(&mut input, &mut file, context).await?;
-            pending.finish(None, true)?;
-        }
-        _ => {
-            client.decrypt_stream(&mut input, &mut tokio::io::stdout(), context).await?;
-        }
+    let pending = target.map(|t| Pending::begin(t, force)).transpose()?;
+    let mut output = output_of(target.zip(pending.as_ref()))?;
+    client
+        .decrypt_stream(&mut input, &mut output, context)
+        .await
+        .map_err(|e| stream_failure(e, from, target))?;
+    drop(output);
+    if let Some(pending) = pending {
+        pending.finish(None, true)?;
     }
     app.warnings(client);
     Ok(())
@@ -137,30 +141,27 @@ async fn slice(
     let wanted = parse(range)?;
     let file = jobs::open_regular(path)?;
     let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
-    let mut reader = client.open_reader(tokio::fs::File::from_std(file), context).await?;
+    let target = to.filter(|t| !is_dash(t));
+    let failed = |e| stream_failure(e, path, target);
+    let mut reader =
+        client.open_reader(tokio::fs::File::from_std(file), context).await.map_err(failed)?;
     let (start, end) = wanted.within(reader.len())?;
-    let pending = match to {
-        Some(target) if !is_dash(target) => Some((target, Pending::begin(target, force)?)),
-        _ => None,
+    let pending = target.map(|t| Pending::begin(t, force)).transpose()?;
+    let mut out = output_of(target.zip(pending.as_ref()))?;
+    let unwritten = |e: std::io::Error| {
+        failed(quorate_sdk::Error::Stream { stream: "output", source: std::sync::Arc::new(e) })
     };
-    let mut out: Box<dyn tokio::io::AsyncWrite + Unpin> = match &pending {
-        Some((target, pending)) => Box::new(tokio::fs::File::from_std(
-            pending.handle().map_err(|e| Failure::writing(target, &e))?,
-        )),
-        None => Box::new(tokio::io::stdout()),
-    };
-    let target = to.unwrap_or(path);
     // A piece at a time, so that a long range needs no more memory than a short one.
     let mut at = start;
     while at < end {
         let length = (end - at).min(1 << 20);
-        let piece = reader.read_range(at, length).await?;
-        out.write_all(&piece).await.map_err(|e| Failure::writing(target, &e))?;
+        let piece = reader.read_range(at, length).await.map_err(failed)?;
+        out.write_all(&piece).await.map_err(unwritten)?;
         at += length;
     }
-    out.flush().await.map_err(|e| Failure::writing(target, &e))?;
+    out.flush().await.map_err(unwritten)?;
     drop(out);
-    if let Some((_, pending)) = pending {
+    if let Some(pending) = pending {
         pending.finish(Some(Attributes::of(&metadata)), true)?;
     }
     app.warnings(client);

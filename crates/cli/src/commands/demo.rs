@@ -59,6 +59,20 @@ pub async fn run(common: &Common, args: Demo) -> Outcome {
         .tempdir()
         .map_err(|e| Failure::writing(&std::env::temp_dir(), &e))?;
     let dir = scratch.path().to_owned();
+    if let Some(path) = &args.path
+        && let (Ok(path), Ok(inside)) = (path.canonicalize(), dir.canonicalize())
+        && inside.starts_with(&path)
+    {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "the folder for temporary files, {}, is inside {}, where nothing may be written",
+                std::env::temp_dir().display(),
+                path.display()
+            ),
+        )
+        .next("Set TMPDIR to a folder outside, or name another PATH."));
+    }
     let mut common = common.clone();
     common.home = Some(dir.join("home"));
     common.profile = Some("demo".to_owned());
@@ -300,6 +314,9 @@ impl Trial<'_> {
             let tree = walk::read(self.original, None)?;
             for skipped in &tree.skipped {
                 self.app.out.warn(&format!("left out {}: {}", skipped.path, skipped.why));
+            }
+            for (_, failure) in &tree.unreadable {
+                self.app.out.warn(&format!("left out: {}", failure.message));
             }
             prepare(&tree, &target, false)?;
             let jobs: Vec<Job> = tree

@@ -114,6 +114,13 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     // What cannot work is said before anything is asked of the nodes.
     for path in args.paths.iter().filter(|p| !is_dash(p)) {
         std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+        if args.output.is_none() && path.file_name().is_none() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{} has no name that .quorate could be added to", path.display()),
+            )
+            .next("Say where to write with --output."));
+        }
     }
     let mut client = app.client()?;
     if args.store_context {
@@ -134,6 +141,7 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     let mut jobs = Vec::new();
     let mut outputs = Vec::new();
     let mut skipped = Vec::new();
+    let mut unreadable = Vec::new();
     let mut trees = Vec::new();
     let mut total = 0;
     for path in &args.paths {
@@ -144,6 +152,7 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
             prepare(&tree, &target, args.force)?;
             total += tree.bytes();
             skipped.append(&mut tree.skipped);
+            unreadable.append(&mut tree.unreadable);
             jobs.extend(tree.files.iter().map(|file| Job {
                 source: file.path.clone(),
                 target: with_suffix(&target.join(&file.relative)),
@@ -160,7 +169,8 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     }
     let bar = app.out.bar(total, "encrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let done = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await?;
+    let mut done = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await?;
+    done.failed.append(&mut unreadable);
     bar.finish_and_clear();
     for (source, target, tree) in &trees {
         finish_folders(source, target, tree)?;
@@ -184,23 +194,68 @@ async fn stream(
     context: &quorate_sdk::EncryptionContext,
     force: bool,
 ) -> Outcome {
+    let target = to.filter(|t| !is_dash(t));
+    // What a file was like when reading began, to see whether it changes meanwhile.
+    let mut before = None;
     let mut input: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if is_dash(from) {
         Box::new(tokio::io::stdin())
     } else {
-        Box::new(tokio::fs::File::from_std(jobs::open_regular(from)?))
+        let file = jobs::open_regular(from)?;
+        let (length, modified, _) = jobs::stamp(&file, from)?;
+        before =
+            Some((file.try_clone().map_err(|e| Failure::reading(from, &e))?, (length, modified)));
+        Box::new(tokio::fs::File::from_std(file))
     };
-    match to {
-        Some(target) if !is_dash(target) => {
-            let pending = crate::files::atomic::Pending::begin(target, force)?;
-            let file = pending.handle().map_err(|e| Failure::writing(target, &e))?;
-            let mut file = tokio::fs::File::from_std(file);
-            client.encrypt_stream(key, &mut input, &mut file, context).await?;
-            pending.finish(None, true)?;
-        }
-        _ => {
-            client.encrypt_stream(key, &mut input, &mut tokio::io::stdout(), context).await?;
-        }
+    let pending = target.map(|t| crate::files::atomic::Pending::begin(t, force)).transpose()?;
+    let mut output = output_of(target.zip(pending.as_ref()))?;
+    let sealed = client
+        .encrypt_stream(key, &mut input, &mut output, context)
+        .await
+        .map_err(|e| stream_failure(e, from, target))?;
+    drop(output);
+    if let Some((file, stamp)) = before {
+        jobs::check_unchanged(&file, from, stamp, sealed.plaintext_bytes)
+            .map_err(|failure| if target.is_none() { gone_out(failure) } else { failure })?;
+    }
+    if let Some(pending) = pending {
+        pending.finish(None, true)?;
     }
     app.warnings(client);
     Ok(())
+}
+
+/// Where a stream goes: to a file that is being written, or to standard output.
+pub fn output_of(
+    file: Option<(&Path, &crate::files::atomic::Pending)>,
+) -> Outcome<Box<dyn tokio::io::AsyncWrite + Send + Unpin>> {
+    Ok(match file {
+        None => Box::new(tokio::io::stdout()),
+        Some((target, pending)) => Box::new(tokio::fs::File::from_std(
+            pending.handle().map_err(|e| Failure::writing(target, &e))?,
+        )),
+    })
+}
+
+/// What a failed stream means for a person. Without `to` it went to standard output.
+pub fn stream_failure(error: quorate_sdk::Error, from: &Path, to: Option<&Path>) -> Failure {
+    let from = if is_dash(from) { Path::new("standard input") } else { from };
+    match &error {
+        quorate_sdk::Error::Stream { stream, source } => {
+            let failure = if *stream == "input" {
+                Failure::reading(from, source)
+            } else {
+                Failure::writing(to.unwrap_or(Path::new("standard output")), source)
+            };
+            if to.is_none() { gone_out(failure) } else { failure }
+        }
+        quorate_sdk::Error::Object(_) => Failure::from(error).of(from),
+        _ => Failure::from(error),
+    }
+}
+
+/// What was written to standard output cannot be taken back.
+fn gone_out(failure: Failure) -> Failure {
+    failure.unchanged(
+        "The original is as it was; what went to standard output is not whole and is of no use.",
+    )
 }

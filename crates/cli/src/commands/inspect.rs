@@ -5,11 +5,12 @@ use std::io::Read;
 
 use quorate_object::datakey::WrappedDataKey;
 use quorate_object::inspect;
+use quorate_sdk::ObjectError;
 
 use crate::app::App;
 use crate::args::Inspect;
 use crate::commands::encrypt::is_dash;
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 use crate::files::jobs;
 use crate::output;
 
@@ -36,7 +37,8 @@ pub fn run(app: &App, args: &Inspect) -> Outcome {
             .read_to_end(&mut bytes)
             .map_err(|e| Failure::reading(&args.path, &e))?;
         let wrapped = WrappedDataKey::parse(&bytes)
-            .map_err(|e| Failure::new(Code::NotSealed, format!("{}: {e}", args.path.display())))?;
+            .map_err(|e| quorate_sdk::Error::from(ObjectError::Format(e.to_string())))
+            .map_err(|e| Failure::from(e).of(&args.path))?;
         let described = inspect::data_key(&wrapped);
         app.out.result(&described, || {
             format!(

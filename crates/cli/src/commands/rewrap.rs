@@ -27,10 +27,15 @@ struct Summary {
 pub async fn run(app: &App, args: Rewrap) -> Outcome {
     let context = context(&args.context)?;
     let mut files: Vec<PathBuf> = Vec::new();
+    let mut summary = Summary::default();
     for path in &args.paths {
         let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
         if metadata.is_dir() {
             let tree = walk::read(path, None)?;
+            let unreadable = tree.unreadable.into_iter();
+            summary.failed.extend(
+                unreadable.map(|(path, failure)| FileFailure { path: shown(&path), failure }),
+            );
             let sealed =
                 |p: &PathBuf| p.as_os_str().as_encoded_bytes().ends_with(SUFFIX.as_bytes());
             files.extend(tree.files.into_iter().map(|f| f.path).filter(sealed));
@@ -39,7 +44,6 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
         }
     }
     let client = app.client()?;
-    let mut summary = Summary::default();
     for batch in files.chunks(BATCH) {
         let mut headers = Vec::new();
         let mut paths = Vec::new();
@@ -86,7 +90,11 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
     }
     Err(Failure::new(
         Code::Partial,
-        format!("{} of {} files failed", summary.failed.len(), files.len()),
+        format!(
+            "{} of {} files failed",
+            summary.failed.len(),
+            summary.failed.len() + summary.rewrapped + summary.unchanged
+        ),
     ))
 }
 

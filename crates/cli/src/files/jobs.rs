@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use quorate_object::cobblestone::{OpenError, PREFIX_BYTES};
 use quorate_object::header::HeaderError;
 use quorate_sdk::{
-    Client, EncryptionContext, Key, MAX_HEADER_BYTES, OpeningKey, ParsedHeader, SealingKey,
+    Client, EncryptionContext, Key, MAX_HEADER_BYTES, ObjectError, OpeningKey, ParsedHeader, SealingKey,
 };
 
 use super::atomic::{Attributes, Pending};
@@ -169,7 +169,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Length and time of a file that is being read, to see whether it changes meanwhile.
-fn stamp(file: &File, path: &Path) -> Outcome<(u64, Option<SystemTime>, fs::Metadata)> {
+pub fn stamp(file: &File, path: &Path) -> Outcome<(u64, Option<SystemTime>, fs::Metadata)> {
     let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
     Ok((metadata.len(), metadata.modified().ok(), metadata))
 }
@@ -206,15 +206,26 @@ fn seal_file(
         .map_err(|e| Failure::writing(&job.target, &e))?;
     let read = stream::seal(encryptor, &mut from, &mut to, buffers, |n| bar.inc(n))
         .map_err(|e| stream_failure(e, job))?;
-    let (length_after, modified_after, _) = stamp(&from, &job.source)?;
-    if read != length || length_after != length || modified_after != modified {
-        return Err(Failure::new(
-            Code::FileChanged,
-            format!("{} changed while it was being read", job.source.display()),
-        ));
-    }
+    check_unchanged(&from, &job.source, (length, modified), read)?;
     pending.finish(Some(Attributes::of(&metadata)), manner.durable)?;
     Ok(read)
+}
+
+/// Refuses a file that is not as it was when reading it began.
+pub fn check_unchanged(
+    file: &File,
+    path: &Path,
+    (length, modified): (u64, Option<SystemTime>),
+    read: u64,
+) -> Outcome {
+    let (length_after, modified_after, _) = stamp(file, path)?;
+    if read == length && length_after == length && modified_after == modified {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::FileChanged,
+        format!("{} changed while it was being read", path.display()),
+    ))
 }
 
 /// What an error of a payload means for a person.
@@ -224,27 +235,27 @@ pub fn stream_failure(error: StreamError, job: &Job) -> Failure {
         StreamError::Read(e) => Failure::reading(&job.source, &e),
         StreamError::Write(e) => Failure::writing(&job.target, &e),
         StreamError::Seal(e) => Failure::new(Code::Input, format!("{source}: {e}")),
-        StreamError::Open(e @ OpenError::Truncated { .. }) => {
-            Failure::new(Code::Truncated, format!("{source}: {e}"))
+        StreamError::Open(OpenError::Truncated { .. }) => {
+            Failure::from(quorate_sdk::Error::from(ObjectError::Truncated)).of(&job.source)
         }
-        StreamError::Open(e) => Failure::new(Code::NotAuthentic, format!("{source}: {e}")),
+        StreamError::Open(e) => {
+            Failure::from(quorate_sdk::Error::from(ObjectError::Payload(e.to_string())))
+                .of(&job.source)
+        }
     }
 }
 
 /// What an error of a header means for a person.
 pub fn header_failure(path: &Path, error: &HeaderError) -> Failure {
-    let code = match error {
-        HeaderError::NotQuorate | HeaderError::UnknownVersion(_) | HeaderError::UnknownSuite(_) => {
-            Code::NotSealed
-        }
-        HeaderError::Truncated { .. } => Code::Truncated,
-        _ => Code::NotAuthentic,
-    };
-    let mut message = format!("{}: {error}", path.display());
+    let mut message = error.to_string();
     if let Some(source) = std::error::Error::source(error) {
         message.push_str(&format!(": {source}"));
     }
-    Failure::new(code, message)
+    let error = match error {
+        HeaderError::Truncated { .. } => ObjectError::Truncated,
+        _ => ObjectError::Format(message),
+    };
+    Failure::from(quorate_sdk::Error::from(error)).of(path)
 }
 
 /// Reads a header from the start of `from`; returns it with the bytes read beyond it.
@@ -303,8 +314,7 @@ pub async fn open_all(
                 // Where no node can be reached, asking for the rest says nothing new.
                 Err(error @ quorate_sdk::Error::NotQuorate(_)) => return Err(error.into()),
                 Err(error) => {
-                    let mut failure = Failure::from(error);
-                    failure.message = format!("{}: {}", job.source.display(), failure.message);
+                    let failure = Failure::from(error).of(&job.source);
                     done.failed.push((job.source, failure));
                 }
             }
@@ -334,18 +344,14 @@ fn open_file(
     let mut head = vec![0; key.header_len() + PREFIX_BYTES];
     from.read_exact(&mut head).map_err(|e| match e.kind() {
         std::io::ErrorKind::UnexpectedEof => {
-            Failure::new(Code::Truncated, format!("{} is truncated", job.source.display()))
+            Failure::from(quorate_sdk::Error::from(ObjectError::Truncated)).of(&job.source)
         }
         _ => Failure::reading(&job.source, &e),
     })?;
     let prefix = head
         .last_chunk::<PREFIX_BYTES>()
         .ok_or_else(|| Failure::new(Code::Internal, "a header shorter than its prefix"))?;
-    let decryptor = key.decryptor(prefix).map_err(|e| {
-        let mut failure = Failure::from(e);
-        failure.message = format!("{}: {}", job.source.display(), failure.message);
-        failure
-    })?;
+    let decryptor = key.decryptor(prefix).map_err(|e| Failure::from(e).of(&job.source))?;
     let pending = Pending::begin(&job.target, manner.replace)?;
     let mut to = pending.handle().map_err(|e| Failure::writing(&job.target, &e))?;
     let written = stream::open(decryptor.stream(), &mut from, &mut to, buffers, |n| bar.inc(n))

@@ -6,7 +6,7 @@
 //!   same target. A tree that was encrypted and decrypted has its links back.
 //! - Sockets, pipes and devices are left out and named.
 //! - Names are taken byte for byte, UTF-8 or not.
-//! - A folder that cannot be read is named; the rest goes on.
+//! - A folder that cannot be read is a failure of its own; the rest goes on.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -48,6 +48,8 @@ pub struct Tree {
     pub links: Vec<TreeLink>,
     /// What was left out, and why.
     pub skipped: Vec<Skipped>,
+    /// What should have been taken and could not be read.
+    pub unreadable: Vec<(PathBuf, Failure)>,
     /// Files with more than one name.
     pub hard_links: usize,
 }
@@ -84,9 +86,10 @@ pub fn read(root: &Path, leave_out: Option<&Path>) -> Outcome<Tree> {
         let entry = match step {
             Ok(entry) => entry,
             Err(error) => {
-                let path = error.path().unwrap_or(root).display().to_string();
-                let why = error.io_error().map_or("a loop".to_owned(), crate::failure::plain);
-                tree.skipped.push(Skipped { path, why });
+                let path = error.path().unwrap_or(root).to_owned();
+                let unknown = std::io::Error::other("a loop");
+                let failure = Failure::reading(&path, error.io_error().unwrap_or(&unknown));
+                tree.unreadable.push((path, failure));
                 continue;
             }
         };
@@ -105,10 +108,7 @@ pub fn read(root: &Path, leave_out: Option<&Path>) -> Outcome<Tree> {
         } else if kind.is_symlink() {
             match fs::read_link(path) {
                 Ok(target) => tree.links.push(TreeLink { relative, target }),
-                Err(e) => tree.skipped.push(Skipped {
-                    path: path.display().to_string(),
-                    why: crate::failure::plain(&e),
-                }),
+                Err(e) => tree.unreadable.push((path.to_owned(), Failure::reading(path, &e))),
             }
         } else if kind.is_file() {
             match entry.metadata() {
@@ -120,9 +120,11 @@ pub fn read(root: &Path, leave_out: Option<&Path>) -> Outcome<Tree> {
                         length: metadata.len(),
                     });
                 }
-                Err(e) => tree
-                    .skipped
-                    .push(Skipped { path: path.display().to_string(), why: e.to_string() }),
+                Err(e) => {
+                    let unknown = std::io::Error::other("a loop");
+                    let failure = Failure::reading(path, e.io_error().unwrap_or(&unknown));
+                    tree.unreadable.push((path.to_owned(), failure));
+                }
             }
         } else {
             let why = if kind.is_fifo() {
