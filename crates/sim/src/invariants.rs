@@ -17,6 +17,7 @@ use quorate_wire::proto::store::v1::{
     AttemptsRow, OpenSessionsRow, SessionRow, ShareRow, SignedRow,
 };
 use quorate_wire::proto::v1::{Envelope, Evidence};
+use quorate_wire::{PayloadType, Verified};
 
 use crate::cluster::OrderedKey;
 use crate::node::SimNode;
@@ -43,12 +44,16 @@ macro_rules! invariants {
 invariants! {
     /// No split keys.
     OneVerifyingKey, "no two honest nodes hold usable shares of different verifying keys for one key version";
+    /// Everybody has agreed.
+    CertificateIsComplete, "a certificate that an honest node holds is signed by every participant and nobody else";
     /// A certificate promises a share.
     CertifiedShareIsHeld, "an honest node that has a certificate holds the share that it names";
     /// Shares are shares of the key.
     SharesInterpolate, "every T honest certified shares interpolate to the verifying key";
     /// Blame is just.
     HonestIsNotConvicted, "no evidence convicts an honest node";
+    /// Nodes accuse with reason.
+    HonestAccusesJustly, "an honest node accuses only with evidence that convicts";
     /// Not even without proof.
     HonestIsNotBlamed, "no honest coordinator blames an honest node";
     /// Blame is complete.
@@ -127,14 +132,26 @@ impl Judge {
         }
     }
 
-    /// Evidence was shown by anybody: it must not convict an honest node.
-    pub fn saw_evidence(&mut self, keys: &[OrderedKey], evidence: &Evidence, honest: &[NodeId]) {
+    /// Evidence was shown by a node: it must not convict an honest one, and must convict somebody where the
+    /// node that shows it is honest.
+    pub fn saw_evidence(
+        &mut self,
+        keys: &[OrderedKey],
+        evidence: &Evidence,
+        shown_by: NodeId,
+        honest: &[NodeId],
+    ) {
+        let mut convicts = false;
         for key in keys {
-            if let Ok((node, fault)) = ceremony::judge(&key.order, evidence)
-                && honest.contains(&node)
-            {
+            let Ok((node, fault)) = ceremony::judge(&key.order, evidence) else { continue };
+            convicts = true;
+            if honest.contains(&node) {
                 self.report(Invariant::HonestIsNotConvicted, format!("{node}: {fault}"));
             }
+        }
+        if !convicts && honest.contains(&shown_by) {
+            let detail = format!("{shown_by} accuses participant {}", evidence.dealer);
+            self.report(Invariant::HonestAccusesJustly, detail);
         }
     }
 
@@ -153,6 +170,12 @@ impl Judge {
         let mut first: Option<Certificate> = None;
         let mut shares: Vec<(ParticipantIndex, SigningShare)> = Vec::new();
         for (id, node) in nodes {
+            if let Some(envelope) = stored(node, key)
+                && !signed_by_all(&envelope, &key.order)
+            {
+                let detail = format!("{id} holds a certificate without all signatures");
+                self.report(Invariant::CertificateIsComplete, detail);
+            }
             let Some(certificate) = certificate(node, key) else { continue };
             let statement = certificate.statement();
             match &first {
@@ -244,21 +267,30 @@ impl Judge {
     }
 }
 
+fn stored(node: &SimNode, key: &OrderedKey) -> Option<Envelope> {
+    Envelope::decode(node.store().row(&RowKey::certificate(key.id, key.version))?).ok()
+}
+
 /// The certificate of a key version at a node.
 #[must_use]
 pub fn certificate(node: &SimNode, key: &OrderedKey) -> Option<Certificate> {
-    let row = node.store().row(&RowKey::certificate(key.id, key.version))?;
-    let envelope = Envelope::decode(row).ok()?;
-    verify(envelope, key.id, key.version, &key.order)
+    Certificate::verify(stored(node, key)?, key.id, key.version, &key.order).ok()
 }
 
-fn verify(
-    envelope: Envelope,
-    key: KeyId,
-    version: KeyVersion,
-    order: &Order,
-) -> Option<Certificate> {
-    Certificate::verify(envelope, key, version, order).ok()
+/// Whether exactly the members have signed, counted here once more and not as nodes do.
+fn signed_by_all(envelope: &Envelope, order: &Order) -> bool {
+    let mut signers = Vec::new();
+    for signature in &envelope.signatures {
+        let alone = Envelope { signatures: vec![signature.clone()], ..envelope.clone() };
+        match Verified::new(PayloadType::Certificate, alone) {
+            Ok(verified) => signers.extend_from_slice(verified.signers()),
+            Err(_) => return false,
+        }
+    }
+    let mut members: Vec<_> = order.members().iter().map(|member| member.identity_key).collect();
+    signers.sort_unstable();
+    members.sort_unstable();
+    signers == members
 }
 
 /// A node's share of a generation, unsealed.

@@ -292,8 +292,11 @@ impl World {
             let Some(key) = self.keys.last().cloned() else { break };
             match self.attempt(&key) {
                 Attempted::Certified(certificate) => {
-                    self.check_delivered(&key);
-                    self.evaluate(scenario, &key, &certificate)?;
+                    // Against T liars nothing is promised: they may acknowledge what no honest node takes.
+                    if scenario.liars.len() < usize::from(scenario.t) {
+                        self.check_delivered(&key);
+                        self.evaluate(scenario, &key, &certificate)?;
+                    }
                     self.check_naming(scenario, &failures, true);
                     return Ok(ending);
                 }
@@ -621,7 +624,7 @@ impl World {
                     && let Some(evidence) = &refusal.evidence
                 {
                     let honest = self.honest();
-                    self.judge.saw_evidence(&self.keys, evidence, &honest);
+                    self.judge.saw_evidence(&self.keys, evidence, id, &honest);
                 }
                 if let Some(outcome) = outcome {
                     self.reply(call, at, coordinator, outcome);
@@ -654,7 +657,7 @@ impl World {
             Err(refusal) => {
                 if let Some(evidence) = &refusal.evidence {
                     let honest = self.honest();
-                    self.judge.saw_evidence(&self.keys, evidence, &honest);
+                    self.judge.saw_evidence(&self.keys, evidence, id, &honest);
                 }
             }
         }
