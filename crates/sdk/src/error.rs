@@ -199,10 +199,15 @@ impl NotQuorate {
 
 impl fmt::Display for NotQuorate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nodes that were still thinking when the rest had failed may yet answer; they are too few.
+        let failed = self.unreachable.len() + self.refused.len() + self.wrong.len();
         write!(
             f,
-            "cannot {}: {} of {} nodes answered where {} are needed",
-            self.operation, self.answered, self.of, self.needed
+            "cannot {}: {} of {} nodes must answer, and {} can",
+            self.operation,
+            self.needed,
+            self.of,
+            self.of.saturating_sub(failed)
         )?;
         list(f, &self.unreachable, &self.refused, &self.wrong)?;
         f.write_str(". Nothing was lost")
@@ -452,7 +457,7 @@ codes! {
     PROFILE_EXISTS "profile_exists", "There is a profile in this directory already.",
         "The profile is as it was.", "Use it, or choose another name.";
     PROFILE_MISSING "profile_missing", "There is no profile in this directory.",
-        "Nothing was made.", "Run `quorate profile create`, or name another profile.";
+        "Nothing was made.", "Make one with `quorate principal request` or `quorate cluster create`, or name another profile.";
     PROFILE_DAMAGED "profile_damaged", "A file of the profile is not what this version writes.",
         "The file is as it was.", "Restore it from a backup, or make a new profile.";
     PROFILE_PERMISSIONS "profile_permissions", "Others may read a secret file of the profile.",
@@ -475,7 +480,7 @@ codes! {
         "Nothing was sent.", "The message says what does not fit.";
     NOT_QUORATE "not_quorate", "Fewer nodes answered than are needed.",
         "Nothing was lost: every share and every object is as it was.",
-        "Try again when more of the named nodes can be reached; `quorate status` shows each.";
+        "Try again when more of the named nodes can be reached; `quorate cluster status` shows each.";
     KEY_AMBIGUOUS "key_ambiguous", "Several keys have this alias.",
         "Nothing was encrypted or decrypted.", "Name the key by its id.";
     KEY_ALIAS_MOVED "key_alias_moved", "The alias means another key than before.",

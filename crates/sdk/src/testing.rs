@@ -39,6 +39,17 @@ use crate::rng::{now, os_rng};
 use crate::transport::{Timeouts, pkcs8, provider};
 use crate::{Client, Key};
 
+/// What a node's TLS offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// What ours do.
+    Hybrid,
+    /// No HTTP/2.
+    Http1,
+    /// X25519 without ML-KEM.
+    Classical,
+}
+
 /// How a node behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
@@ -87,10 +98,10 @@ pub(crate) struct FakeCluster {
 impl FakeCluster {
     /// T-of-N nodes on loopback that hold one key, called "test".
     pub(crate) async fn start(t: u16, n: u8) -> Self {
-        Self::start_with(t, n, &[b"h2", b"http/1.1"]).await
+        Self::start_with(t, n, Tls::Hybrid).await
     }
 
-    pub(crate) async fn start_with(t: u16, n: u8, alpn: &[&[u8]]) -> Self {
+    pub(crate) async fn start_with(t: u16, n: u8, tls_kind: Tls) -> Self {
         let rng = &mut os_rng();
         let mut nodes = Vec::new();
         let mut listeners = Vec::new();
@@ -195,8 +206,7 @@ impl FakeCluster {
                 evaluations: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             });
-            let alpn = alpn.iter().map(|p| p.to_vec()).collect();
-            let server = tokio::spawn(serve(Arc::clone(&node), listener, alpn));
+            let server = tokio::spawn(serve(Arc::clone(&node), listener, tls_kind));
             cluster.servers.insert(node.id, server);
             cluster.nodes.push(node);
         }
@@ -247,7 +257,7 @@ impl FakeCluster {
             connections: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(address).await.unwrap();
-        let server = tokio::spawn(serve(Arc::clone(&impostor), listener, vec![b"h2".to_vec()]));
+        let server = tokio::spawn(serve(Arc::clone(&impostor), listener, Tls::Hybrid));
         self.servers.insert(impostor.id, server);
         self.nodes[node] = impostor;
     }
@@ -260,20 +270,31 @@ impl FakeCluster {
 pub(crate) const FAST: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     request: Duration::from_secs(3),
+    ceremony: Duration::from_secs(20),
     hedge: Duration::from_millis(100),
 };
 
-async fn serve(node: Arc<FakeNode>, listener: TcpListener, alpn: Vec<Vec<u8>>) {
+async fn serve(node: Arc<FakeNode>, listener: TcpListener, kind: Tls) {
     let key = PrivatePkcs8KeyDer::from(pkcs8(&node.tls).to_vec());
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519).unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
+    let provider = match kind {
+        Tls::Classical => rustls::crypto::CryptoProvider {
+            kx_groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519],
+            ..provider()
+        },
+        Tls::Hybrid | Tls::Http1 => provider(),
+    };
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key))
         .unwrap();
-    config.alpn_protocols = alpn;
+    config.alpn_protocols = match kind {
+        Tls::Http1 => vec![b"http/1.1".to_vec()],
+        Tls::Hybrid | Tls::Classical => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let mut connections = tokio::task::JoinSet::new();
     loop {

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
-use crate::testing::{Behaviour, FakeCluster};
+use crate::testing::{Behaviour, FakeCluster, Tls};
 use crate::{
     Client, EncryptionContext, Error, ObjectError, ParsedHeader, Profile, RefusalCode,
     UnreachableReason, Warning,
@@ -180,6 +180,21 @@ async fn somebody_else_at_a_nodes_address_is_not_talked_to() {
         "{error}"
     );
     assert_eq!(cluster.nodes[0].connected(), 0);
+}
+
+/// What is recorded today must not open once X25519 falls. Fails when the client offers more than
+/// X25519MLKEM768.
+#[tokio::test]
+async fn a_node_without_the_hybrid_key_exchange_is_not_talked_to() {
+    let cluster = FakeCluster::start_with(2, 3, Tls::Classical).await;
+    let error = cluster.client.key("test").await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.unreachable.len(), 3);
+    assert!(
+        missing.unreachable.iter().all(|u| matches!(u.reason, UnreachableReason::Tls(_))),
+        "{error}"
+    );
+    assert!(cluster.nodes.iter().all(|n| n.connected() == 0));
 }
 
 /// Attack 39, by hand: a node that takes requests and never answers costs one hedge delay, not a
@@ -369,7 +384,7 @@ async fn aliases_keep_their_meaning() {
 
 #[tokio::test]
 async fn http_1_works_too() {
-    let cluster = FakeCluster::start_with(2, 3, &[b"http/1.1"]).await;
+    let cluster = FakeCluster::start_with(2, 3, Tls::Http1).await;
     let key = cluster.key().await;
     let sealed = cluster.client.encrypt(&key, b"x", &context()).await.unwrap();
     for _ in 0..5 {

@@ -90,23 +90,37 @@ impl<S: Store> Node<S> {
                     call,
                 ));
             }
-            let node = Arc::clone(self);
-            let decided = tokio::task::spawn_blocking(move || node.read_and_decide(call));
-            return in_time(STORAGE_TIMEOUT, decided).await;
+            let (view, call) = self.read(call).await?;
+            let facts = self.facts(&call);
+            let rng = &mut UnwrapErr(SysRng);
+            return Ok(self.core.decide(self.clock.now(), rng, &facts, &view, call));
         }
         let cores = Arc::clone(&self.cores);
         let waited = timeout(ADMISSION_TIMEOUT, cores.acquire_owned()).await;
         let Ok(Ok(permit)) = waited else {
             return Err(Unread::Busy);
         };
+        let (view, call) = self.read(call).await?;
         let node = Arc::clone(self);
         let decided = tokio::task::spawn_blocking(move || {
-            let decided = node.read_and_decide(call);
+            let facts = node.facts(&call);
+            let rng = &mut UnwrapErr(SysRng);
+            let step = node.core.decide(node.clock.now(), rng, &facts, &view, call);
             drop(permit);
-            decided
+            step
         });
-        // A long computation is no hanging disk.
-        in_time(STORAGE_TIMEOUT.saturating_mul(10), decided).await
+        // Only reading is timed: a long computation is no hanging disk, and it always ends.
+        decided.await.map_err(|_| Unread::Late)
+    }
+
+    /// Reads what the call needs, on another thread, and gives up on a disk that hangs.
+    async fn read(self: &Arc<Self>, call: Call) -> Result<(View, Call), Unread> {
+        let node = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || {
+            let view = node.view(|view| node.core.plan(&call, view))?;
+            Ok((view, call))
+        });
+        in_time(STORAGE_TIMEOUT, reading).await
     }
 
     fn view_from_cache(&self, call: &Call) -> Option<View> {
@@ -121,12 +135,6 @@ impl<S: Store> Node<S> {
             }
         }
         None
-    }
-
-    fn read_and_decide(&self, call: Call) -> Result<Step<Outcome>, Unread> {
-        let view = self.view(|view| self.core.plan(&call, view))?;
-        let facts = self.facts(&call);
-        Ok(self.core.decide(self.clock.now(), &mut UnwrapErr(SysRng), &facts, &view, call))
     }
 
     /// Reads until a plan asks for no more.

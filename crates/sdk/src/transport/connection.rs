@@ -87,8 +87,13 @@ impl NodeConnection {
 
     /// One request and its reply. A request on a kept connection that broke is sent once more on a
     /// new one: every method of the node protocol may be repeated.
-    pub(crate) async fn call(&self, path: &'static str, body: Bytes) -> Result<Bytes, CallError> {
-        let reply = timeout(self.timeouts.request, self.call_or_reconnect(path, body))
+    pub(crate) async fn call(
+        &self,
+        path: &'static str,
+        limit: Duration,
+        body: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let reply = timeout(limit, self.call_or_reconnect(path, body))
             .await
             .unwrap_or(Err(UnreachableReason::RequestTimedOut));
         match reply {

@@ -28,6 +28,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For one answer to one request, connecting included.
     pub request: Duration,
+    /// For one step of making a key: nodes verify what all others dealt, which for a hundred nodes on
+    /// a slow machine takes a while.
+    pub ceremony: Duration,
     /// After which one node more is asked where one that was asked has not answered.
     pub hedge: Duration,
 }
@@ -37,6 +40,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             request: Duration::from_secs(20),
+            ceremony: Duration::from_secs(180),
             hedge: Duration::from_millis(250),
         }
     }
@@ -117,6 +121,16 @@ pub(crate) enum Method {
 }
 
 impl Method {
+    /// How long one answer may take.
+    const fn limit(self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::DkgOpen | Self::DkgDeal | Self::DkgSign | Self::PutCertificate => {
+                timeouts.ceremony
+            }
+            _ => timeouts.request,
+        }
+    }
+
     const fn path(self) -> &'static str {
         match self {
             Self::Info => "/quorate.v1.Node/Info",
@@ -186,7 +200,7 @@ impl Transport {
         let Some(connection) = self.nodes.get(&node) else {
             return Err(self.unreachable(node, UnreachableReason::NoUrl));
         };
-        connection.call(method.path(), request).await
+        connection.call(method.path(), method.limit(&self.timeouts), request).await
     }
 
     fn unreachable(&self, node: NodeId, reason: UnreachableReason) -> CallError {
