@@ -206,7 +206,6 @@ pub struct Call {
 }
 
 /// A refusal with a message of its own.
-#[must_use]
 pub fn refuse(code: RefusalCode, message: impl Into<String>, now: UnixSeconds) -> Outcome {
     Err(Box::new(code.message(message.into(), now)))
 }

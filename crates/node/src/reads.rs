@@ -63,6 +63,15 @@ impl<'v> Reads<'v> {
         }
     }
 
+    /// See [`View::memo`].
+    pub(crate) fn memo<T: Send + Sync + 'static>(
+        &self,
+        fits: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        self.view.memo(fits, make)
+    }
+
     /// What was not there.
     pub(crate) fn missing(self) -> ReadSet {
         self.missing.into_inner()

@@ -60,10 +60,9 @@ impl Entry {
         decode: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Option<Arc<T>>, E> {
         let Some(bytes) = self.bytes() else { return Ok(None) };
-        if let Some(known) = self.decoded.get() {
-            if let Ok(typed) = Arc::clone(known).downcast::<T>() {
-                return Ok(Some(typed));
-            }
+        let known = self.decoded.get().map(|known| Arc::clone(known).downcast::<T>());
+        if let Some(Ok(typed)) = known {
+            return Ok(Some(typed));
         }
         let fresh = Arc::new(decode(bytes)?);
         // Another thread may have been first; either value is right.
@@ -107,6 +106,7 @@ pub struct View {
     rows: HashMap<RowKey, Arc<Entry>>,
     ranges: HashMap<Read, Vec<Arc<Entry>>>,
     counts: HashMap<Table, u64>,
+    memo: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl View {
@@ -114,6 +114,25 @@ impl View {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What was worked out about the request itself in an earlier round: signatures are verified
+    /// once, however many rounds follow. `fits` says whether it was this request.
+    pub(crate) fn memo<T: Send + Sync + 'static>(
+        &self,
+        fits: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let known = self.memo.get().map(|known| Arc::clone(known).downcast::<T>());
+        if let Some(Ok(known)) = known
+            && fits(&known)
+        {
+            return known;
+        }
+        let fresh = Arc::new(make());
+        // Where another request's is kept, this one is made again each time.
+        let _ = self.memo.set(Arc::clone(&fresh) as Arc<dyn Any + Send + Sync>);
+        fresh
     }
 
     /// Adds a row.

@@ -1,5 +1,13 @@
 //! `attacks.md` on ceremonies, at the level of nodes: a lying coordinator and lying participants.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that does not come this far has failed"
+)]
+
 mod support;
 
 use prost::Message;

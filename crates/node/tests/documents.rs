@@ -1,6 +1,14 @@
 //! Documents at a node: what is admitted, and that derived rows are the function of the set that
 //! `quorate-documents` says they are.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that does not come this far has failed"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -96,6 +104,17 @@ fn documents_of_one_request_may_depend_on_one_another_in_order_and_come_again() 
         panic!()
     };
     assert_eq!(codes(reply), [Some("document_invalid".to_owned()), None]);
+}
+
+#[test]
+fn signatures_of_one_request_are_bounded() {
+    let mut world = World::new(1);
+    let many =
+        v1::Envelope { signatures: vec![v1::Signature::default(); 129], ..Default::default() };
+    let node = world.nodes[0].id();
+    let request = v1::PutDocumentsRequest { node, documents: vec![many; 8] };
+    let outcome = world.nodes[0].ask(&seed_key("nobody", 0), Request::PutDocuments(request));
+    assert_eq!(code(outcome), "too_large");
 }
 
 /// Fails without the comparison with the principal that has the key (tried).

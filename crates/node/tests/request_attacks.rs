@@ -1,5 +1,13 @@
 //! `attacks.md` on requests, at the level of nodes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that does not come this far has failed"
+)]
+
 mod support;
 
 use quorate_documents::{Body, Draft, Permission, SignedDocument};

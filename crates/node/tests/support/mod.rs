@@ -1,5 +1,12 @@
 //! A store in memory, a cluster of cores, and a coordinator that relays by hand.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that does not come this far has failed"
+)]
 
 use std::collections::BTreeMap;
 use std::pin::pin;

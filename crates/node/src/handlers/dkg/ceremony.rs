@@ -107,9 +107,9 @@ pub(super) struct Member<'a> {
 /// What a session is found to be.
 pub(super) enum Taken {
     /// Open, in time, and the caller may go on with it.
-    Open { ceremony: Ceremony, index: ParticipantIndex, open: Open },
+    Open { ceremony: Box<Ceremony>, index: ParticipantIndex, open: Box<Open> },
     /// Signed.
-    Signed(SignedRow),
+    Signed(Box<SignedRow>),
 }
 
 impl<'a> Member<'a> {
@@ -173,7 +173,7 @@ impl<'a> Member<'a> {
                     );
                     return Err(Refused::new(RefusalCode::AlreadySigned, message));
                 }
-                Ok(Taken::Open { ceremony, index, open: *open })
+                Ok(Taken::Open { ceremony: Box::new(ceremony), index, open })
             }
         }
     }

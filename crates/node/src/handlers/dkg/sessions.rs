@@ -80,7 +80,7 @@ pub(super) enum Found {
     /// An open session, expired or not.
     Open(Box<Open>),
     /// The session was signed; its secrets are gone.
-    Signed { key: quorate_types::KeyId, version: quorate_types::KeyVersion, row: SignedRow },
+    Signed { key: quorate_types::KeyId, version: quorate_types::KeyVersion, row: Box<SignedRow> },
 }
 
 pub(super) fn session_id(bytes: &[u8]) -> Result<SessionId, Refused> {
@@ -101,7 +101,7 @@ pub(super) fn find(reads: &Reads<'_>, id: SessionId) -> Result<Found, Stop> {
             .ok_or_else(|| rows::damaged(signed))?;
         let entry = reads.row(&RowKey::signed(key, version))?;
         let row = rows::message::<SignedRow>(entry)?.ok_or_else(|| rows::damaged(entry))?;
-        return Ok(Found::Signed { key, version, row });
+        return Ok(Found::Signed { key, version, row: Box::new(row) });
     }
     let Some(row) = rows::message::<SessionRow>(open)? else { return Ok(Found::Nothing) };
     let session: v1::Session =

@@ -64,7 +64,7 @@ impl Ready<'_> {
         let core = member.core;
         let (ceremony, index, open) = match member.take(deciding)? {
             // The answer was lost, or another coordinator finishes: the same signatures again.
-            Taken::Signed(row) => return Ok(Decision::reply(signed(row))),
+            Taken::Signed(row) => return Ok(Decision::reply(signed(*row))),
             Taken::Open { ceremony, index, open } => (ceremony, index, open),
         };
         if open.row.all_round0.is_empty() {

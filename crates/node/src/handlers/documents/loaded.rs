@@ -197,10 +197,10 @@ impl<'a, 'v> Loader<'a, 'v> {
         let frontier = if self.frontiers { document.frontier() } else { &[] };
         for entry in frontier {
             let key = RowKey::document(entry.id, entry.version, entry.digest);
-            if let Some(row) = self.attempt(self.reads.row(&key)) {
-                if let Some(kept) = version(row)? {
-                    self.loaded.insert(kept);
-                }
+            if let Some(row) = self.attempt(self.reads.row(&key))
+                && let Some(kept) = version(row)?
+            {
+                self.loaded.insert(kept);
             }
         }
         match document.body() {
@@ -226,10 +226,10 @@ impl<'a, 'v> Loader<'a, 'v> {
         if !self.signers.insert(key) {
             return Ok(());
         }
-        if let Some(principal) = self.attempt(principal_of(self.reads, key)) {
-            if let Some(principal) = principal? {
-                self.want(principal.into());
-            }
+        if let Some(principal) = self.attempt(principal_of(self.reads, key))
+            && let Some(principal) = principal?
+        {
+            self.want(principal.into());
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
 use quorate_wire::proto::v1;
 
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
-use crate::access::{addressed, cluster, present};
+use crate::access::{ROSTER, addressed, cluster, present};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::join::JoinError;
@@ -33,6 +33,10 @@ use crate::view::Read;
 /// Documents whose standing one new authority version may change, all in one step. A tenant of this
 /// many keys takes some 64 MB for the moment that its administrators change.
 const MAX_AFFECTED: usize = 65_536;
+
+/// Signatures of one request, all documents together. Strangers may send documents, and each
+/// signature costs some 50 us to verify.
+const MAX_SIGNATURES_PER_REQUEST: usize = 1024;
 
 /// The row that every change of documents rewrites, so that changes are made one after another: a
 /// document that arrives while its authority changes is judged by the new one.
@@ -68,6 +72,12 @@ fn listed(kind: Kind, tenant: TenantId) -> Read {
 /// What came: parsed, or why not.
 type Candidate = (Digest, Result<Arc<SignedDocument>, Refused>);
 
+/// What came, kept from one round of planning to the next.
+struct Came {
+    documents: Vec<v1::Envelope>,
+    candidates: Vec<Candidate>,
+}
+
 /// Everything read; documents can be judged.
 pub(crate) struct Ready<'a> {
     reads: &'a Reads<'a>,
@@ -95,13 +105,28 @@ pub(crate) fn prepare<'a>(
         );
         return Err(Refused::new(RefusalCode::TooLarge, message).into());
     }
+    let signatures =
+        request.documents.iter().map(|document| document.signatures.len()).sum::<usize>();
+    if signatures > MAX_SIGNATURES_PER_REQUEST {
+        let message = format!(
+            "{signatures} signatures; at most {MAX_SIGNATURES_PER_REQUEST} are verified at once"
+        );
+        return Err(Refused::new(RefusalCode::TooLarge, message).into());
+    }
     let changes = reads.row(&RowKey::cluster(CHANGES));
     let principal = principal_of(reads, caller.public_key());
     let cluster = cluster(reads)?;
     let principal = principal??.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     let changes = changes?.bytes().and_then(|bytes| bytes.try_into().ok());
 
-    let candidates: Vec<Candidate> = request.documents.iter().map(candidate).collect();
+    let came = reads.memo(
+        |came: &Came| came.documents == request.documents,
+        || Came {
+            documents: request.documents.clone(),
+            candidates: request.documents.iter().map(candidate).collect(),
+        },
+    );
+    let candidates = came.candidates.clone();
     let (loaded, affected) = load(reads, cluster, &candidates)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
     Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected })
@@ -168,7 +193,7 @@ fn cascade(
                 let list = dependents(reads, &mut loader, id, kinds)?;
                 found.extend(list.iter().map(|(_, id)| *id));
                 let tenants = list.into_iter().filter(|(kind, _)| *kind == Kind::Tenant);
-                next.extend(tenants.map(|(_, id)| (id, Dependents::OfTenant)));
+                next.extend(tenants.map(|(_, id)| (id, Under::Tenant)));
             }
         }
         for id in &found {
@@ -190,13 +215,13 @@ fn cascade(
 
 /// What stands under a document.
 #[derive(Clone, Copy)]
-enum Dependents {
+enum Under {
     /// Root tenants; their principals and keys may name the roster as their authority.
-    OfRoster,
+    Roster,
     /// Child tenants, principals and keys.
-    OfTenant,
+    Tenant,
     /// Keys that the principal may have signed.
-    OfPrincipal(TenantId),
+    Principal(TenantId),
 }
 
 /// Documents on which others stand, and whose own standing the candidates change.
@@ -205,7 +230,7 @@ fn changed(
     loader: &mut Loader<'_, '_>,
     after: &Loaded,
     affected: &BTreeSet<DocumentId>,
-) -> Result<Vec<(DocumentId, Dependents)>, Stop> {
+) -> Result<Vec<(DocumentId, Under)>, Stop> {
     let mut found = Vec::new();
     // Of every authority, also one that no candidate is a version of: a candidate may be the last
     // document that a new version of it waited for.
@@ -214,7 +239,7 @@ fn changed(
         let before = rows::message::<HeadsRow>(row)?.map(|row| row.payloads);
         if derive(after, id).map(|derived| derived.payloads) != before {
             let roster = id == DocumentId::from(after.cluster());
-            found.push((id, if roster { Dependents::OfRoster } else { Dependents::OfTenant }));
+            found.push((id, if roster { Under::Roster } else { Under::Tenant }));
         }
     }
     for id in affected {
@@ -223,10 +248,10 @@ fn changed(
         // may count again.
         let later = |version: &&&SignedDocument| version.version() > 1;
         let versions = after.versions(id);
-        if let Some(Body::Principal(principal)) = versions.iter().find(later).map(|v| v.body()) {
-            if row.bytes().is_none() {
-                found.push((*id, Dependents::OfPrincipal(principal.tenant)));
-            }
+        if let Some(Body::Principal(principal)) = versions.iter().find(later).map(|v| v.body())
+            && row.bytes().is_none()
+        {
+            found.push((*id, Under::Principal(principal.tenant)));
         }
     }
     Ok(found)
@@ -237,14 +262,14 @@ fn dependents(
     reads: &Reads<'_>,
     loader: &mut Loader<'_, '_>,
     id: DocumentId,
-    of: Dependents,
+    of: Under,
 ) -> Result<Vec<(Kind, DocumentId)>, Stop> {
     let lists = match of {
-        Dependents::OfRoster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
-        Dependents::OfTenant => {
+        Under::Roster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
+        Under::Tenant => {
             [Kind::Tenant, Kind::Principal, Kind::Key].map(|kind| (kind, id.into())).into()
         }
-        Dependents::OfPrincipal(tenant) => vec![(Kind::Key, tenant)],
+        Under::Principal(tenant) => vec![(Kind::Key, tenant)],
     };
     let mut found = Vec::new();
     for (kind, tenant) in lists {
@@ -358,10 +383,10 @@ impl Ready<'_> {
             };
             results.push(v1::DocumentResult { digest: digest.as_bytes().to_vec(), refusal });
         }
-        if results.iter().all(|result| result.refusal.is_some()) {
-            if let Some(code) = first_refusal {
-                deciding.audit.decision = code.code().to_owned();
-            }
+        if let Some(code) = first_refusal
+            && results.iter().all(|result| result.refusal.is_some())
+        {
+            deciding.audit.decision = code.code().to_owned();
         }
         if !writes.is_empty() {
             for id in affected {
@@ -434,19 +459,20 @@ pub(crate) fn update(
     };
     let aliases = derived.as_ref().map(|d| d.aliases.clone()).unwrap_or_default();
     for payload in before.iter().flatten() {
-        if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone()) {
-            if !aliases.contains(&key.alias) {
-                writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
-            }
+        if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone())
+            && !aliases.contains(&key.alias)
+        {
+            writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
         }
     }
     for alias in aliases {
         writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
     }
-    if let (Some(derived), true) = (&derived, id == DocumentId::from(cluster)) {
-        if let Some(digest) = derived.digests.first() {
-            writes.push(Write::Put(RowKey::cluster("roster"), digest.as_bytes().to_vec()));
-        }
+    let in_force = derived.as_ref().and_then(|derived| derived.digests.first());
+    if let Some(digest) = in_force
+        && id == DocumentId::from(cluster)
+    {
+        writes.push(Write::Put(RowKey::cluster(ROSTER), digest.as_bytes().to_vec()));
     }
     writes.push(match derived {
         Some(derived) => Write::Put(key, HeadsRow { payloads: derived.payloads }.encode_to_vec()),
