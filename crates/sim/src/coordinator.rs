@@ -6,6 +6,7 @@
 use quorate_documents::Order;
 use quorate_node::{Outcome, Reply, Request};
 use quorate_schemes::dkg::merkle;
+use quorate_types::limits::MAX_ATTEMPTS_PER_ORDER;
 use quorate_types::{Digest, NodeId, SessionId};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, SigningKey, digests, strict};
@@ -183,7 +184,8 @@ impl Raw {
                     key.version,
                     &key.order,
                     roster,
-                    attempt + more,
+                    // Attempts of the same number differ by their nonces.
+                    attempt + more % MAX_ATTEMPTS_PER_ORDER,
                     rng,
                 );
                 if strategy == Strategy::WrongTerms {
@@ -331,7 +333,8 @@ impl Raw {
             u64::from(matches!(self.strategy, Strategy::WrongTerms | Strategy::OpensMany));
         for node in self.nodes() {
             // A participant that signs two versions is caught only by asking twice.
-            let times = if self.strategy == Strategy::SplitRound0 { 2 } else { 1 };
+            let twice = matches!(self.strategy, Strategy::SplitRound0 | Strategy::DealsTwice);
+            let times = if twice { 2 } else { 1 };
             for run in &self.runs {
                 for _ in 0..times {
                     let session = Some(run.session.clone());
@@ -373,9 +376,15 @@ impl Raw {
             Strategy::ReplayedRound0 => {
                 *all.get_mut(some)? = last(&self.other(run)?.round0, some)?;
             }
-            Strategy::DealsTwice if run == 1 => {
-                // The same session again, with one participant's message of the other one.
-                *all.get_mut(some)? = last(&self.other(run)?.round0, some)?;
+            // The same session again: with the other version of a message, where there is one, and with
+            // a message of the other session otherwise.
+            Strategy::DealsTwice if rng.next_u32().is_multiple_of(2) => {
+                let twice = versions.iter().position(|v| v.first() != v.last());
+                let other = match twice {
+                    Some(twice) => (twice, versions.get(twice)?.first()?.clone()),
+                    None => (some, last(&self.other(run)?.round0, some)?),
+                };
+                *all.get_mut(other.0)? = other.1;
             }
             Strategy::TamperedRound0 => flip(&mut all.get_mut(some)?.payload, rng),
             Strategy::TruncatedRound0 => drop(all.pop()),

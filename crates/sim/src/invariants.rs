@@ -8,6 +8,7 @@ use quorate_coordinator::ceremony;
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{Certificate, Order};
 use quorate_node::{RowKey, Table, sealing};
+use quorate_schemes::dkg::cocktail::{certify, parse_transcript};
 use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_schemes::sharing::{SigningShare, lagrange_at_zero};
 use quorate_secret::Secret;
@@ -16,8 +17,8 @@ use quorate_types::{Generation, KeyId, KeyVersion, NodeId, ParticipantIndex};
 use quorate_wire::proto::store::v1::{
     AttemptsRow, OpenSessionsRow, SessionRow, ShareRow, SignedRow,
 };
-use quorate_wire::proto::v1::{Envelope, Evidence};
-use quorate_wire::{PayloadType, Verified};
+use quorate_wire::proto::v1::{Envelope, Evidence, PutCertificateRequest, Round1};
+use quorate_wire::{PayloadType, Verified, strict};
 
 use crate::cluster::OrderedKey;
 use crate::node::SimNode;
@@ -58,6 +59,10 @@ invariants! {
     HonestIsNotBlamed, "no honest coordinator blames an honest node";
     /// Blame is complete.
     LiarIsNamed, "an honest coordinator names the participant that lied";
+    /// At most one dealing.
+    OneDealing, "an honest node deals at most once in a session";
+    /// All have agreed on the transcript.
+    TranscriptIsAgreed, "an honest node takes a certificate only with all participants' CertEq signatures of its transcript";
     /// At most one signature.
     OneSignature, "an honest node signs at most one DKG transcript for a key version";
     /// What was promised stays.
@@ -103,6 +108,10 @@ pub struct Judge {
     violations: Vec<Violation>,
     /// What each honest node was seen to sign.
     signed: BTreeMap<(NodeId, KeyId, u32), Vec<u8>>,
+    /// What each honest node was seen to deal.
+    dealt: BTreeMap<(NodeId, Vec<u8>), Vec<u8>>,
+    /// The transcripts that honest nodes have signed.
+    transcripts: BTreeMap<(NodeId, KeyId), Vec<u8>>,
 }
 
 impl Judge {
@@ -117,6 +126,48 @@ impl Judge {
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.violations
+    }
+
+    /// An honest node gave out a dealing.
+    pub fn saw_dealing(&mut self, node: NodeId, round1: &Envelope) {
+        let Ok(said) = strict::decode::<Round1>("Round1", &round1.payload) else { return };
+        let known =
+            self.dealt.entry((node, said.session)).or_insert_with(|| round1.payload.clone());
+        if *known != round1.payload {
+            self.report(Invariant::OneDealing, format!("{node} dealt twice"));
+        }
+    }
+
+    /// An honest node has signed: its transcript is noted, before the node forgets it.
+    pub fn note_transcripts(&mut self, id: NodeId, node: &SimNode, keys: &[OrderedKey]) {
+        for key in keys {
+            let row = node.store().row(&RowKey::signed(key.id, key.version));
+            let row = row.and_then(|row| SignedRow::decode(row).ok());
+            if let Some(row) = row.filter(|row| !row.transcript.is_empty()) {
+                self.transcripts.insert((id, key.id), row.transcript);
+            }
+        }
+    }
+
+    /// An honest node took a certificate that it did not have before.
+    pub fn took_certificate(&mut self, id: NodeId, request: &PutCertificateRequest) {
+        let statement = request
+            .certificate
+            .as_ref()
+            .and_then(|c| quorate_documents::Statement::from_payload(&c.payload).ok());
+        let transcript = statement.and_then(|s| self.transcripts.get(&(id, s.key())));
+        let agreed = transcript.is_some_and(|transcript| {
+            let Ok(parsed) = parse_transcript::<Ristretto255>(transcript) else { return false };
+            let signatures: Vec<[u8; 64]> = request
+                .transcript_signatures
+                .iter()
+                .filter_map(|signature| signature.as_slice().try_into().ok())
+                .collect();
+            certify::verify_all(&parsed.setup, transcript, &signatures).is_ok()
+        });
+        if !agreed {
+            self.report(Invariant::TranscriptIsAgreed, format!("{id}"));
+        }
     }
 
     /// An honest node gave out a signature of a statement.

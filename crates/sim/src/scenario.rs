@@ -117,6 +117,21 @@ impl Scenario {
             };
         }
         scenario.waits = below(4) == 0;
+        // A participant that signs two versions does harm only with a coordinator that shows both.
+        let colluding = below(6) == 0 && !scenario.hostile.is_empty();
+        if colluding && let Some(liar) = scenario.liars.first_mut() {
+            let (lie, split) = match below(3) {
+                0 => {
+                    (participant::Strategy::EquivocatingRound0, coordinator::Strategy::SplitRound0)
+                }
+                1 => {
+                    (participant::Strategy::EquivocatingRound1, coordinator::Strategy::SplitRound1)
+                }
+                _ => (participant::Strategy::EquivocatingRound0, coordinator::Strategy::DealsTwice),
+            };
+            liar.1 = lie;
+            scenario.hostile = vec![split];
+        }
         scenario
     }
 }

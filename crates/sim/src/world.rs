@@ -7,7 +7,7 @@ use quorate_coordinator::ceremony::{
 };
 use quorate_coordinator::{Failure, UnreachableKind};
 use quorate_documents::{Certificate, DocumentError};
-use quorate_node::{Outcome, Reply, Request};
+use quorate_node::{Outcome, Reply, Request, Table};
 use quorate_types::limits::{MAX_ATTEMPTS_PER_ORDER, SESSION_SECONDS};
 use quorate_types::{Digest, NodeId, UnixSeconds};
 use quorate_wire::PublicKey;
@@ -633,8 +633,17 @@ impl World {
             }
             None => return,
         };
+        let certificates = node.store().count(Table::Certificates);
         match node.commit(arrival, now, &mut self.rng) {
             Ok(Committed::Reply(outcome)) => {
+                self.judge.note_transcripts(id, node, &self.keys);
+                let more = node.store().count(Table::Certificates) > certificates;
+                if let Some(Call { request: Request::PutCertificate(request), .. }) =
+                    self.calls.get(&call)
+                    && more
+                {
+                    self.judge.took_certificate(id, request);
+                }
                 self.seen(id, &outcome);
                 // Power may also go after the decision is durable and before the reply leaves.
                 if !self.crashes(at) {
@@ -653,7 +662,12 @@ impl World {
             Ok(Reply::DkgSign(v1::DkgSignReply { statement: Some(statement), .. })) => {
                 self.judge.saw_signature(id, statement);
             }
-            Ok(reply) => self.gossip.hear(reply),
+            Ok(reply) => {
+                if let Reply::DkgDeal(v1::DkgDealReply { round1: Some(round1), .. }) = reply {
+                    self.judge.saw_dealing(id, round1);
+                }
+                self.gossip.hear(reply);
+            }
             Err(refusal) => {
                 if let Some(evidence) = &refusal.evidence {
                     let honest = self.honest();
