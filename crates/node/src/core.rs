@@ -9,8 +9,9 @@ use rand_core::CryptoRng;
 
 use crate::call::{Call, Outcome, Reply, Request};
 use crate::handlers::{dkg, documents, evaluate, info, keys, status};
-use crate::reads::Reads;
+use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
+use crate::row::RowKey;
 use crate::step::{Batch, Step, Write};
 use crate::view::{ReadSet, View};
 
@@ -86,8 +87,14 @@ impl NodeCore {
         let reads = Reads::new(view);
         match self.dispatch(&reads, call, None) {
             Err(Stop::Unread) => reads.missing(),
-            // A refusal needs no more rows; `decide` comes to it again.
-            Ok(_) | Err(Stop::Refused(_)) => ReadSet::new(),
+            // A refusal needs no more rows than its record does; `decide` comes to it again.
+            Ok(_) | Err(Stop::Refused(_)) => {
+                let recorded = Reads::new(view);
+                match asking(&recorded, call) {
+                    Err(Unread) => recorded.missing(),
+                    Ok(_) => ReadSet::new(),
+                }
+            }
         }
     }
 
@@ -110,6 +117,7 @@ impl NodeCore {
         let mut audit = AuditRow {
             time: now.0,
             caller_key: caller_fingerprint(&call),
+            principal: asking(&reads, &call).unwrap_or_default(),
             method: call.request.method().to_owned(),
             ..AuditRow::default()
         };
@@ -189,6 +197,17 @@ impl NodeCore {
 fn refusal(refused: Refused, now: UnixSeconds) -> (Outcome, Vec<Write>, String) {
     let decision = refused.decision();
     (Err(Box::new(refused.into_message(now))), Vec::new(), decision)
+}
+
+/// Whose key the caller has, by its row alone: for the record, whatever is decided.
+fn asking(reads: &Reads<'_>, call: &Call) -> Result<Vec<u8>, Unread> {
+    match &call.caller {
+        Some(caller) if !matches!(call.request, Request::Info(_)) => {
+            let entry = reads.row(&RowKey::principal_key(caller.public_key()))?;
+            Ok(entry.bytes().unwrap_or_default().to_vec())
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn caller_fingerprint(call: &Call) -> Vec<u8> {

@@ -221,6 +221,14 @@ fn attack_20_another_generation_version_key_or_node_is_an_error_and_never_a_wron
     assert_eq!(code(ask(&|r| r.key_version = 0)), "key_version_unknown");
     assert_eq!(code(ask(&|r| r.node = vec![2; 16])), "wrong_node");
     assert_eq!(code(ask(&|r| r.node.clear())), "wrong_node");
+    let record = world.nodes[0].store.audit.last().unwrap();
+    assert_eq!(record.decision, "wrong_node");
+    assert_eq!(record.principal, world.owner_document.id().as_bytes());
+    let mut ask = |change: &dyn Fn(&mut v1::EvaluateRequest)| {
+        let mut request = good.clone();
+        change(&mut request);
+        world.nodes[0].ask(&world.owner, Request::Evaluate(request))
+    };
     assert_eq!(code(ask(&|r| r.items.clear())), "malformed");
     assert_eq!(code(ask(&|r| r.items[0].nonce.truncate(23))), "malformed");
     assert_eq!(code(ask(&|r| r.items[0].context = 1)), "context_invalid");
