@@ -26,8 +26,8 @@ use crate::keys::{CreatedKey, Key, KeySpecRequest, Progress, fingerprint};
 use crate::rng::os_rng;
 use crate::transport::{CallError, Method, Transport, Unreachable};
 
-/// How long one round may take, repetitions included.
-const ROUND_PATIENCE: Duration = Duration::from_secs(90);
+/// How much longer than one request a round may take, for repetitions.
+const ROUND_GRACE: Duration = Duration::from_secs(60);
 /// Steps that a person sees: document, rounds 0 to 2, certificate.
 const STEPS: u8 = 5;
 
@@ -358,7 +358,8 @@ impl Client {
         let mut asking = JoinSet::new();
         let mut reasons = BTreeMap::new();
         let mut shown = 0;
-        let mut round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+        let patience = self.inner.transport.timeouts().ceremony + ROUND_GRACE;
+        let mut round_ends = tokio::time::Instant::now() + patience;
         loop {
             if let Some(outcome) = ceremony.outcome() {
                 return (outcome, reasons);
@@ -366,7 +367,7 @@ impl Client {
             let (step, what) = ceremony.step();
             if step != shown {
                 shown = step;
-                round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+                round_ends = tokio::time::Instant::now() + patience;
                 progress(Progress { step, of: STEPS, what });
             }
             for send in ceremony.poll() {
@@ -387,7 +388,7 @@ impl Client {
                 // Nothing is under way, or not in time.
                 Ok(None) | Err(_) => {
                     ceremony.on_timeout();
-                    round_ends = tokio::time::Instant::now() + ROUND_PATIENCE;
+                    round_ends = tokio::time::Instant::now() + patience;
                 }
             }
         }
