@@ -13,6 +13,7 @@ pub fn run() -> Outcome {
         .map_err(|e| format!("{e}\nrun `cargo fmt --all`"))?;
     architecture()?;
     purity()?;
+    transcripts()?;
     must(cargo().args([
         "clippy",
         "--quiet",
@@ -135,7 +136,7 @@ fn purity() -> Outcome {
         }
         for file in rust_files(&source)? {
             let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-            let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let shipped = shipped(&text);
             for (number, line) in shipped.lines().enumerate() {
                 if line.trim_start().starts_with("//") {
                     continue;
@@ -155,11 +156,89 @@ fn purity() -> Outcome {
     }
 }
 
+/// Every tag that the code hashes under stands in `spec/transcripts.md`, and none twice there.
+fn transcripts() -> Outcome {
+    let read =
+        |path: &Path| fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
+    let listed = listed_tags(&read(&root().join("spec/transcripts.md"))?);
+    let mut wrong: Vec<String> = listed
+        .iter()
+        .filter(|(_, times)| **times > 1)
+        .map(|(tag, _)| format!("spec/transcripts.md lists {tag} twice"))
+        .collect();
+    let mut used = BTreeSet::new();
+    let crates = root().join("crates");
+    for entry in fs::read_dir(&crates).map_err(|e| format!("crates: {e}"))? {
+        let source = entry.map_err(|e| format!("crates: {e}"))?.path().join("src");
+        for file in rust_files(&source)? {
+            let text = read(&file)?;
+            let shipped = shipped(&text);
+            // Tags of the ceremony are constants of their own file.
+            let constants = file.ends_with("dkg/tags.rs");
+            used.extend(tags(
+                shipped,
+                if constants { ": &str = \"" } else { "Transcript::new(\"" },
+            ));
+            if !constants && shipped.contains("Transcript::new(") {
+                wrong.extend(untold(shipped).map(|what| {
+                    format!("{}: the tag of Transcript::new({what} cannot be told", file.display())
+                }));
+            }
+        }
+    }
+    let missing = used.iter().filter(|tag| !listed.contains_key(*tag));
+    wrong.extend(missing.map(|tag| format!("spec/transcripts.md does not list the tag {tag}")));
+    let stale = listed.keys().filter(|tag| !used.contains(*tag));
+    wrong.extend(stale.map(|tag| format!("spec/transcripts.md lists {tag}, which no code uses")));
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+/// What stands between each `before` and the next quote.
+fn tags<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = String> + 'a {
+    text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned)
+}
+
+/// Arguments of `Transcript::new` that are neither a literal nor a constant of `tags`, nor the
+/// parameter of a function that is given one of those.
+fn untold(text: &str) -> impl Iterator<Item = String> {
+    text.split("Transcript::new(")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|argument| {
+            !argument.starts_with('"') && !argument.starts_with("tags::") && *argument != "tag"
+        })
+        .map(str::to_owned)
+}
+
+/// The tags of the tables: the first cell of each line, in backticks.
+fn listed_tags(text: &str) -> BTreeMap<String, usize> {
+    let mut listed = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(tag) = line.strip_prefix("| `").and_then(|rest| rest.split('`').next()) {
+            *listed.entry(tag.to_owned()).or_default() += 1;
+        }
+    }
+    listed
+}
+
+/// A source file up to the tests in it.
+fn shipped(text: &str) -> &str {
+    ["mod tests {", "pub(crate) mod tests {"]
+        .iter()
+        .filter_map(|tests| text.find(&format!("#[cfg(test)]\n{tests}")))
+        .min()
+        .and_then(|end| text.get(..end))
+        .unwrap_or(text)
+}
+
 fn rust_files(folder: &Path) -> Outcome<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();
     let entries = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     for entry in entries {
         let path = entry.map_err(|e| format!("{}: {e}", folder.display()))?.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name == "tests") {
+            continue;
+        }
         if path.is_dir() {
             files.extend(rust_files(&path)?);
         } else if path.extension().is_some_and(|e| e == "rs")
@@ -175,6 +254,16 @@ fn rust_files(folder: &Path) -> Outcome<Vec<std::path::PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Taking a line out of `spec/transcripts.md`, or adding one twice, makes this fail (tried).
+    #[test]
+    fn every_tag_is_written_down() {
+        transcripts().unwrap();
+        let text = "Transcript::new(\"one\").field(b\"x\"); Transcript::new(name)";
+        assert_eq!(tags(text, "Transcript::new(\"").collect::<Vec<_>>(), ["one"]);
+        assert_eq!(untold(text).collect::<Vec<_>>(), ["name"]);
+        assert_eq!(listed_tags("| `a` | x |\n| Tag |\n| `a` |")["a"], 2);
+    }
 
     #[test]
     fn arrows_have_no_cycle_and_nodes_never_reach_clients() {
