@@ -323,7 +323,12 @@ async fn answer(
         std::future::pending::<()>().await;
     }
     if behaviour == Behaviour::Floods {
-        let flood = Bytes::from(vec![0; quorate_types::limits::MAX_REPLY_BYTES + 1]);
+        // A message all the same: one unknown field.
+        let length = quorate_types::limits::MAX_REPLY_BYTES + 1;
+        let mut flood = vec![0x7a];
+        prost::encode_length_delimiter(length, &mut flood).unwrap();
+        flood.resize(flood.len() + length, 0);
+        let flood = Bytes::from(flood);
         return Ok(reply(StatusCode::OK, "application/proto", flood));
     }
     let answer = tokio::task::spawn_blocking(move || node.answer(&path, &body)).await.unwrap();

@@ -124,7 +124,9 @@ async fn one_node_down_serves_and_two_are_named() {
     cluster.stop(2).await;
     let error = cluster.client.decrypt(&sealed, &context()).await.unwrap_err();
     let Error::NotQuorate(missing) = &error else { panic!("{error}") };
-    assert_eq!((missing.needed, missing.answered, missing.of), (2, 1, 3));
+    // The third may not have answered yet when two have failed.
+    assert_eq!((missing.needed, missing.of), (2, 3));
+    assert!(missing.answered <= 1);
     let names: Vec<&str> = missing.unreachable.iter().map(|u| u.name.as_str()).collect();
     assert!(names.contains(&"node-1") && names.contains(&"node-3"), "{error}");
     assert!(missing.unreachable.iter().all(|u| u.reason == UnreachableReason::ConnectionRefused));
@@ -134,8 +136,8 @@ async fn one_node_down_serves_and_two_are_named() {
     assert_eq!(status.iter().filter(|s| s.status.is_ok()).count(), 1);
 }
 
-/// Attack 19: a wrong answer is left out, and its giver named. Fails when encrypting skips proofs, or
-/// decrypting does not ask again.
+/// Attack 19: a wrong answer is left out, and its giver named. Fails when decrypting
+/// does not ask again with proofs.
 #[tokio::test]
 async fn attack_19_wrong_answers_are_left_out_and_named() {
     let cluster = FakeCluster::start(2, 3).await;
@@ -164,6 +166,21 @@ async fn attack_19_wrong_answers_are_left_out_and_named() {
     let error = client.decrypt(&sealed, &context()).await.unwrap_err();
     let Error::NotQuorate(missing) = &error else { panic!("{error}") };
     assert_eq!(missing.wrong.len(), 2, "{error}");
+}
+
+/// A node that always uses another share gives a key that only it can give again: so nothing is sealed
+/// unless every answer is proved. Fails when encrypting skips proofs.
+#[tokio::test]
+async fn attack_19_nothing_is_sealed_with_a_wrong_answer() {
+    let mut cluster = FakeCluster::start(2, 3).await;
+    let key = cluster.key().await;
+    cluster.client.encrypt(&key, b"x", &context()).await.unwrap();
+    cluster.behave(0, Behaviour::WrongShare);
+    cluster.stop(1).await;
+    let error = cluster.client.encrypt(&key, b"x", &context()).await.unwrap_err();
+    let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.wrong.len(), 1, "{error}");
+    assert_eq!(missing.wrong[0].name, "node-1");
 }
 
 /// The roster's key is the only one that is talked to. Fails when the verifier accepts any key.
@@ -219,24 +236,28 @@ async fn a_stalled_node_is_asked_last() {
     let cluster = FakeCluster::start(2, 3).await;
     let (client, key) = (&cluster.client, cluster.key().await);
     let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
-    cluster.behave(0, Behaviour::Stalls);
-    client.decrypt(&sealed, &context()).await.unwrap();
-    let began = Instant::now();
-    for _ in 0..10 {
+    // Each in turn, because one of them may be the slowest anyway.
+    for stalled in 0..3 {
+        cluster.behave(stalled, Behaviour::Stalls);
         client.decrypt(&sealed, &context()).await.unwrap();
+        let began = Instant::now();
+        for _ in 0..10 {
+            client.decrypt(&sealed, &context()).await.unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+        cluster.behave(stalled, Behaviour::Honest);
     }
-    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
 /// Nodes that have too much to do are asked again, at most twice, after a pause.
 #[tokio::test]
 async fn overloaded_nodes_are_asked_again() {
-    let cluster = FakeCluster::start(2, 3).await;
+    let cluster = FakeCluster::start(1, 1).await;
     let (client, key) = (&cluster.client, cluster.key().await);
     let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
-    (0..3).for_each(|node| cluster.behave(node, Behaviour::Overloaded(2)));
+    cluster.behave(0, Behaviour::Overloaded(2));
     assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
-    (0..3).for_each(|node| cluster.behave(node, Behaviour::Overloaded(3)));
+    cluster.behave(0, Behaviour::Overloaded(3));
     let error = client.decrypt(&sealed, &context()).await.unwrap_err();
     assert_eq!(error.code(), RefusalCode::Overloaded.code());
 }
@@ -250,6 +271,7 @@ async fn a_flood_is_cut_off() {
     cluster.behave(1, Behaviour::Floods);
     let error = client.decrypt(&sealed, &context()).await.unwrap_err();
     let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.unreachable.len(), 2, "{error}");
     assert!(missing.unreachable.iter().all(|u| matches!(u.reason, UnreachableReason::Protocol(_))));
 }
 

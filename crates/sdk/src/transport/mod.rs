@@ -35,6 +35,10 @@ pub struct Timeouts {
     pub hedge: Duration,
 }
 
+/// What each KiB of an evaluation request adds to its time limit: about 25 labels, which one core
+/// evaluates in a millisecond. 4096 labels get 50 s more.
+const EXTRA_PER_KIB: Duration = Duration::from_millis(300);
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -121,9 +125,13 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    /// How long one answer may take.
-    const fn limit(self, timeouts: &Timeouts) -> Duration {
+    /// How long one answer may take. A batch may take longer than one label: its node may share its
+    /// cores with others.
+    const fn limit(self, timeouts: &Timeouts, request_bytes: usize) -> Duration {
         match self {
+            Self::Evaluate => timeouts
+                .request
+                .saturating_add(EXTRA_PER_KIB.saturating_mul((request_bytes / 1024) as u32)),
             Self::DkgOpen | Self::DkgDeal | Self::DkgSign | Self::PutCertificate => {
                 timeouts.ceremony
             }
@@ -200,7 +208,8 @@ impl Transport {
         let Some(connection) = self.nodes.get(&node) else {
             return Err(self.unreachable(node, UnreachableReason::NoUrl));
         };
-        connection.call(method.path(), method.limit(&self.timeouts), request).await
+        let limit = method.limit(&self.timeouts, request.len());
+        connection.call(method.path(), limit, request).await
     }
 
     fn unreachable(&self, node: NodeId, reason: UnreachableReason) -> CallError {
