@@ -75,6 +75,14 @@ impl App {
         if delivered.confirmed() == delivered.of() {
             std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
         }
+        for node in &delivered.nodes {
+            if let Err(why) = &node.result {
+                self.out.warn(&format!(
+                    "{} has not stored the cluster's first documents yet: {why}",
+                    node.name
+                ));
+            }
+        }
         Ok(client)
     }
 

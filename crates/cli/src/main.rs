@@ -62,7 +62,8 @@ fn not_understood(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let message = text.lines().take_while(|l| !l.starts_with("Usage:"));
-        let message = message.map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        let message =
+            message.map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
         let message = message.trim_start_matches("error: ").to_owned();
         print_failure(&Failure::new(Code::Usage, message), true);
     } else {

@@ -106,7 +106,10 @@ fn a_folder_comes_back_with_everything_that_help_promises() {
     let why = |name: &str| {
         skipped.iter().find(|s| s["path"] == format!("tree/{name}")).unwrap()["why"].clone()
     };
-    assert_eq!((skipped.len(), why("socket"), why("pipe")), (2, "a socket".into(), "a pipe".into()));
+    assert_eq!(
+        (skipped.len(), why("socket"), why("pipe")),
+        (2, "a socket".into(), "a pipe".into())
+    );
     sealed.names("tree/socket").names("tree/pipe");
 
     // The original is as it was, and each name of a hard link is sealed by itself.
@@ -208,7 +211,9 @@ fn a_range_of_a_large_file_reads_little_of_it() {
     assert!(run(whole, b"").ok().bytes_read > length);
 
     for outside in ["0..67108865", "67108865..", "5..4"] {
-        cluster.at(&place, ["decrypt", "big.quorate", "--range", outside]).failed(2, "range_invalid");
+        cluster
+            .at(&place, ["decrypt", "big.quorate", "--range", outside])
+            .failed(2, "range_invalid");
     }
     cluster.at(&place, ["decrypt", "big.quorate", "--range", "-2", "-o", "end"]).ok();
     assert_eq!(fs::read(place.at("end")).unwrap(), [8, 9]);
@@ -233,7 +238,9 @@ fn outputs_that_exist_stay_unless_forced() {
         let ran = cluster.at(&place, arguments);
         ran.failed(7, "output_exists");
     }
-    cluster.with_input(&place, b"x", ["encrypt", "-", "-o", "a.quorate"]).failed(7, "output_exists");
+    cluster
+        .with_input(&place, b"x", ["encrypt", "-", "-o", "a.quorate"])
+        .failed(7, "output_exists");
     assert_eq!(fs::read(place.at("a.quorate")).unwrap(), b"somebody's");
     assert_eq!(place.names(), ["a", "a.quorate", "tree", "tree.quorate"]);
 
@@ -324,7 +331,9 @@ fn rewrap_changes_headers_only_and_old_headers_still_open() {
     // 100,000 bytes are seven chunks with a tag of 16 bytes each.
     let payload = 100_000 + 7 * 16;
     assert!(new.ends_with(&old[old.len() - payload..]), "the payload changed");
-    let version = |name: &str| cluster.at(&place, ["inspect", name]).json()["stanzas"][0]["version"].clone();
+    let version = |name: &str| {
+        cluster.at(&place, ["inspect", name]).json()["stanzas"][0]["key_version"].clone()
+    };
     assert_eq!((version("old"), version("tree.quorate/a.quorate")), (1.into(), 2.into()));
     assert_eq!(fs::metadata(place.at("c.quorate")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(fs::metadata(place.at("c.quorate")).unwrap().modified().unwrap(), long_ago());
@@ -343,7 +352,7 @@ fn inspect_needs_no_profile_and_no_network() {
     let alone = Place::new();
     let sealed = place.at("a.quorate");
     let shown = alone.run([OsStr::new("--json"), OsStr::new("inspect"), sealed.as_os_str()]).json();
-    assert_eq!(shown["stanzas"][0]["version"], 1);
+    assert_eq!(shown["stanzas"][0]["key_version"], 1);
     assert!(shown["object"].as_str().unwrap().starts_with("object-"), "{shown}");
     let piped = run(alone.command(["--json", "inspect", "-"]), &fs::read(&sealed).unwrap()).json();
     assert_eq!(piped, shown);
@@ -374,7 +383,10 @@ fn memory_stays_below_64_mib_whatever_the_length() {
     fs::remove_file(&back).unwrap();
     fs::remove_file(&sealed).unwrap();
     check(run_with_files(admin(&["encrypt", "big"]), None, None), "encrypt a file");
-    check(run_with_files(admin(&["decrypt", "big.quorate", "-o", "back"]), None, None), "decrypt a file");
+    check(
+        run_with_files(admin(&["decrypt", "big.quorate", "-o", "back"]), None, None),
+        "decrypt a file",
+    );
     let mut end = [0; 7];
     let back = fs::File::open(back).unwrap();
     std::os::unix::fs::FileExt::read_exact_at(&back, &mut end, length - 7).unwrap();

@@ -115,7 +115,7 @@ pub enum AdmitError {
     #[error("tenants stand at most {MAX_TENANT_DEPTH} above one another")]
     TooDeep,
     /// Signed in the future.
-    #[error("the document was signed at {0:?}, which is in the future")]
+    #[error("by this node's clock the document was signed in the future, {} s after 1970", .0.0)]
     Future(UnixSeconds),
     /// The principal that signed is revoked or expired, or may no longer create keys.
     #[error("{0}, which signed the key document, may not any more")]

@@ -10,7 +10,8 @@ use indicatif::ProgressBar;
 use quorate_object::cobblestone::{OpenError, PREFIX_BYTES};
 use quorate_object::header::HeaderError;
 use quorate_sdk::{
-    Client, EncryptionContext, Key, MAX_HEADER_BYTES, ObjectError, OpeningKey, ParsedHeader, SealingKey,
+    Client, EncryptionContext, Key, MAX_HEADER_BYTES, ObjectError, OpeningKey, ParsedHeader,
+    SealingKey,
 };
 
 use super::atomic::{Attributes, Pending};

@@ -82,8 +82,7 @@ impl Ran {
         assert_eq!(self.code, Some(status), "{}", self.all());
         let failure = self.stderr_json().pop().unwrap_or_default();
         assert_eq!(failure["code"], code, "{}", self.all());
-        let mut fields: Vec<_> =
-            failure.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut fields: Vec<_> = failure.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
         assert_eq!(fields, ["code", "message", "next", "unchanged"]);
         for field in ["message", "unchanged", "next"] {
@@ -166,7 +165,12 @@ fn command<S: AsRef<OsStr>>(
 /// Runs a command with this standard input, and ends it where it takes too long.
 pub fn run(mut command: Command, input: &[u8]) -> Ran {
     let mut child = Guarded(
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
     );
     let mut stdin = child.0.stdin.take().unwrap();
     let mut stdout = child.0.stdout.take().unwrap();
@@ -197,8 +201,7 @@ pub fn run_with_files(mut command: Command, input: Option<&Path>, output: Option
     let from = input.map_or_else(Stdio::null, |p| File::open(p).unwrap().into());
     let to = output.map_or_else(Stdio::null, |p| File::create(p).unwrap().into());
     let said = format!("{command:?}");
-    let mut child =
-        Guarded(command.stdin(from).stdout(to).stderr(Stdio::piped()).spawn().unwrap());
+    let mut child = Guarded(command.stdin(from).stdout(to).stderr(Stdio::piped()).spawn().unwrap());
     let (code, peak_kib, bytes_read) = child.watch(&said);
     let mut stderr = String::new();
     child.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -389,7 +392,8 @@ impl Cluster {
         let place = Place::new();
         let mut nodes = Self::cards(&place, count, environment);
         let roster = place.at("acme.roster");
-        let mut create = place.command(["--json", "--profile", "admin", "cluster", "create", "acme"]);
+        let mut create =
+            place.command(["--json", "--profile", "admin", "cluster", "create", "acme"]);
         for node in &nodes {
             create.arg(node.data.join("node-card.json"));
             create.args(["--fingerprint", node.card["fingerprint"].as_str().unwrap()]);
@@ -408,9 +412,7 @@ impl Cluster {
         }
         let cluster = Self { place, nodes, id, roster };
         let threshold = threshold.to_string();
-        cluster
-            .admin(["key", "create", "docs", "--allow-fragile", "--threshold", &threshold])
-            .ok();
+        cluster.admin(["key", "create", "docs", "--allow-fragile", "--threshold", &threshold]).ok();
         cluster
     }
 
