@@ -476,32 +476,6 @@ async fn a_slow_output_stops_the_input() {
     assert!(read <= 7 << 20, "{read}");
 }
 
-/// Not in every run: about a minute. `cargo test -p quorate-sdk -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "seals and opens 10 GiB"]
-async fn ten_gibibytes_pass_in_64_mebibytes_of_memory() {
-    use tokio::io::AsyncReadExt;
-    let cluster = FakeCluster::start(2, 3).await;
-    let (client, key) = (cluster.client.clone(), cluster.key().await);
-    let length = 10_u64 << 30;
-    let (mut into, mut from) = tokio::io::duplex(1 << 20);
-    let sealer = client.clone();
-    let began = Instant::now();
-    let sealing = tokio::spawn(async move {
-        let mut input = Endless(std::sync::Arc::default()).take(length);
-        sealer.encrypt_stream(&key, &mut input, &mut into, &context()).await.unwrap()
-    });
-    let opened =
-        client.decrypt_stream(&mut from, &mut tokio::io::sink(), &context()).await.unwrap();
-    assert_eq!(sealing.await.unwrap().plaintext_bytes, length);
-    assert_eq!(opened.plaintext_bytes, length);
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
-    println!("10 GiB sealed and opened in {:?}; {peak}", began.elapsed());
-    assert!(kib < 64 << 10, "{peak}");
-}
-
 #[tokio::test]
 async fn a_broken_output_ends_the_stream() {
     let cluster = FakeCluster::start(2, 3).await;
