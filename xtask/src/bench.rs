@@ -1,21 +1,11 @@
-//! `cargo xtask bench`: builds the benchmark in release mode and runs it.
+//! `cargo xtask bench`: builds the program and the benchmark in release mode and runs it.
 
 use crate::run::{Outcome, cargo, must};
 
 /// Arguments go to the benchmark; `--help` lists them.
 pub fn run(args: &[String]) -> Outcome {
-    must(
-        cargo()
-            .args([
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "quorate",
-                "--example",
-                "bench",
-                "--",
-            ])
-            .args(args),
-    )
+    let package = ["--release", "--quiet", "--package", "quorate"];
+    // The benchmark starts node processes of the program that is being measured.
+    must(cargo().arg("build").args(package).args(["--bin", "quorate", "--example", "bench"]))?;
+    must(cargo().arg("run").args(package).args(["--example", "bench", "--"]).args(args))
 }

@@ -1,0 +1,127 @@
+//! Figures of this machine, from one run: `cargo xtask bench`.
+//!
+//! What is compared is measured in turns, several short rounds of each, and a ratio is the median of
+//! the rounds' ratios: so a machine that slows down for a while slows both sides. Everything in one
+//! process runs on one thread, pinned to no core. What node processes cost is read from their own
+//! processor time (`/proc`), not from the clock: on a machine with fewer cores than processes, the
+//! clock would show the others' work too.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a measurement stops at the first surprise"
+)]
+
+mod client;
+mod cluster;
+mod dkg;
+mod local;
+mod measure;
+mod object;
+mod partials;
+mod report;
+mod series;
+#[path = "../../../node/tests/support/mod.rs"]
+mod world;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+/// Anything that stops a measurement.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const USAGE: &str = "\
+cargo xtask bench [OPTIONS] [SECTION...]
+
+Sections (all of them when none is named):
+  core     partial evaluations in the node core, beside their group operations
+  client   a client's work for one object: 2/3, 8/10, 97/100
+  dkg      making a key: 2/3, 8/10, 97/100
+  object   sealing and opening, beside plain AES-256-GCM of the same library
+  tls      partial evaluations through TLS, batches of 1, 64 and 4096; small objects
+  series   initialisation, upload and download over nodes and file size
+
+Options:
+  --quick          fewer rounds and sizes: shows that it runs, and roughly how fast
+  --large          97-of-100 with 100 node processes as well
+  --output FILE    where the JSON goes (target/bench.json)";
+
+/// How much to measure.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// A smoke run.
+    pub quick: bool,
+    /// 100 processes.
+    pub large: bool,
+    /// Rounds of what is measured in turns.
+    pub rounds: usize,
+    /// The program whose `node run` is started.
+    pub binary: PathBuf,
+    /// Where clusters and files are made, each in a folder that is removed afterwards.
+    pub scratch: PathBuf,
+}
+
+fn main() -> Result<(), Failure> {
+    let executable = std::env::current_exe()?;
+    // target/release/examples/bench
+    let release = executable.ancestors().nth(2).ok_or("not run from a target directory")?;
+    let target = release.parent().ok_or("not run from a target directory")?;
+    let mut plan = Plan {
+        quick: false,
+        large: false,
+        rounds: 9,
+        binary: release.join("quorate"),
+        scratch: target.to_path_buf(),
+    };
+    let mut output = target.join("bench.json");
+    let mut sections: Vec<String> = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => (plan.quick, plan.rounds) = (true, 3),
+            "--large" => plan.large = true,
+            "--output" => output = args.next().ok_or("--output needs a file")?.into(),
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            name if SECTIONS.iter().any(|(known, _)| *known == name) => sections.push(arg),
+            other => return Err(format!("unknown argument {other}\n\n{USAGE}").into()),
+        }
+    }
+    if cfg!(debug_assertions) {
+        return Err("a build without optimisation measures nothing: use --release".into());
+    }
+    let began = Instant::now();
+    let mut all = Map::new();
+    all.insert("machine".into(), measure::machine(&plan));
+    report::machine(&all["machine"]);
+    for (name, run) in SECTIONS {
+        if sections.is_empty() || sections.iter().any(|section| section == name) {
+            let section = Instant::now();
+            println!("\n== {name}");
+            let figures = run(&plan).map_err(|e| format!("{name}: {e}"))?;
+            println!("   ({:.1} s)", section.elapsed().as_secs_f64());
+            all.insert((*name).into(), figures);
+        }
+    }
+    all.insert("load_after".into(), json!(measure::load()));
+    all.insert("seconds".into(), json!(began.elapsed().as_secs_f64()));
+    std::fs::write(&output, serde_json::to_vec_pretty(&Value::Object(all))?)?;
+    println!("\nwritten to {}", output.display());
+    Ok(())
+}
+
+type Section = fn(&Plan) -> Result<Value, Failure>;
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("core", partials::run),
+    ("client", client::run),
+    ("dkg", dkg::run),
+    ("object", object::run),
+    ("tls", cluster::run),
+    ("series", series::run),
+];
