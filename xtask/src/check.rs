@@ -98,7 +98,8 @@ fn architecture() -> Outcome {
     let metadata: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
     let mut wrong = Vec::new();
-    for package in metadata["packages"].as_array().into_iter().flatten() {
+    let packages = metadata.get("packages").and_then(serde_json::Value::as_array);
+    for package in packages.into_iter().flatten() {
         let name = short(package["name"].as_str().unwrap_or_default());
         if name == "xtask" {
             continue;

@@ -54,10 +54,13 @@ impl Local {
         let made_in = making.elapsed().as_secs_f64();
 
         let starting = Instant::now();
-        let mut timeouts = quorate_sdk::Timeouts::default();
         // Nobody but the T nodes that are asked first: what is counted is what was asked for.
-        timeouts.hedge = Duration::from_secs(60);
-        timeouts.request = Duration::from_secs(60);
+        let patient = Duration::from_secs(60);
+        let timeouts = quorate_sdk::Timeouts {
+            hedge: patient,
+            request: patient,
+            ..quorate_sdk::Timeouts::default()
+        };
         let client = Client::builder(&profile)?.timeouts(timeouts).build()?;
         let mut local = Self { runtime, client, made_in, started_in: 0.0, nodes: Vec::new(), dir };
         for place in &places {
