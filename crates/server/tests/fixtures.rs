@@ -1,0 +1,650 @@
+//! What earlier versions wrote is opened by this one: `tests/fixtures/README.md`.
+//!
+//! Without network and without a clock: time is an argument, and it is when the set was made.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use quorate_authz::Caller;
+use quorate_documents::{
+    Authority, Certificate, DocumentSet, Head, Kind, NodeEntry, Principal, SignedDocument,
+    Statement,
+};
+use quorate_node::{
+    Call, Facts, METHODS, NodeCore, Outcome, Reply, Request, RowKey, Table, View, sealing,
+};
+use quorate_object::cobblestone::StreamDecryptor;
+use quorate_object::{ParsedHeader, Stanza, WrappedDataKey};
+use quorate_schemes::group::Ristretto;
+use quorate_schemes::prf::{Combiner, Labels, Proof};
+use quorate_schemes::sharing::PublicShares;
+use quorate_sdk::{Invitation, NodeCard, Profile};
+use quorate_secret::{PrfOutput, RootKey, Secret, SecretVec, SigningSeed};
+use quorate_server::{CARD_FILE, KeySlotError, KeySlots, NodeConfig, RootKeySource};
+use quorate_storage::{Answer, SqliteOptions, SqliteStore, Store};
+use quorate_types::limits::SESSION_SECONDS;
+use quorate_types::{
+    Action, ClusterId, Digest, DocumentId, Generation, KeyId, KeyVersion, NodeId, ParticipantIndex,
+    PrincipalId, TenantId, UnixSeconds,
+};
+use quorate_wire::proto::store::v1::{AuditRow, Sealed};
+use quorate_wire::proto::v1::{self, Envelope};
+use quorate_wire::{EncryptionContext, Label, PublicKey, SigningKey, digests, strict};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Every set that there is. A version adds one where it changes what is written, and takes none away.
+const SETS: [&str; 1] = ["v1"];
+
+/// What the generator knew of a set.
+#[derive(Debug, Clone, Deserialize)]
+struct Known {
+    made_at: u64,
+    cluster: ClusterId,
+    founder: PrincipalId,
+    app: PrincipalId,
+    torn: DocumentId,
+    passphrase_of_node_1: String,
+    nodes: Vec<KnownNode>,
+    roster: Digest,
+    tenant: TenantId,
+    tenant_version: Digest,
+    documents: usize,
+    files: KnownKey,
+    ceremonies: BTreeMap<String, KeyId>,
+    objects: Vec<KnownObject>,
+    data_keys: Vec<KnownObject>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct KnownNode {
+    id: NodeId,
+    name: String,
+    card_fingerprint: Digest,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct KnownKey {
+    id: KeyId,
+    alias: String,
+    versions: Vec<KnownVersion>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct KnownVersion {
+    number: u32,
+    generation: Generation,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct KnownObject {
+    name: String,
+    key_version: u32,
+    context: BTreeMap<String, String>,
+    stored_context: bool,
+}
+
+/// A set, copied to where it may be written.
+struct Set {
+    directory: tempfile::TempDir,
+    known: Known,
+}
+
+impl Set {
+    fn open(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        copy(&from, directory.path());
+        let known = std::fs::read(directory.path().join("facts.json")).unwrap();
+        Self { directory, known: serde_json::from_slice(&known).unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).unwrap()
+    }
+
+    fn message<M: Message + Default>(&self, name: &str) -> M {
+        strict::decode("message", &self.bytes(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    fn files(&self, directory: &str) -> BTreeSet<String> {
+        let files = std::fs::read_dir(self.path(directory)).unwrap();
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(self.known.made_at)
+    }
+
+    fn documents(&self) -> DocumentSet {
+        let documents: Vec<SignedDocument> = self
+            .files("documents")
+            .iter()
+            .map(|name| self.message::<Envelope>(&format!("documents/{name}")))
+            .map(|envelope| SignedDocument::parse(envelope).unwrap())
+            .collect();
+        assert_eq!(documents.len(), self.known.documents);
+        let mut set = DocumentSet::whole(self.known.cluster);
+        // The last first: they must find their places in any order.
+        let refused = set.insert_all(documents.into_iter().rev());
+        assert!(refused.is_empty(), "{refused:?}");
+        set
+    }
+
+    fn profile(&self, name: &str) -> Profile {
+        Profile::open(self.path("profiles").join(name)).unwrap()
+    }
+}
+
+/// Files that only their owner may read, which version control does not keep.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let path = file.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+}
+
+/// A stored node, without its sockets.
+struct Node {
+    core: NodeCore,
+    store: SqliteStore,
+    rng: ChaCha20Rng,
+}
+
+impl Node {
+    fn open(set: &Set, at: usize) -> Self {
+        let known = &set.known.nodes[at];
+        let directory = set.path(&format!("nodes/{}", at + 1));
+        let config = NodeConfig::load(&directory).unwrap();
+        assert_eq!(config.root_key_file, Some(PathBuf::from(format!("nodes/{}.key", at + 1))));
+        let slots = KeySlots::load(&directory).unwrap();
+        let key_file = |n: usize| RootKeySource::KeyFile(set.path(&format!("nodes/{n}.key")));
+        let root = slots.unlock(&key_file(at + 1)).unwrap();
+        let other = slots.unlock(&key_file((at + 1) % 3 + 1));
+        assert!(matches!(other, Err(KeySlotError::WrongKeyFile { .. })));
+        if at == 0 {
+            let words = SecretVec::new(set.known.passphrase_of_node_1.clone().into_bytes());
+            let same = slots.unlock(&RootKeySource::Passphrase(words)).unwrap();
+            assert_eq!(same.reveal(), root.reveal());
+        }
+
+        let store = SqliteStore::open(&directory, &SqliteOptions::default()).unwrap();
+        let [identity, tls, log] =
+            ["identity-seed", "tls-seed", "log-seed"].map(|name| seed(&store, &root, name));
+        let card: Envelope = strict::decode("Envelope", &local(&store, "node-card")).unwrap();
+        let text = std::fs::read_to_string(directory.join(CARD_FILE)).unwrap();
+        let card_file = NodeCard::parse(&text).unwrap();
+        assert_eq!(*card_file.envelope(), card);
+        assert_eq!(card_file.fingerprint(), known.card_fingerprint);
+        let entry: NodeEntry = card_file.entry().clone();
+        assert_eq!((entry.id, &entry.name), (known.id, &known.name));
+        assert_eq!(entry.urls, config.urls);
+        let keys = [entry.identity_key, entry.tls_key, entry.log_key];
+        assert_eq!(keys, [identity.public(), tls.public(), log.public()]);
+        let rng = ChaCha20Rng::from_seed([at as u8; 32]);
+        Self { core: NodeCore::new(entry, identity, root), store, rng }
+    }
+
+    fn all(set: &Set) -> Vec<Self> {
+        (0..set.known.nodes.len()).map(|at| Self::open(set, at)).collect()
+    }
+
+    fn id(&self) -> Vec<u8> {
+        self.core.entry().id.as_bytes().to_vec()
+    }
+
+    async fn ask(&mut self, now: UnixSeconds, caller: PublicKey, request: Request) -> Outcome {
+        let call = Call { caller: Some(Caller::authenticated(caller)), request };
+        let mut view = View::new();
+        loop {
+            let reads = self.core.plan(&call, &view);
+            if reads.is_empty() {
+                break;
+            }
+            for read in reads {
+                self.store.read(&read).unwrap().add_to(&read, &mut view);
+            }
+        }
+        let step = self.core.decide(now, &mut self.rng, &Facts::default(), &view, call);
+        step.commit(&mut self.store.clone()).await.unwrap()
+    }
+
+    fn count(&self, table: Table) -> u64 {
+        match self.store.read(&quorate_node::Read::Count(table)).unwrap() {
+            Answer::Count(count) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn local(store: &SqliteStore, name: &str) -> Vec<u8> {
+    match store.read(&quorate_node::Read::Row(RowKey::local(name))).unwrap() {
+        Answer::Row(entry) => entry.bytes().unwrap().to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn seed(store: &SqliteStore, root: &RootKey, name: &str) -> SigningKey {
+    let sealed: Sealed = strict::decode("Sealed", &local(store, name)).unwrap();
+    let seed = sealing::open(root, &RowKey::local(name), &sealed).unwrap();
+    SigningKey::from_seed(SigningSeed::new(Secret::from_slice(seed.reveal()).unwrap()))
+}
+
+/// Removes the sessions whose time is over, and says how many there were.
+async fn sweep(node: &Node, now: UnixSeconds) -> usize {
+    let mut view = View::new();
+    loop {
+        let reads = node.core.plan_sweep(&view);
+        if reads.is_empty() {
+            break;
+        }
+        for read in reads {
+            node.store.read(&read).unwrap().add_to(&read, &mut view);
+        }
+    }
+    node.core.decide_sweep(now, &view).commit(&mut node.store.clone()).await.unwrap()
+}
+
+fn refused(outcome: Outcome) -> String {
+    match outcome {
+        Err(refusal) => refusal.code,
+        Ok(reply) => panic!("{reply:?}"),
+    }
+}
+
+/// What a key version's certificate says, from a node that has it.
+async fn statement(node: &mut Node, set: &Set, key: KeyId, version: KeyVersion) -> Statement {
+    let which = Some(v1::get_key_request::Which::Id(key.as_bytes().to_vec()));
+    let request = Request::GetKey(v1::GetKeyRequest { node: node.id(), which });
+    let founder = set.profile("founder").public_key();
+    let Ok(Reply::GetKey(reply)) = node.ask(set.now(), founder, request).await else { panic!() };
+    let documents = set.documents();
+    let heads = documents.heads::<quorate_documents::Key>(&DocumentId::from(key)).unwrap();
+    let order = &heads.version(version).unwrap().order;
+    let certificate = reply.keys[0]
+        .certificates
+        .iter()
+        .find_map(|envelope| Certificate::verify(envelope.clone(), key, version, order).ok());
+    certificate.expect("the node shows the certificate").statement().clone()
+}
+
+fn request(
+    node: &Node,
+    statement: &Statement,
+    label: &Label,
+    context: &EncryptionContext,
+    action: Action,
+) -> v1::EvaluateRequest {
+    let pairs = context.pairs().iter().cloned();
+    let pairs: Vec<_> = pairs.map(|(name, value)| v1::Attribute { name, value }).collect();
+    let contexts: Vec<_> =
+        (!pairs.is_empty()).then_some(v1::Context { pairs }).into_iter().collect();
+    v1::EvaluateRequest {
+        node: node.id(),
+        key: label.key.as_bytes().to_vec(),
+        key_version: label.version.get(),
+        generation: statement.generation().as_bytes().to_vec(),
+        action: action.number(),
+        items: vec![v1::Item {
+            nonce: label.nonce.to_vec(),
+            created_at: label.created_at.0,
+            creator: label.creator.as_bytes().to_vec(),
+            context: contexts.len() as u32,
+        }],
+        contexts,
+        with_proof: true,
+        from_version: 0,
+    }
+}
+
+/// Asks two nodes to decrypt for the founder, verifies their proofs and combines.
+async fn evaluate(
+    nodes: &mut [Node],
+    pair: [usize; 2],
+    set: &Set,
+    label: &Label,
+    context: &EncryptionContext,
+) -> PrfOutput {
+    let statement = statement(&mut nodes[pair[0]], set, label.key, label.version).await;
+    let points: Vec<_> =
+        statement.commitments().iter().map(|c| Ristretto::decode_point(c).unwrap()).collect();
+    let shares = PublicShares::from_commitments(statement.threshold(), &points).unwrap();
+    let labels = [label.canonical_bytes()];
+    let labels = Labels::new(&labels).unwrap();
+    let mut combiner = Combiner::new(statement.generation(), &shares, &labels);
+    let founder = set.profile("founder").public_key();
+    for at in pair {
+        assert!(!combiner.is_quorate());
+        let node = &mut nodes[at];
+        let request = request(node, &statement, label, context, Action::Decrypt);
+        let digest = digests::request_digest(&request);
+        let reply = match node.ask(set.now(), founder, Request::Evaluate(request)).await {
+            Ok(Reply::Evaluate(reply)) => reply,
+            other => panic!("{other:?}"),
+        };
+        let index = ParticipantIndex::new(reply.index, statement.threshold()).unwrap();
+        let partials = [<[u8; 32]>::try_from(reply.partials.as_slice()).unwrap()];
+        let proof = Proof::from_bytes(&reply.proof).unwrap();
+        let generation = statement.generation();
+        combiner.add_proved(index, generation, digest, &partials, &proof).unwrap();
+    }
+    combiner.finish().unwrap().remove(0)
+}
+
+fn label_of(stanza: &Stanza, known: &KnownObject) -> (Label, EncryptionContext) {
+    let context = EncryptionContext::new(&known.context).unwrap();
+    assert_eq!(stanza.facts().version.get(), known.key_version);
+    assert_eq!(stanza.stored_context(), known.stored_context.then_some(&context));
+    let given = (!known.stored_context).then_some(&context);
+    (stanza.label(given).unwrap(), context)
+}
+
+#[test]
+fn every_set_is_opened() {
+    let sets = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let sets: BTreeSet<String> = std::fs::read_dir(sets)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(sets, SETS.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn stored_nodes_evaluate_and_stored_objects_and_data_keys_open() {
+    for name in SETS {
+        let set = Set::open(name);
+        let mut nodes = Node::all(&set);
+        let pairs = [[0, 1], [1, 2], [2, 0]];
+        // A file that nothing here opened would be one that no build has to open.
+        assert_eq!(set.files("objects").len(), 2 * set.known.objects.len());
+        assert_eq!(set.files("data-keys").len(), 2 * set.known.data_keys.len());
+        for (known, pair) in set.known.objects.iter().zip(pairs.into_iter().cycle()) {
+            let file = set.bytes(&format!("objects/{}.quorate", known.name));
+            let header = ParsedHeader::parse(&file).unwrap();
+            let payload = &file[header.length()..];
+            let stanza = &header.stanzas()[0];
+            let (label, context) = label_of(stanza, known);
+            let prf = evaluate(&mut nodes, pair, &set, &label, &context).await;
+            let kek = stanza.kek(&label, &prf, None).unwrap();
+            let data_key = header.open_stanza(0, &kek).unwrap();
+            let header = header.authenticate(data_key).unwrap();
+            let (prefix, chunks) = payload.split_first_chunk().unwrap();
+            let stream = header.decryptor(prefix).unwrap().stream();
+            let mut opened = vec![0; StreamDecryptor::finish_len(chunks.len()).unwrap()];
+            stream.finish(chunks, &mut opened).unwrap();
+            let plain = set.bytes(&format!("objects/{}.plain", known.name));
+            assert!(opened == plain, "{}", known.name);
+        }
+        for (known, pair) in set.known.data_keys.iter().zip(pairs.into_iter().cycle()) {
+            let file = set.bytes(&format!("data-keys/{}.quorate", known.name));
+            let wrapped = WrappedDataKey::parse(&file).unwrap();
+            assert_eq!(wrapped.to_bytes(), file);
+            let (label, context) = label_of(wrapped.stanza(), known);
+            let prf = evaluate(&mut nodes, pair, &set, &label, &context).await;
+            let kek = wrapped.stanza().kek(&label, &prf, None).unwrap();
+            let plain = set.bytes(&format!("data-keys/{}.plain", known.name));
+            assert_eq!(wrapped.unwrap(&kek).unwrap().reveal(), plain, "{}", known.name);
+        }
+    }
+}
+
+/// Who may do what is decided from the stored rows and the time that is given.
+#[tokio::test]
+async fn stored_nodes_refuse_whom_they_refused() {
+    for name in SETS {
+        let set = Set::open(name);
+        let mut nodes = Node::all(&set);
+        let known = set.known.objects.iter().find(|o| o.name == "second-version").unwrap();
+        let file = set.bytes("objects/second-version.quorate");
+        let header = ParsedHeader::parse(&file).unwrap();
+        let (label, context) = label_of(&header.stanzas()[0], known);
+        let node = &mut nodes[0];
+        let statement = statement(node, &set, label.key, label.version).await;
+        let ask = request(node, &statement, &label, &context, Action::Decrypt);
+        let ask = || Request::Evaluate(ask.clone());
+        let [founder, app, gone] =
+            ["founder", "app", "gone"].map(|name| set.profile(name).public_key());
+        let now = set.now();
+        assert!(node.ask(now, founder, ask()).await.is_ok());
+        assert_eq!(refused(node.ask(now, app, ask()).await), "not_permitted");
+        assert_eq!(refused(node.ask(now, gone, ask()).await), "principal_revoked");
+        let later = now.plus(91 * 86_400);
+        assert_eq!(refused(node.ask(later, founder, ask()).await), "principal_expired");
+
+        let status = Request::Status(v1::StatusRequest { node: node.id() });
+        let Ok(Reply::Status(status)) = node.ask(now, founder, status).await else { panic!() };
+        assert_eq!(Digest::from_slice(&status.roster).unwrap(), set.known.roster);
+        // Two versions of one key, one version each of those that were made and signed.
+        assert_eq!(node.count(Table::Shares), 4);
+        assert_eq!(node.count(Table::Certificates), 3);
+        assert_eq!(node.count(Table::Sessions), 1);
+        assert_eq!(node.count(Table::Documents), set.known.documents as u64);
+        let audit = node.store.audit(0, 10_000).unwrap();
+        assert!(audit.len() > 10);
+        assert_eq!(sweep(node, now).await, 0);
+        assert_eq!(sweep(node, now.plus(SESSION_SECONDS)).await, 1);
+        assert_eq!(node.count(Table::Sessions), 0);
+        for (record, number) in audit.iter().zip(1..) {
+            assert_eq!(record.number, number);
+            let row: AuditRow = strict::decode("AuditRow", &record.record).unwrap();
+            let known = row.method == "Join" || METHODS.contains(&row.method.as_str());
+            assert!(known && !row.decision.is_empty(), "{row:?}");
+        }
+    }
+}
+
+/// A ceremony that an earlier version began is finished: its sealed seeds, its promises and its
+/// messages are read.
+#[tokio::test]
+async fn stored_ceremonies_go_on() {
+    for name in SETS {
+        let set = Set::open(name);
+        let mut nodes = Node::all(&set);
+        let (now, founder) = (set.now(), set.profile("founder").public_key());
+
+        let mut signed: Vec<v1::DkgSignReply> = Vec::new();
+        for (at, node) in nodes.iter_mut().enumerate() {
+            let request = set.message(&format!("ceremonies/dealt-{}.DkgSign.bin", at + 1));
+            match node.ask(now, founder, Request::DkgSign(request)).await {
+                Ok(Reply::DkgSign(reply)) => signed.push(reply),
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut certificate = signed[0].statement.clone().unwrap();
+        for other in &signed[1..] {
+            certificate.signatures.extend(other.statement.clone().unwrap().signatures);
+        }
+        for (at, node) in nodes.iter_mut().enumerate() {
+            let dealt = v1::PutCertificateRequest {
+                node: node.id(),
+                certificate: Some(certificate.clone()),
+                transcript_signatures: signed
+                    .iter()
+                    .map(|s| s.transcript_signature.clone())
+                    .collect(),
+            };
+            let stored = set.message(&format!("ceremonies/signed-{}.PutCertificate.bin", at + 1));
+            for request in [dealt, stored] {
+                let answer = node.ask(now, founder, Request::PutCertificate(request)).await;
+                assert!(answer.is_ok(), "{answer:?}");
+            }
+            assert_eq!(node.count(Table::Sessions), 0);
+            assert_eq!(node.count(Table::Certificates), 5);
+        }
+
+        // Any two nodes agree on what each of the keys gives.
+        let known = &set.known.objects[0];
+        let file = set.bytes(&format!("objects/{}.quorate", known.name));
+        let header = ParsedHeader::parse(&file).unwrap();
+        let (label, context) = label_of(&header.stanzas()[0], known);
+        let mut outputs = BTreeSet::new();
+        for key in ["made", "signed", "dealt"] {
+            let key = set.known.ceremonies[key];
+            let label = Label { key, version: KeyVersion::FIRST, ..label.clone() };
+            for pair in [[0, 1], [1, 2], [2, 0]] {
+                let prf = evaluate(&mut nodes, pair, &set, &label, &context).await;
+                outputs.insert(prf.reveal().to_vec());
+            }
+        }
+        assert_eq!(outputs.len(), 3);
+    }
+}
+
+#[test]
+fn stored_documents_are_admitted_and_have_the_same_heads() {
+    for name in SETS {
+        let set = Set::open(name);
+        let documents = set.documents();
+        let Authority::Settled(roster) = documents.roster() else { panic!() };
+        assert_eq!(roster.digest(), set.known.roster);
+        assert_eq!((roster.version(), roster.frontier().is_empty()), (2, false));
+        let tenant: DocumentId = set.known.tenant.into();
+        let Authority::Settled(tenant) = quorate_documents::authority(&tenant, &documents) else {
+            panic!()
+        };
+        assert_eq!(tenant.digest(), set.known.tenant_version);
+        assert_eq!((tenant.version(), tenant.frontier().is_empty()), (2, false));
+        // What is kept is what was kept, as far as the frontier was made from.
+        let again = documents.frontier(&roster.id());
+        assert_eq!(again.len(), roster.frontier().len());
+
+        let heads = |id: DocumentId| documents.heads::<Principal>(&id);
+        let founder = heads(set.known.founder.into()).unwrap();
+        assert!(Action::ALL.iter().all(|action| founder.permits(*action, None)));
+        let app = heads(set.known.app.into()).unwrap();
+        assert!(app.permits(Action::Encrypt, None) && !app.permits(Action::Decrypt, None));
+        let torn = heads(set.known.torn).unwrap();
+        assert_eq!(torn.digests().len(), 2);
+        // Of contending versions the stricter counts.
+        let earliest = torn.iter().map(Head::body).map(|p| p.expires_at).min().unwrap();
+        assert_eq!(torn.expires_at(), earliest);
+        let revoked: Vec<String> = documents
+            .ids(Kind::Principal)
+            .filter_map(|id| documents.heads::<Principal>(&id))
+            .filter(|heads| heads.revoked())
+            .map(|heads| heads.name().to_owned())
+            .collect();
+        assert_eq!(revoked, ["gone"]);
+
+        let files: DocumentId = set.known.files.id.into();
+        let files = documents.heads::<quorate_documents::Key>(&files).unwrap();
+        assert!(files.has_alias(&set.known.files.alias));
+        for known in &set.known.files.versions {
+            let version = KeyVersion::new(known.number).unwrap();
+            let envelope = set.message(&format!("certificates/files-{}.bin", known.number));
+            let order = &files.version(version).unwrap().order;
+            let certificate =
+                Certificate::verify(envelope, files.key_id(), version, order).unwrap();
+            assert_eq!(certificate.statement().generation(), known.generation);
+        }
+        assert_eq!(set.known.ceremonies.len(), 3);
+    }
+}
+
+/// Canonical protobuf and JSON say the same, and encode to the same bytes again.
+fn both_ways<M: Message + Default + DeserializeOwned + PartialEq>(set: &Set, name: &str) {
+    let bytes = set.bytes(&format!("messages/{name}.bin"));
+    let message: M = strict::decode("message", &bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(strict::encode(&message), bytes, "{name}");
+    let json = set.bytes(&format!("messages/{name}.json"));
+    let read: M = serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(read == message, "{name}");
+}
+
+#[test]
+fn stored_messages_decode_and_encode_to_the_same_bytes() {
+    for name in SETS {
+        let set = Set::open(name);
+        let mut seen = BTreeSet::new();
+        macro_rules! methods {
+            ($($method:ident, $request:ident, $reply:ident;)*) => {$({
+                let name = stringify!($method);
+                both_ways::<v1::$request>(&set, &format!("{name}.request"));
+                both_ways::<v1::$reply>(&set, &format!("{name}.reply"));
+                let bytes = set.bytes(&format!("messages/{name}.request.bin"));
+                let json = set.bytes(&format!("messages/{name}.request.json"));
+                let read = Request::decode(name, &bytes).unwrap();
+                assert_eq!(read.method(), name);
+                assert_eq!(read, Request::decode_json(name, &json).unwrap());
+                seen.insert(name);
+            })*};
+        }
+        methods! {
+            Info, InfoRequest, InfoReply;
+            Status, StatusRequest, StatusReply;
+            PutDocuments, PutDocumentsRequest, PutDocumentsReply;
+            GetDocuments, GetDocumentsRequest, GetDocumentsReply;
+            GetKey, GetKeyRequest, GetKeyReply;
+            ListKeys, ListKeysRequest, ListKeysReply;
+            Evaluate, EvaluateRequest, EvaluateReply;
+            DkgOpen, DkgOpenRequest, DkgOpenReply;
+            DkgDeal, DkgDealRequest, DkgDealReply;
+            DkgSign, DkgSignRequest, DkgSignReply;
+            DkgSignature, DkgSignatureRequest, DkgSignReply;
+            PutCertificate, PutCertificateRequest, PutCertificateReply;
+        }
+        both_ways::<v1::Refusal>(&set, "Refusal");
+        assert_eq!(set.files("messages").len(), seen.len() * 4 + 3);
+        let refusal: v1::Refusal = set.message("messages/Refusal.bin");
+        assert_eq!(refusal.code, "not_permitted");
+        let connect: serde_json::Value =
+            serde_json::from_slice(&set.bytes("messages/Refusal.connect.json")).unwrap();
+        assert_eq!(connect["code"], "permission_denied");
+        assert_eq!(connect["message"], refusal.message);
+        let detail = connect["details"][0]["value"].as_str().unwrap();
+        let detail = data_encoding::BASE64_NOPAD.decode(detail.as_bytes()).unwrap();
+        assert_eq!(detail, strict::encode(&refusal));
+    }
+}
+
+#[test]
+fn stored_invitations_and_profiles_are_read() {
+    for name in SETS {
+        let set = Set::open(name);
+        let invitation = Invitation::parse(&set.text("invitation.txt")).unwrap();
+        assert_eq!(Invitation::parse(&set.text("invitation.json")).unwrap(), invitation);
+        assert_eq!(invitation.to_text(), set.text("invitation.txt"));
+        assert_eq!(invitation.fingerprint().to_string(), set.text("invitation.fingerprint"));
+        assert_eq!(invitation.cluster, set.known.cluster);
+        assert_eq!(invitation.principal, set.known.app);
+
+        let founder = set.profile("founder");
+        let membership = founder.membership().unwrap();
+        assert_eq!(membership.cluster, set.known.cluster);
+        assert_eq!(membership.principal, set.known.founder);
+        // It followed the roster's second version.
+        assert_eq!(membership.roster.digest(), set.known.roster);
+        let pinned = founder.alias_pins().unwrap();
+        assert_eq!(pinned[&set.known.files.alias], set.known.files.id);
+        let administrators = &membership.roster_body().unwrap().administrators;
+        assert!(administrators.quorum_of(&[founder.admin_key().unwrap().public()]));
+        assert_eq!(set.profile("app").membership().unwrap().principal, invitation.principal);
+    }
+}
