@@ -68,9 +68,7 @@ impl App {
     pub async fn administrator(&self) -> Outcome<Client> {
         let client = self.client()?;
         let path = self.profile_dir().join(PENDING);
-        let Ok(text) = std::fs::read(&path) else { return Ok(client) };
-        let documents: Vec<Envelope> = serde_json::from_slice(&text)
-            .map_err(|e| Failure::new(Code::Config, format!("{}: {e}", path.display())))?;
+        let Some(documents) = pending(&path)? else { return Ok(client) };
         let delivered = client.put_documents(&documents).await;
         if delivered.confirmed() == delivered.of() {
             std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
@@ -78,7 +76,7 @@ impl App {
         for node in &delivered.nodes {
             if let Err(why) = &node.result {
                 self.out.warn(&format!(
-                    "{} has not stored the cluster's first documents yet: {why}",
+                    "{} has not stored earlier documents of the administrator yet: {why}",
                     node.name
                 ));
             }
@@ -86,11 +84,22 @@ impl App {
         Ok(client)
     }
 
-    /// Keeps documents until every node has confirmed them.
+    /// Keeps documents, beside those that are kept already, until every node has confirmed them.
     pub fn keep_pending(&self, documents: &[Envelope]) -> Outcome {
-        let bytes = serde_json::to_vec_pretty(documents)
+        let path = self.profile_dir().join(PENDING);
+        let mut all = pending(&path)?.unwrap_or_default();
+        all.extend(documents.iter().filter(|d| !all.contains(d)).cloned().collect::<Vec<_>>());
+        let bytes = serde_json::to_vec_pretty(&all)
             .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-        crate::files::atomic::write_private(&self.profile_dir().join(PENDING), &bytes, true)
+        crate::files::atomic::write_private(&path, &bytes, true)
+    }
+
+    /// Keeps documents that were delivered to some nodes and not to all.
+    pub fn keep_undelivered(&self, delivered: &quorate_sdk::Delivered) -> Outcome {
+        if delivered.confirmed() == delivered.of() {
+            return Ok(());
+        }
+        self.keep_pending(&delivered.documents)
     }
 
     /// The key to encrypt under: named, configured, or the only one there is.
@@ -119,6 +128,18 @@ impl App {
             self.out.warn(&warning.to_string());
         }
     }
+}
+
+/// The documents in a file of pending ones, where there is one.
+fn pending(path: &Path) -> Outcome<Option<Vec<Envelope>>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Failure::reading(path, &e)),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|e| Failure::new(Code::Config, format!("{}: {e}", path.display())))
 }
 
 /// The encryption context of the command line.

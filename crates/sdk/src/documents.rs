@@ -19,6 +19,8 @@ const MAX_PUT_BYTES: usize = 1 << 20;
 /// Who has confirmed to have stored documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivered {
+    /// The documents, to be offered again to nodes that have not confirmed them.
+    pub documents: Vec<Envelope>,
     /// Each node of the roster.
     pub nodes: Vec<NodeConfirmation>,
 }
@@ -114,7 +116,7 @@ impl Client {
                 }
             }
         }
-        Delivered { nodes }
+        Delivered { documents: documents.to_vec(), nodes }
     }
 
     /// Brings every node up to date: fetches all documents that this client may see from all nodes that
@@ -281,7 +283,7 @@ mod tests {
                 },
             })
             .collect();
-        Delivered { nodes }
+        Delivered { documents: Vec::new(), nodes }
     }
 
     /// Section 2: c confirmations of N hold against c-(N-T+1) lying nodes.

@@ -33,6 +33,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a request waits for its turn before it is refused as overload.
 pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a request waits for a core before it is refused as overload. One batch of 4096 labels
+/// takes a slow core seconds, and a client that needs every node has nobody else to ask meanwhile.
+pub const CORE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a request waits for the disk, to read or to make its decision durable, before it is
 /// refused. A healthy disk needs milliseconds; a hanging one must not hold clients up.
 pub const STORAGE_TIMEOUT: Duration = Duration::from_millis(900);

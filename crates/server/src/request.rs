@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::hygiene;
-use crate::limits::{ADMISSION_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
+use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
 
 /// What every request needs.
 pub(crate) struct Node<S> {
@@ -96,7 +96,7 @@ impl<S: Store> Node<S> {
             return Ok(self.core.decide(self.clock.now(), rng, &facts, &view, call));
         }
         let cores = Arc::clone(&self.cores);
-        let waited = timeout(ADMISSION_TIMEOUT, cores.acquire_owned()).await;
+        let waited = timeout(CORE_TIMEOUT, cores.acquire_owned()).await;
         let Ok(Ok(permit)) = waited else {
             return Err(Unread::Busy);
         };

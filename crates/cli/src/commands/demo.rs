@@ -77,12 +77,16 @@ pub async fn run(common: &Common, args: Demo) -> Outcome {
     common.home = Some(dir.join("home"));
     common.profile = Some("demo".to_owned());
     let app = App::new(&common)?;
-    // Ctrl-C drops the demonstration, and with it every process that it started.
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    // Either signal drops the demonstration, and with it every process that it started.
+    let interrupted = || Err(Failure::new(Code::DemoFailed, "interrupted").next("Run it again."));
     let done = tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => interrupted(),
+        _ = terminate.recv() => interrupted(),
         done = play(&app, &args, &dir) => done,
-        _ = tokio::signal::ctrl_c() => {
-            Err(Failure::new(Code::DemoFailed, "interrupted").next("Run it again."))
-        }
     };
     if args.keep {
         let kept = scratch.keep();

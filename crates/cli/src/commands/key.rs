@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::Key as Command;
-use crate::failure::Outcome;
+use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
 /// A key, as it is shown.
@@ -113,12 +113,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 client.resume_key(&alias, progress).await?
             } else {
                 let n = client.roster().nodes.len() as u16;
-                let request = KeySpecRequest {
-                    alias,
-                    threshold: threshold.unwrap_or(n / 2 + 1),
-                    allow_fragile,
-                    ..KeySpecRequest::default()
-                };
+                let threshold = threshold.unwrap_or(n / 2 + 1);
+                if threshold == n && n > 1 && !allow_fragile {
+                    return Err(Failure::new(
+                        Code::Usage,
+                        format!("the key would be fragile: all {n} nodes would have to answer, and losing one would lose it"),
+                    )
+                    .next("Choose a lower --threshold, or add --allow-fragile."));
+                }
+                let request =
+                    KeySpecRequest { alias, threshold, allow_fragile, ..KeySpecRequest::default() };
                 client.create_key(request, progress).await?
             };
             bar.finish_and_clear();

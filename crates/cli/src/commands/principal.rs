@@ -68,6 +68,9 @@ impl Confirmed {
         for missing in &self.missing {
             text.push_str(&format!("\n  not confirmed by {missing}"));
         }
+        if !self.missing.is_empty() {
+            text.push_str("\n  the next administering command, such as `quorate cluster status`, offers it to them again");
+        }
         text
     }
 }
@@ -191,6 +194,7 @@ async fn add(
         .admin(&admin)
         .add_principal(name, public_key, permissions, days_from_now(days))
         .await?;
+    app.keep_undelivered(&added.delivered)?;
     let confirmed = Confirmed::count(&client, &added.delivered).await?;
     #[derive(Serialize)]
     struct Added {
@@ -224,6 +228,7 @@ async fn changed(
     principal: &str,
     delivered: &quorate_sdk::Delivered,
 ) -> Outcome {
+    app.keep_undelivered(delivered)?;
     let confirmed = Confirmed::count(client, delivered).await?;
     app.out.result(&confirmed, || format!("{verb} {principal}; {}", confirmed.text()));
     app.warnings(client);
