@@ -20,7 +20,7 @@ use quorate_documents::{
     Statement,
 };
 use quorate_node::{
-    Call, Facts, METHODS, NodeCore, Outcome, Reply, Request, RowKey, Table, View, sealing,
+    Call, Facts, METHODS, NodeCore, Outcome, Read, Reply, Request, RowKey, Table, View, sealing,
 };
 use quorate_object::cobblestone::StreamDecryptor;
 use quorate_object::{ParsedHeader, Stanza, WrappedDataKey};
@@ -36,7 +36,10 @@ use quorate_types::{
     Action, ClusterId, Digest, DocumentId, Generation, KeyId, KeyVersion, NodeId, ParticipantIndex,
     PrincipalId, TenantId, UnixSeconds,
 };
-use quorate_wire::proto::store::v1::{AuditRow, Sealed};
+use quorate_wire::proto::store::v1::{
+    AttemptsRow, AuditRow, DocumentRow, HeadsRow, OpenSessionsRow, Sealed, SessionRow, ShareRow,
+    SignedRow, SignedSessionRow,
+};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{EncryptionContext, Label, PublicKey, SigningKey, digests, strict};
 use rand_chacha::ChaCha20Rng;
@@ -236,7 +239,7 @@ impl Node {
     }
 
     fn count(&self, table: Table) -> u64 {
-        match self.store.read(&quorate_node::Read::Count(table)).unwrap() {
+        match self.store.read(&Read::Count(table)).unwrap() {
             Answer::Count(count) => count,
             other => panic!("{other:?}"),
         }
@@ -244,7 +247,7 @@ impl Node {
 }
 
 fn local(store: &SqliteStore, name: &str) -> Vec<u8> {
-    match store.read(&quorate_node::Read::Row(RowKey::local(name))).unwrap() {
+    match store.read(&Read::Row(RowKey::local(name))).unwrap() {
         Answer::Row(entry) => entry.bytes().unwrap().to_vec(),
         other => panic!("{other:?}"),
     }
@@ -460,6 +463,65 @@ async fn stored_nodes_refuse_whom_they_refused() {
     }
 }
 
+/// Decodes a row by its table, and gives the secret that is sealed in it.
+fn decoded(key: &RowKey, bytes: &[u8]) -> Option<Sealed> {
+    fn row<M: Message + Default>(bytes: &[u8]) -> M {
+        strict::decode("row", bytes).unwrap()
+    }
+    match key.table {
+        Table::Documents => {
+            SignedDocument::parse(row::<DocumentRow>(bytes).envelope.unwrap()).unwrap();
+        }
+        Table::Heads => assert!(!row::<HeadsRow>(bytes).payloads.is_empty()),
+        Table::Kinds | Table::Aliases => assert!(bytes.is_empty()),
+        Table::PrincipalKeys => assert_eq!(bytes.len(), 32),
+        Table::Cluster => assert!([8, 32].contains(&bytes.len())),
+        Table::Certificates => {
+            let envelope: Envelope = row(bytes);
+            let key = Statement::from_payload(&envelope.payload).unwrap();
+            assert_eq!(key.participants().len(), envelope.signatures.len());
+        }
+        Table::Shares => return row::<ShareRow>(bytes).share,
+        // By key and version, or by session.
+        Table::Signed if key.key.len() == 36 => {
+            assert!(row::<SignedRow>(bytes).statement.is_some());
+        }
+        Table::Signed => assert!([1, 2].contains(&row::<SignedSessionRow>(bytes).key_version)),
+        Table::Sessions => return row::<SessionRow>(bytes).seeds,
+        Table::OpenSessions => assert!(!row::<OpenSessionsRow>(bytes).sessions.is_empty()),
+        Table::Attempts => assert_eq!(row::<AttemptsRow>(bytes).opened, 1),
+        Table::Local if key.key == b"node-card" => {
+            row::<Envelope>(bytes);
+        }
+        Table::Local => return Some(row(bytes)),
+    }
+    None
+}
+
+#[test]
+fn every_stored_row_decodes_and_every_sealed_one_opens() {
+    for name in SETS {
+        let set = Set::open(name);
+        for number in 1..=set.known.nodes.len() {
+            let directory = set.path(&format!("nodes/{number}"));
+            let key_file = RootKeySource::KeyFile(set.path(&format!("nodes/{number}.key")));
+            let root = KeySlots::load(&directory).unwrap().unlock(&key_file).unwrap();
+            let store = SqliteStore::open(&directory, &SqliteOptions::default()).unwrap();
+            for table in Table::ALL {
+                let read = Read::Range { table, prefix: Vec::new(), after: None, limit: 10_000 };
+                let Answer::Range(entries) = store.read(&read).unwrap() else { panic!() };
+                assert!(!entries.is_empty(), "{table:?}");
+                for entry in entries {
+                    if let Some(sealed) = decoded(entry.key(), entry.bytes().unwrap()) {
+                        let secret = sealing::open(&root, entry.key(), &sealed).unwrap();
+                        assert!([32, 64].contains(&secret.reveal().len()));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A ceremony that an earlier version began is finished: its sealed seeds, its promises and its
 /// messages are read.
 #[tokio::test]
@@ -646,5 +708,15 @@ fn stored_invitations_and_profiles_are_read() {
         let administrators = &membership.roster_body().unwrap().administrators;
         assert!(administrators.quorum_of(&[founder.admin_key().unwrap().public()]));
         assert_eq!(set.profile("app").membership().unwrap().principal, invitation.principal);
+
+        // The certificates that clients keep beside their keys still say who they are.
+        for name in ["founder", "app", "gone"] {
+            let pem = set.text(&format!("profiles/{name}/principal.crt"));
+            let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+            let der = data_encoding::BASE64.decode(body.as_bytes()).unwrap();
+            let evidence = quorate_authn::Evidence::certificate(Some(&der));
+            let caller = quorate_authn::authenticate(&evidence).unwrap().unwrap();
+            assert_eq!(caller.public_key(), set.profile(name).public_key());
+        }
     }
 }
