@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{
-    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, VerifiedKey, key_view,
+    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, VerifiedKey, VerifiedVersion,
+    key_view,
 };
 use quorate_types::{
     Digest, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, Threshold,
@@ -107,8 +108,10 @@ impl Key {
         let mut committees = BTreeMap::new();
         for version in verified.versions() {
             if let Some(certificate) = &version.certificate {
-                let committee = Committee::new(certificate).map_err(|e| invalid(e.to_string()))?;
-                committees.insert(version.number, committee);
+                // One whose commitments are no sharing makes no version; the others are as good.
+                if let Ok(committee) = Committee::new(certificate) {
+                    committees.insert(version.number, committee);
+                }
             }
         }
         let mut heads: Vec<SignedDocument> = Vec::new();
@@ -190,8 +193,8 @@ impl Key {
                 number: version.number,
                 threshold: version.order.threshold(),
                 members: version.order.members().iter().map(|m| m.node).collect(),
-                generation: version.certificate.as_ref().map(|c| c.statement().generation()),
-                fingerprint: version.certificate.as_ref().map(fingerprint),
+                generation: self.made(version).map(|c| c.statement().generation()),
+                fingerprint: self.made(version).map(fingerprint),
                 fragile: version.order.fragile(),
             })
             .collect()
@@ -200,19 +203,29 @@ impl Key {
     /// The newest version that is made: the one that new objects are sealed under.
     #[must_use]
     pub fn newest_version(&self) -> Option<KeyVersion> {
-        self.0.verified.newest_certified().map(|(version, _)| version.number)
+        self.newest_made().map(|(version, _)| version)
     }
 
     /// The compact certificate of a version.
     #[must_use]
     pub fn certificate(&self, version: KeyVersion) -> Option<&Envelope> {
-        Some(self.0.verified.version(version)?.certificate.as_ref()?.envelope())
+        Some(self.made(self.0.verified.version(version)?)?.envelope())
     }
 
     /// What people compare for the newest version that is made.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Digest> {
-        self.0.verified.newest_certified().map(|(_, certificate)| fingerprint(certificate))
+        self.newest_made().map(|(_, certificate)| fingerprint(certificate))
+    }
+
+    /// The certificate of a version that is made: one that names a committee.
+    fn made<'a>(&self, version: &'a VerifiedVersion) -> Option<&'a Certificate> {
+        version.certificate.as_ref().filter(|_| self.0.committees.contains_key(&version.number))
+    }
+
+    fn newest_made(&self) -> Option<(KeyVersion, &Certificate)> {
+        let versions = self.0.verified.versions().iter().rev();
+        versions.into_iter().find_map(|v| self.made(v).map(|c| (v.number, c)))
     }
 
     pub(crate) fn committee(&self, version: KeyVersion) -> Result<&Committee, KeyError> {

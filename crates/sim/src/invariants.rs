@@ -47,6 +47,8 @@ invariants! {
     OneVerifyingKey, "no two honest nodes hold usable shares of different verifying keys for one key version";
     /// Everybody has agreed.
     CertificateIsComplete, "a certificate that an honest node holds is signed by every participant and nobody else";
+    /// What is certified is a key.
+    CertificateIsUsable, "a certificate that an honest node holds names a committee";
     /// A certificate promises a share.
     CertifiedShareIsHeld, "an honest node that has a certificate holds the share that it names";
     /// Shares are shares of the key.
@@ -229,6 +231,9 @@ impl Judge {
             }
             let Some(certificate) = certificate(node, key) else { continue };
             let statement = certificate.statement();
+            if let Err(error) = Committee::new(&certificate) {
+                self.report(Invariant::CertificateIsUsable, format!("{id}: {error}"));
+            }
             match &first {
                 Some(other) if other.statement().commitments() != statement.commitments() => {
                     self.report(Invariant::OneVerifyingKey, format!("{id} holds another key"));

@@ -421,6 +421,7 @@ impl World {
                 failed.unreachable.iter().any(|(node, _)| *node == liar)
                     || failed.refusals.iter().any(|(node, _)| *node == liar)
             }
+            Named::Cancelled => failed.cancelled.is_some(),
             Named::Harmless => false,
         };
         let good = match expected {

@@ -16,6 +16,7 @@ use super::check::{self, EnvelopeFault, ReplyFault, Signed, Terms};
 use super::deliver::{Certified, Deliver};
 use super::message::{Received, Reply, Request, Send};
 use super::roll::Roll;
+use crate::evaluation::{Committee, CommitteeError};
 use crate::failure::{Failure, Unreachable, UnreachableKind};
 
 /// A fresh session for an order. `attempt` is from 1 to the order's `max_attempts`.
@@ -67,6 +68,9 @@ pub struct Failed {
     /// Nodes that have signed. If there are any, [`super::Finish`] may complete the certificate later, and
     /// no other session of this key version will.
     pub signed: Vec<NodeId>,
+    /// Everybody has dealt validly, and what they dealt adds up to no sharing: a share or the key would
+    /// be zero. Some participant chose its dealing so; nobody can prove which. Another session may do.
+    pub cancelled: Option<CommitteeError>,
 }
 
 /// What a ceremony is waiting for.
@@ -408,6 +412,11 @@ impl Dkg {
         let Ok((statement, transcript)) = check::statement(&session, &self.terms, &messages) else {
             return Stage::Over;
         };
+        // Every client will ask this of the certificate, and one that fails makes no key.
+        if let Err(error) = Committee::from_statement(&statement) {
+            self.failed.cancelled = Some(error);
+            return Stage::Over;
+        }
         let roll = Roll::new(self.terms.order.members());
         Stage::Sign(Box::new(Sign { session, dealt, statement, transcript, roll }))
     }

@@ -13,6 +13,7 @@ use super::check::{self, EnvelopeFault, ReplyFault, Signed};
 use super::deliver::{Certified, Deliver};
 use super::message::{Received, Reply, Request, Send};
 use super::roll::Roll;
+use crate::evaluation::Committee;
 use crate::failure::{Failure, Unreachable, UnreachableKind};
 
 /// What finishing came to.
@@ -246,7 +247,8 @@ fn signed(
     ) else {
         return Err(ReplyFault::Statement);
     };
-    if said != expected {
+    // No honest participant signs one that names no committee.
+    if said != expected || Committee::from_statement(&said).is_err() {
         return Err(ReplyFault::Statement);
     }
     if reply.transcript_signature.len() != 64 {

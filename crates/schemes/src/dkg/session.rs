@@ -391,7 +391,8 @@ impl<S: Suite> Session<S> {
                 .map_err(|fault| blame(from, fault))?;
             shares.push(share);
         }
-        let outcome = cocktail::combine(index, &dealers, shares).map_err(Round2Error::Sum)?;
+        let outcome =
+            cocktail::combine(threshold, index, &dealers, shares).map_err(Round2Error::Sum)?;
         let transcript = self.transcript(messages);
         Ok(Round2Output {
             share: outcome.share,

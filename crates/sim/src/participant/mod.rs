@@ -58,6 +58,8 @@ pub enum Named {
     Seen,
     /// As one that refused or was silent.
     Missing,
+    /// Not at all, since nobody can prove it: no key is made, and the coordinator knows why.
+    Cancelled,
     /// Not at all: it does no harm, and the key is made.
     Harmless,
 }
@@ -131,6 +133,8 @@ strategies! {
     CrashedAfterDeal, "crashed after round 1", Missing;
     /// Acknowledges another generation than the certificate's.
     WrongAcknowledgement, "wrong acknowledgement", Harmless;
+    /// Deals so that the sum of all dealings is zero at its own index, by the shares that it was dealt.
+    CancelsOwnShare, "cancels its own verifying share", Cancelled;
 }
 
 /// What a liar has done in one session.
@@ -148,7 +152,7 @@ struct Secrets {
 #[derive(Debug, Default)]
 pub struct Gossip {
     round0: Vec<(SessionId, v1::Round0)>,
-    round1: Vec<(SessionId, v1::Round1)>,
+    round1: Vec<(SessionId, v1::Round1, Vec<Vec<u8>>)>,
 }
 
 impl Gossip {
@@ -162,11 +166,11 @@ impl Gossip {
                     self.round0.push((session, message));
                 }
             }
-            Reply::DkgDeal(v1::DkgDealReply { round1: Some(envelope), .. }) => {
+            Reply::DkgDeal(v1::DkgDealReply { round1: Some(envelope), ciphertexts }) => {
                 if let Ok(message) = strict::decode::<v1::Round1>("Round1", &envelope.payload)
                     && let Ok(session) = SessionId::from_slice(&message.session)
                 {
-                    self.round1.push((session, message));
+                    self.round1.push((session, message, ciphertexts.clone()));
                 }
             }
             _ => {}
@@ -178,7 +182,12 @@ impl Gossip {
     }
 
     fn round1(&self, session: SessionId) -> impl Iterator<Item = &v1::Round1> {
-        self.round1.iter().filter(move |(of, _)| *of == session).map(|(_, message)| message)
+        self.dealt(session).map(|(message, _)| message)
+    }
+
+    fn dealt(&self, session: SessionId) -> impl Iterator<Item = (&v1::Round1, &[Vec<u8>])> {
+        let of_session = self.round1.iter().filter(move |(of, ..)| *of == session);
+        of_session.map(|(_, message, ciphertexts)| (message, ciphertexts.as_slice()))
     }
 }
 
@@ -441,6 +450,14 @@ impl Liar {
         if self.lies(Strategy::CommitmentsLong) {
             coefficients.push(scalar(rng));
         }
+        if self.strategy == Strategy::CancelsOwnShare
+            && let Some(theirs) = self.shares_dealt(&session, id, gossip, &receive)
+            && self.lies(Strategy::CancelsOwnShare)
+        {
+            let at = Scalar::from(u64::from(self.member.index.get()));
+            let own = coefficients.iter().rev().fold(Scalar::from(0u64), |sum, c| sum * at + c);
+            *coefficients.first_mut()? -= own + theirs;
+        }
         let mut commitments: Vec<[u8; 32]> =
             coefficients.iter().map(|c| S::encode_point(&S::mul_base(c))).collect();
         if self.lies(Strategy::CommitmentIdentity)
@@ -533,6 +550,31 @@ impl Liar {
         }
         self.first[1].get_or_insert_with(|| envelope.clone());
         Some(v1::DkgDealReply { round1: Some(envelope), ciphertexts })
+    }
+
+    /// The sum of what all others have dealt to it; none unless all have.
+    fn shares_dealt(
+        &self,
+        session: &Session<S>,
+        id: SessionId,
+        gossip: &Gossip,
+        receive: &[u8; 32],
+    ) -> Option<Scalar> {
+        let d = S::decode_scalar(receive)?;
+        let (own, _) = session.setup().receive_key(self.member.index)?;
+        let mut sum = Scalar::from(0u64);
+        for from in self.order.threshold().indices().filter(|i| *i != self.member.index) {
+            let (message, ciphertexts) =
+                gossip.dealt(id).find(|(m, _)| m.index == u32::from(from.get()))?;
+            let (sender, point) = session.setup().receive_key(from)?;
+            let ephemeral = message.ephemeral_key.as_slice().try_into().ok()?;
+            let mut shared = S::ecdh_encode(&(S::decode_point(&ephemeral)? * d)).to_vec();
+            shared.extend_from_slice(&S::ecdh_encode(&(*point * d)));
+            let key = S::key_and_nonce(&shared, &ephemeral, sender, own, session.setup().context());
+            let share = S::open(&key, ciphertexts.get(self.member.index.position())?)?;
+            sum += S::decode_scalar(share.as_slice().try_into().ok()?)?;
+        }
+        Some(sum)
     }
 
     /// The position of whoever gets a bad share: the next participant.

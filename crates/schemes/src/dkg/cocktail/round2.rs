@@ -1,7 +1,7 @@
 //! Round 2: checking everybody's message, opening and adding up shares (algorithms 3 and 5).
 
 use quorate_secret::Secret;
-use quorate_types::ParticipantIndex;
+use quorate_types::{ParticipantIndex, Threshold};
 use zeroize::Zeroizing;
 
 use super::round1::{Round1Broadcast, pop_message, shared_bytes};
@@ -130,6 +130,14 @@ pub enum OutcomeError {
     /// A sum of commitments is the identity. Takes all dealers together, or a chance of 2^-252.
     #[error("the dealers' commitments cancel out")]
     Cancelled,
+    /// One participant's verifying share is the identity: its signing share would be zero, and nobody
+    /// takes its answers. Whoever deals last and has seen the others' shares for itself can bring this
+    /// about with its own, every proof valid. Nobody can prove that it was on purpose.
+    #[error("the dealers' commitments cancel out at participant {index}")]
+    CancelledShare {
+        /// Whose share would be zero.
+        index: ParticipantIndex,
+    },
     /// Shares fit their commitments and their sum does not: a defect of this program.
     #[error("the final check failed: defect in this program")]
     FinalCheck,
@@ -227,6 +235,7 @@ pub(crate) fn open_share<S: Suite>(
 
 /// Adds up: the share, the aggregate commitments, the final check.
 pub(crate) fn combine<S: Suite>(
+    threshold: Threshold,
     index: ParticipantIndex,
     dealers: &[Dealer<S>],
     shares: Vec<Share<S>>,
@@ -240,6 +249,11 @@ pub(crate) fn combine<S: Suite>(
     }
     if sums.iter().any(is_identity::<S>) {
         return Err(OutcomeError::Cancelled);
+    }
+    // All of them, not only the own one: everybody must come to the same answer.
+    let cancelled = |at: &ParticipantIndex| is_identity::<S>(&evaluate::<S>(&sums, *at));
+    if let Some(index) = threshold.indices().find(cancelled) {
+        return Err(OutcomeError::CancelledShare { index });
     }
     let mut total = Zeroizing::new(S::Scalar::from(0));
     for share in &shares {
@@ -293,7 +307,7 @@ pub fn receive<S: Suite>(
             .map_err(|fault| OutcomeError::Dealer { index: from, fault })?;
         shares.push(share);
     }
-    combine(index, &dealers, shares)
+    combine(setup.threshold(), index, &dealers, shares)
 }
 
 /// A verifying share from aggregate commitments: `sum(index^k * C_k)`.

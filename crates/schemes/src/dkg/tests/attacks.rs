@@ -1,7 +1,9 @@
 //! Lines 1 to 6 of the list of attacks, as far as the scheme answers for them.
 
 use super::*;
-use crate::dkg::cocktail::{DealerFault, DealingError, SetupError, certify::CertifyError};
+use crate::dkg::cocktail::{
+    self, DealerFault, DealingError, OutcomeError, SetupError, certify::CertifyError,
+};
 
 for_each_suite! {
     attack_01_split_view
@@ -12,6 +14,7 @@ for_each_suite! {
     attack_04_identity_noncanonical_low_order_points
     attack_04_scalars_beyond_the_order
     attack_05_rogue_key
+    attack_05_cancelled_verifying_share
     attack_05_copied_broadcast
     attack_05_copied_or_replayed_receive_key
     attack_05_proof_with_a_commitment_made_afterwards
@@ -300,6 +303,38 @@ fn attack_05_rogue_key<S: Suite>() {
 /// COCKTAIL's proof of possession does not name the dealer: a copy of another dealer's commitments,
 /// proof and ephemeral key verifies. Fails without the proof of knowledge of the ephemeral key, or
 /// if that does not name node and index.
+/// Whoever deals last and has seen the others' shares for itself makes its own share of the sum zero:
+/// every proof is valid, and the key would be one that no client can use. Everybody else refuses, so
+/// that nothing is signed. Fails if `combine` looks at the sums of coefficients only.
+fn attack_05_cancelled_verifying_share<S: Suite>() {
+    for (t, n) in [(2, 2), (2, 3), (3, 5)] {
+        let world = World::<S>::new(t, n);
+        let last = world.index(n.into());
+        let at = S::Scalar::from(u64::from(n));
+        let secrets =
+            |index: ParticipantIndex| world.session.secrets(index, &world.seeds[index.position()]);
+        let mut sum = S::Scalar::from(0);
+        for index in world.indices() {
+            let polynomial = secrets(index).coefficients;
+            sum = sum + polynomial.iter().rev().fold(S::Scalar::from(0), |sum, c| sum * at + **c);
+        }
+        let mut own = secrets(last);
+        *own.coefficients[0] = *own.coefficients[0] - sum;
+        let dealing =
+            cocktail::deal(world.session.setup(), last, world.key(last), &own, &[]).unwrap();
+        let mut dealt = world.deal_all();
+        let cheat = &mut dealt[last.position()];
+        cheat.message.broadcast = dealing.broadcast;
+        cheat.ciphertexts = dealing.ciphertexts;
+        world.commit(cheat);
+        assert_eq!(world.session.check_round1(last, &dealt[last.position()].message), Ok(()));
+        for index in world.indices() {
+            let refused = OutcomeError::CancelledShare { index: last };
+            assert_eq!(world.receive(&dealt, index).unwrap_err(), Round2Error::Sum(refused));
+        }
+    }
+}
+
 fn attack_05_copied_broadcast<S: Suite>() {
     let world = World::<S>::new(2, 3);
     let honest = world.deal_all();
