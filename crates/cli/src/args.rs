@@ -416,10 +416,10 @@ Example:
         #[arg(long)]
         name: String,
         /// Who runs it.
-        #[arg(long, default_value = "")]
+        #[arg(long)]
         provider: String,
         /// Whose law they answer to: ISO 3166-1 alpha-2, or EU.
-        #[arg(long, default_value = "")]
+        #[arg(long)]
         jurisdiction: String,
         /// The address to listen on.
         #[arg(long, default_value = "127.0.0.1:7843")]

@@ -22,11 +22,13 @@ pub enum Exit {
     Partial,
     /// A local file could not be read or written.
     Files,
+    /// The program was told to end.
+    Interrupted,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::General,
         Self::Usage,
         Self::NotQuorate,
@@ -34,6 +36,7 @@ impl Exit {
         Self::NotAuthentic,
         Self::Partial,
         Self::Files,
+        Self::Interrupted,
     ];
 
     /// The number.
@@ -46,6 +49,7 @@ impl Exit {
             Self::NotAuthentic => 5,
             Self::Partial => 6,
             Self::Files => 7,
+            Self::Interrupted => 130,
         }
     }
 
@@ -61,6 +65,7 @@ impl Exit {
             Self::NotAuthentic => "the object, key, context or signature does not verify",
             Self::Partial => "some of several files failed; the others are done",
             Self::Files => "a local file could not be read or written",
+            Self::Interrupted => "the program was told to end by a signal",
         }
     }
 }
@@ -126,6 +131,8 @@ codes! {
         "Nothing was written.", "Name the file itself, or mend the link.";
     Fingerprint, "fingerprint_mismatch", NotAuthentic, "A fingerprint or digest is not the expected one.",
         "Nothing was trusted and nothing was changed.", "Compare it again with its owner by another channel; never go on with one that differs.";
+    Interrupted, "interrupted", Interrupted, "The program was told to end before it was done.",
+        "Files that were done are done; the one at work has no output, and no original was touched.", "Run it again for the rest.";
     Partial, "some_failed", Partial, "Some of several files failed.",
         "The files that failed have no output; all others are done.", "Mend what the lines above name, then run it again for those.";
     Range, "range_invalid", Usage, "The range is not inside the object.",

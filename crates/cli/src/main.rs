@@ -31,7 +31,15 @@ fn main() -> ExitCode {
         .build()
         .map_err(|e| Failure::new(Code::Internal, format!("no runtime: {e}")))
         .and_then(|runtime| {
-            let done = runtime.block_on(run(cli));
+            let done = runtime.block_on(until_told_to_end(cli)).and_then(|()| {
+                output::unprinted().map_or(Ok(()), |why| {
+                    Err(Failure::new(
+                        Code::Output,
+                        format!("the result could not be written to standard output: {why}"),
+                    )
+                    .unchanged("What the command did is done; only its result is missing."))
+                })
+            });
             // Standard input may still be waited for on a thread that nothing can interrupt.
             runtime.shutdown_background();
             done
@@ -70,6 +78,29 @@ fn not_understood(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     ExitCode::from(if error.use_stderr() { Exit::Usage.number() } else { 0 })
+}
+
+/// Runs the command; at a signal lets it take back what it has begun.
+async fn until_told_to_end(cli: Cli) -> Outcome {
+    use tokio::signal::unix::{SignalKind, signal};
+    if matches!(cli.command, Command::Demo(_) | Command::Dev(_) | Command::Node(_)) {
+        // These have processes to end, and see to signals themselves.
+        return run(cli).await;
+    }
+    let watch = |kind| signal(kind).map_err(|e| Failure::new(Code::Internal, e.to_string()));
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut hang_up = watch(SignalKind::hangup())?;
+    let mut command = std::pin::pin!(run(cli));
+    tokio::select! {
+        done = &mut command => return done,
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+    files::stream::interrupt();
+    // Workers stop at their next block; what only waits for the network is dropped.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), command).await;
+    Err(Failure::new(Code::Interrupted, "told to end by a signal"))
 }
 
 async fn run(cli: Cli) -> Outcome {

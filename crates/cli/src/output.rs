@@ -1,12 +1,14 @@
 //! Printing: text for people, JSON for programs, progress for the impatient.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Common;
+use crate::failure::plain;
 
 /// How a command prints.
 #[derive(Debug, Clone, Copy)]
@@ -81,10 +83,22 @@ impl Output {
     }
 }
 
-/// Prints a line on standard output; a reader that went away is no error of ours.
+/// Set where a result could not be printed, which turns success into failure at the end.
+static UNPRINTED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Prints a line on standard output. A reader that went away is no error of ours; a full disk is.
 pub fn print_line(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && e.kind() != io::ErrorKind::BrokenPipe
+    {
+        *UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(plain(&e));
+    }
+}
+
+/// Why a result could not be printed, if one could not.
+pub fn unprinted() -> Option<String> {
+    UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// 1536 -> "1.50 KiB".

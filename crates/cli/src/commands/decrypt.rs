@@ -6,11 +6,10 @@ use quorate_sdk::{Client, EncryptionContext};
 
 use crate::app::{App, context, shown, without_suffix};
 use crate::args::Decrypt;
-use crate::commands::encrypt::{
-    Summary, finish_folders, is_dash, output_of, prepare, stream_failure,
-};
+use crate::commands::encrypt::{Summary, finish, is_dash, output_of, stream_failure};
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic::{self, Attributes, Pending};
+use crate::files::grown::{self, GrownTree};
 use crate::files::jobs::{self, Job, Manner};
 use crate::files::walk;
 
@@ -41,7 +40,7 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     let mut work = Vec::new();
     let mut outputs = Vec::new();
     let mut skipped = Vec::new();
-    let mut unreadable = Vec::new();
+    let mut failed = Vec::new();
     let mut trees = Vec::new();
     let mut total = 0;
     for path in &args.paths {
@@ -58,22 +57,22 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
         let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
         if metadata.is_dir() {
             let mut tree = walk::read(path, Some(&target))?;
-            prepare(&tree, &target, args.force)?;
+            if !args.force && target.symlink_metadata().is_ok() {
+                return Err(atomic::exists(&target));
+            }
+            let why_not = "its name does not end in .quorate";
+            let mut placed = grown::place(&tree, &target, without_suffix, why_not);
             total += tree.bytes();
             skipped.append(&mut tree.skipped);
-            unreadable.append(&mut tree.unreadable);
-            for file in &tree.files {
-                let place = target.join(&file.relative);
-                match without_suffix(&place) {
-                    Some(place) => work.push(Job { source: file.path.clone(), target: place }),
-                    None => skipped.push(walk::Skipped {
-                        path: shown(&file.path),
-                        why: "its name does not end in .quorate".to_owned(),
-                    }),
-                }
-            }
+            skipped.append(&mut placed.skipped);
+            failed.append(&mut tree.unreadable);
+            failed.append(&mut placed.failed);
+            work.append(&mut placed.jobs);
             trees.push((path.clone(), target.clone(), tree));
         } else {
+            if atomic::is_same(path, &target) {
+                return Err(atomic::same(&target));
+            }
             if !args.force && target.symlink_metadata().is_ok() {
                 return Err(atomic::exists(&target));
             }
@@ -84,12 +83,13 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     }
     let bar = app.out.bar(total, "decrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let mut done = jobs::open_all(&client, &context, work, manner, &bar).await?;
-    done.failed.append(&mut unreadable);
-    bar.finish_and_clear();
+    let mut grown = Vec::new();
     for (source, target, tree) in &trees {
-        finish_folders(source, target, tree)?;
+        grown.push(GrownTree::begin(source, target, tree, args.force)?);
     }
+    let opened = jobs::open_all(&client, &context, work, manner, &bar).await;
+    bar.finish_and_clear();
+    let done = finish(opened, grown, failed)?;
     app.warnings(&client);
     Summary::new(done, outputs, skipped).print(app, "decrypted")
 }

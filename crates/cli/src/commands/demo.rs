@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::app::{App, shown, with_suffix, without_suffix};
 use crate::args::{Common, Demo};
-use crate::commands::encrypt::{finish_folders, prepare};
+use crate::commands::encrypt::finish;
 use crate::failure::{Code, Failure, Outcome};
+use crate::files::grown::{self, GrownTree};
 use crate::files::jobs::{self, Done, Job, Manner};
 use crate::files::walk;
 use crate::local::cluster::LocalCluster;
@@ -53,6 +54,21 @@ pub async fn run(common: &Common, args: Demo) -> Outcome {
         .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
     if let Some(path) = &args.path {
         fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
+    }
+    if let Some(path) = &args.path {
+        let files = if path.is_dir() { walk::read(path, None)?.files.len() } else { 1 };
+        if files == 0 {
+            return Err(Failure::new(Code::Usage, format!("{} holds no file", path.display()))
+                .next("Name a file or a folder with files, or no PATH for a sample."));
+        }
+        if path.is_file() {
+            jobs::open_regular(path)?;
+        } else if !path.is_dir() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{} is neither a file nor a folder", path.display()),
+            ));
+        }
     }
     let scratch = tempfile::Builder::new()
         .prefix("quorate-demo-")
@@ -113,7 +129,8 @@ async fn play(app: &App, args: &Demo, dir: &Path) -> Outcome {
     say(&format!("   process ids {few}{}", if pids.len() > 10 { " ..." } else { "" }));
 
     say(&format!(
-        "2. making a key together: {t} of {n} nodes will be needed, nobody holds it whole"
+        "2. making a key together: {t} of {n} nodes will be needed{}",
+        if t == 1 { "" } else { ", nobody holds it whole" }
     ));
     let clock = Instant::now();
     let client = app.client()?;
@@ -163,13 +180,14 @@ async fn play(app: &App, args: &Demo, dir: &Path) -> Outcome {
     push(&mut phases, "encrypt", clock, rate(&files, encrypting));
 
     let clock = Instant::now();
-    client.derive_sealing_keys(&key, EVALUATIONS, &[EncryptionContext::default()]).await?;
-    let evaluations_per_s = EVALUATIONS as f64 / clock.elapsed().as_secs_f64();
+    let labels = (EVALUATIONS / usize::from(n)).clamp(64, 4096);
+    client.derive_sealing_keys(&key, labels, &[EncryptionContext::default()]).await?;
+    let evaluations_per_s = labels as f64 / clock.elapsed().as_secs_f64();
     push(
         &mut phases,
-        "derive 4096 keys",
+        "derive keys",
         clock,
-        format!("{evaluations_per_s:.0} verified evaluations/s"),
+        format!("{labels} keys, {evaluations_per_s:.0} verified evaluations/s"),
     );
     let memory = cluster.memory(&client).await.into_iter().max().unwrap_or(0);
 
@@ -322,17 +340,13 @@ impl Trial<'_> {
             for (_, failure) in &tree.unreadable {
                 self.app.out.warn(&format!("left out: {}", failure.message));
             }
-            prepare(&tree, &target, false)?;
-            let jobs: Vec<Job> = tree
-                .files
-                .iter()
-                .map(|f| Job {
-                    source: f.path.clone(),
-                    target: with_suffix(&target.join(&f.relative)),
-                })
-                .collect();
+            let placed = grown::place(&tree, &target, |p| Some(with_suffix(p)), "");
+            let mut failed = placed.failed.into_iter();
+            if let Some((_, failure)) = failed.next() {
+                return Err(failure);
+            }
             let total = tree.bytes();
-            (jobs, Some(tree), total)
+            (placed.jobs, Some(GrownTree::begin(self.original, &target, &tree, false)?), total)
         } else {
             let metadata =
                 fs::metadata(self.original).map_err(|e| Failure::reading(self.original, &e))?;
@@ -340,11 +354,9 @@ impl Trial<'_> {
             (vec![job], None, metadata.len())
         };
         let bar = self.app.out.bar(total, "encrypting");
-        let done = jobs::seal_all(self.client, self.key, &context, jobs, MANNER, &bar).await?;
+        let done = jobs::seal_all(self.client, self.key, &context, jobs, MANNER, &bar).await;
         bar.finish_and_clear();
-        if let Some(tree) = &tree {
-            finish_folders(self.original, &target, tree)?;
-        }
+        let done = finish(done, tree.into_iter().collect(), Vec::new())?;
         whole(done).map(|done| (target, done))
     }
 
@@ -354,17 +366,9 @@ impl Trial<'_> {
         let target = self.dir.join(into);
         let (jobs, tree, total) = if sealed.is_dir() {
             let tree = walk::read(sealed, None)?;
-            prepare(&tree, &target, false)?;
-            let jobs: Vec<Job> = tree
-                .files
-                .iter()
-                .filter_map(|f| {
-                    let target = without_suffix(&target.join(&f.relative))?;
-                    Some(Job { source: f.path.clone(), target })
-                })
-                .collect();
+            let placed = grown::place(&tree, &target, without_suffix, "");
             let total = tree.bytes();
-            (jobs, Some(tree), total)
+            (placed.jobs, Some(GrownTree::begin(sealed, &target, &tree, false)?), total)
         } else {
             let metadata = fs::metadata(sealed).map_err(|e| Failure::reading(sealed, &e))?;
             let job = Job { source: sealed.to_owned(), target: target.clone() };
@@ -373,10 +377,7 @@ impl Trial<'_> {
         let bar = self.app.out.bar(total, "decrypting");
         let done = jobs::open_all(self.client, &context, jobs, MANNER, &bar).await;
         bar.finish_and_clear();
-        let done = done?;
-        if let Some(tree) = &tree {
-            finish_folders(sealed, &target, tree)?;
-        }
+        let done = finish(done, tree.into_iter().collect(), Vec::new())?;
         whole(done).map(|done| (target, done))
     }
 }

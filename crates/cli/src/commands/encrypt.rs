@@ -1,14 +1,16 @@
 //! `quorate encrypt`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::app::{App, FileFailure, context, shown, with_suffix};
 use crate::args::Encrypt;
 use crate::failure::{Code, Failure, Outcome};
+use crate::files::atomic;
+use crate::files::grown::{self, GrownTree};
 use crate::files::jobs::{self, Done, Job, Manner};
-use crate::files::walk::{self, Skipped, Tree};
+use crate::files::walk::{self, Skipped};
 use crate::output;
 
 /// What was sealed.
@@ -68,43 +70,6 @@ impl Summary {
     }
 }
 
-/// Makes the folders and links of a tree's output. `target` must not exist, unless it may be replaced.
-pub fn prepare(tree: &Tree, target: &Path, force: bool) -> Outcome {
-    if !force && target.symlink_metadata().is_ok() {
-        return Err(crate::files::atomic::exists(target));
-    }
-    let make = |path: &Path| std::fs::create_dir_all(path).map_err(|e| Failure::writing(path, &e));
-    make(target)?;
-    for folder in &tree.folders {
-        make(&target.join(folder))?;
-    }
-    for link in &tree.links {
-        let path = target.join(&link.relative);
-        if force && path.is_symlink() {
-            std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
-        }
-        std::os::unix::fs::symlink(&link.target, &path).map_err(|e| Failure::writing(&path, &e))?;
-    }
-    Ok(())
-}
-
-/// Gives the folders of an output the modes and times of their originals, children first.
-pub fn finish_folders(source: &Path, target: &Path, tree: &Tree) -> Outcome {
-    let root = PathBuf::new();
-    for folder in tree.folders.iter().rev().chain([&root]) {
-        let (from, to) = (source.join(folder), target.join(folder));
-        let metadata = std::fs::metadata(&from).map_err(|e| Failure::reading(&from, &e))?;
-        std::fs::set_permissions(&to, metadata.permissions())
-            .map_err(|e| Failure::writing(&to, &e))?;
-        if let Ok(modified) = metadata.modified() {
-            std::fs::File::open(&to)
-                .and_then(|f| f.set_modified(modified))
-                .map_err(|e| Failure::writing(&to, &e))?;
-        }
-    }
-    Ok(())
-}
-
 /// Runs it.
 pub async fn run(app: &App, args: Encrypt) -> Outcome {
     if args.output.is_some() && args.paths.len() != 1 {
@@ -141,7 +106,7 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     let mut jobs = Vec::new();
     let mut outputs = Vec::new();
     let mut skipped = Vec::new();
-    let mut unreadable = Vec::new();
+    let mut failed = Vec::new();
     let mut trees = Vec::new();
     let mut total = 0;
     for path in &args.paths {
@@ -149,18 +114,22 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
         let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
         if metadata.is_dir() {
             let mut tree = walk::read(path, Some(&target))?;
-            prepare(&tree, &target, args.force)?;
+            if !args.force && target.symlink_metadata().is_ok() {
+                return Err(atomic::exists(&target));
+            }
+            let mut placed = grown::place(&tree, &target, |p| Some(with_suffix(p)), "");
             total += tree.bytes();
             skipped.append(&mut tree.skipped);
-            unreadable.append(&mut tree.unreadable);
-            jobs.extend(tree.files.iter().map(|file| Job {
-                source: file.path.clone(),
-                target: with_suffix(&target.join(&file.relative)),
-            }));
+            failed.append(&mut tree.unreadable);
+            failed.append(&mut placed.failed);
+            jobs.append(&mut placed.jobs);
             trees.push((path.clone(), target.clone(), tree));
         } else {
+            if atomic::is_same(path, &target) {
+                return Err(atomic::same(&target));
+            }
             if !args.force && target.symlink_metadata().is_ok() {
-                return Err(crate::files::atomic::exists(&target));
+                return Err(atomic::exists(&target));
             }
             total += metadata.len();
             jobs.push(Job { source: path.clone(), target: target.clone() });
@@ -169,14 +138,37 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     }
     let bar = app.out.bar(total, "encrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let mut done = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await?;
-    done.failed.append(&mut unreadable);
-    bar.finish_and_clear();
+    let mut grown = Vec::new();
     for (source, target, tree) in &trees {
-        finish_folders(source, target, tree)?;
+        grown.push(GrownTree::begin(source, target, tree, args.force)?);
     }
+    let sealed = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await;
+    bar.finish_and_clear();
+    let done = finish(sealed, grown, failed)?;
     app.warnings(&client);
     Summary::new(done, outputs, skipped).print(app, "encrypted")
+}
+
+/// Finishes output trees. Where not one file was done, takes them back, so that running it again
+/// finds the place free.
+pub fn finish(
+    done: Outcome<Done>,
+    grown: Vec<GrownTree>,
+    mut failed: Vec<(std::path::PathBuf, Failure)>,
+) -> Outcome<Done> {
+    match done {
+        Ok(mut done) if done.files > 0 || (done.failed.is_empty() && failed.is_empty()) => {
+            done.failed.append(&mut failed);
+            done.failed.extend(grown.into_iter().flat_map(GrownTree::finish));
+            Ok(done)
+        }
+        fruitless => {
+            grown.into_iter().for_each(GrownTree::undo);
+            let mut done = fruitless?;
+            done.failed.append(&mut failed);
+            Ok(done)
+        }
+    }
 }
 
 /// Whether a path means standard input or output.
@@ -206,7 +198,12 @@ async fn stream(
             Some((file.try_clone().map_err(|e| Failure::reading(from, &e))?, (length, modified)));
         Box::new(tokio::fs::File::from_std(file))
     };
-    let pending = target.map(|t| crate::files::atomic::Pending::begin(t, force)).transpose()?;
+    if let Some(target) = target
+        && atomic::is_same(from, target)
+    {
+        return Err(atomic::same(target));
+    }
+    let pending = target.map(|t| atomic::Pending::begin(t, force)).transpose()?;
     let mut output = output_of(target.zip(pending.as_ref()))?;
     let sealed = client
         .encrypt_stream(key, &mut input, &mut output, context)

@@ -28,7 +28,7 @@ pub struct Attributes {
 impl Attributes {
     /// Those of an existing file.
     pub fn of(metadata: &fs::Metadata) -> Self {
-        Self { mode: metadata.mode() & 0o7777, modified: metadata.modified().ok() }
+        Self { mode: metadata.mode() & 0o777, modified: metadata.modified().ok() }
     }
 }
 
@@ -37,6 +37,14 @@ impl Pending {
     pub fn begin(target: &Path, replace: bool) -> Outcome<Self> {
         if !replace && target.symlink_metadata().is_ok() {
             return Err(exists(target));
+        }
+        // Renaming over a device or a folder would take its place.
+        if target.symlink_metadata().is_ok_and(|m| !m.is_file() && !m.is_symlink()) {
+            return Err(Failure::new(
+                Code::Output,
+                format!("{} is not a regular file", target.display()),
+            )
+            .next("Write to a file, or to standard output with `--output - > PLACE`."));
         }
         let folder = match target.parent() {
             Some(p) if !p.as_os_str().is_empty() => p,
@@ -117,6 +125,23 @@ impl Drop for Pending {
     fn drop(&mut self) {
         // After success there is nothing under this name any more.
         let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// The refusal for an output that is its own input.
+pub fn same(target: &Path) -> Failure {
+    Failure::new(
+        Code::Usage,
+        format!("{} is both input and output; the original would be lost", target.display()),
+    )
+    .next("Choose another --output.")
+}
+
+/// Whether two paths name one existing file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
     }
 }
 

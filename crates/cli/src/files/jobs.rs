@@ -151,7 +151,7 @@ async fn on_threads<T: Send + 'static, R: Send + 'static>(
                 scope.spawn(|| {
                     let mut buffers = Buffers::new();
                     loop {
-                        let item = lock(&queue).next();
+                        let item = lock(&queue).next().filter(|_| !stream::interrupted());
                         let Some(item) = item else { break };
                         let result = run(item, &mut buffers);
                         lock(&results).push(result);
@@ -233,6 +233,9 @@ pub fn check_unchanged(
 pub fn stream_failure(error: StreamError, job: &Job) -> Failure {
     let source = job.source.display();
     match error {
+        StreamError::Interrupted => {
+            Failure::new(Code::Interrupted, format!("{source}: the program was told to end"))
+        }
         StreamError::Read(e) => Failure::reading(&job.source, &e),
         StreamError::Write(e) => Failure::writing(&job.target, &e),
         StreamError::Seal(e) => Failure::new(Code::Input, format!("{source}: {e}")),

@@ -1,6 +1,7 @@
 //! Local files: which ones to take, and how outputs come into being.
 
 pub mod atomic;
+pub mod grown;
 pub mod jobs;
 pub mod stream;
 pub mod walk;

@@ -1,6 +1,7 @@
 //! Sealing and opening of local files: blocking, in bounded memory, for worker threads.
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_object::cobblestone::{
     CHUNK_BYTES, Encryptor, OpenError, SEALED_CHUNK_BYTES, StreamDecryptor,
@@ -10,9 +11,25 @@ use quorate_object::cobblestone::{
 /// hundred files at once fit in memory.
 const BLOCK_CHUNKS: usize = 64;
 
+/// Set once the program is told to end: whoever works on a file stops at the next block, and takes
+/// back what it has begun.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Tells all workers to stop.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether workers are to stop.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Why a payload was not sealed or opened.
 #[derive(Debug)]
 pub enum StreamError {
+    /// The program was told to end.
+    Interrupted,
     /// Reading failed.
     Read(io::Error),
     /// Writing failed.
@@ -63,6 +80,9 @@ pub fn seal(
 ) -> Result<u64, StreamError> {
     let mut total = 0u64;
     loop {
+        if interrupted() {
+            return Err(StreamError::Interrupted);
+        }
         let have = fill(from, &mut buffers.plain).map_err(StreamError::Read)?;
         total += have as u64;
         let plain = buffers.plain.get(..have).unwrap_or_default();
@@ -96,6 +116,9 @@ pub fn open(
     let mut total = 0u64;
     let block = BLOCK_CHUNKS * SEALED_CHUNK_BYTES;
     loop {
+        if interrupted() {
+            return Err(StreamError::Interrupted);
+        }
         let sealed = buffers.sealed.get_mut(..block).unwrap_or_default();
         let have = fill(from, sealed).map_err(StreamError::Read)?;
         let sealed = sealed.get(..have).unwrap_or_default();
