@@ -235,6 +235,18 @@ pub struct Key {
     pub versions: Vec<KeyVersionEntry>,
 }
 
+/// Whether a key may go from one state to another without allowing more: whoever suspended, deactivated
+/// or reported it compromised is not to be overruled by anybody who may make keys. One not yet active
+/// may become so; that is what it waits for.
+fn restricts_no_less(from: KeyState, to: KeyState) -> bool {
+    use KeyState::{Active, Compromised, Deactivated, PreActivation, Suspended};
+    match from {
+        Active | PreActivation => true,
+        Deactivated => matches!(to, Deactivated | Compromised | Suspended),
+        Suspended | Compromised | KeyState::Destroyed => to == from,
+    }
+}
+
 impl Key {
     /// The version with this number.
     #[must_use]
@@ -249,15 +261,26 @@ impl Key {
     }
 
     /// Whether this version of the document weakens a protection that `before` gave: a smaller
-    /// committee, a fragile one, more jurisdictions, no fragment.
+    /// committee, a fragile one, more jurisdictions, no fragment, a state that allows what the one
+    /// before did not, or a newer version with a smaller T or N.
     #[must_use]
     pub fn weakens(&self, before: &Self) -> bool {
-        self.minimum_committee < before.minimum_committee
+        !restricts_no_less(before.state, self.state)
+            || self.shrinks(before)
+            || self.minimum_committee < before.minimum_committee
             || (self.allow_fragile && !before.allow_fragile)
             || (before.fragment_required && !self.fragment_required)
             || (!before.jurisdictions.is_empty()
                 && (self.jurisdictions.is_empty()
                     || self.jurisdictions.iter().any(|j| !before.jurisdictions.contains(j))))
+    }
+
+    /// Whether a version that `before` lacks, or the newest, has a smaller T or N than the one it follows.
+    fn shrinks(&self, before: &Self) -> bool {
+        let added = self.versions.get(before.versions.len()..).unwrap_or_default();
+        let newest = before.versions.last().into_iter().chain(added).chain(self.versions.last());
+        let sizes: Vec<Threshold> = newest.map(|version| version.order.threshold()).collect();
+        sizes.array_windows().any(|[old, new]| new.t() < old.t() || new.n() < old.n())
     }
 
     /// A checked key.

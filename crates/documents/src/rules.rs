@@ -108,7 +108,7 @@ pub enum AdmitError {
     NotPermitted(PublicKey),
     /// A principal weakened a key's protection, which takes the administrators.
     #[error(
-        "only administrators may lower a key's minimum committee, allow a fragile one, add jurisdictions or drop the fragment"
+        "only administrators may lower a key's minimum committee, its threshold or its number of nodes, allow a fragile one, add jurisdictions, drop the fragment, or take back that it was suspended, deactivated or reported compromised"
     )]
     Weakens,
     /// Tenants too deep.

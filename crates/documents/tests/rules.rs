@@ -352,17 +352,28 @@ fn no_version_of_a_key_document_changes_what_was_made() {
     assert_eq!(refused(&|k| k.state = KeyState::Destroyed), Some(AdmitError::Destruction));
     assert_eq!(refused(&|k| k.versions[0].order = order(1, &[1, 2, 3])), immutable("versions"));
     assert_eq!(refused(&|k| k.versions[0].created_at.0 += 1), immutable("versions"));
-    let rotated = |nodes: &[u8]| KeyVersionEntry {
+    let rotated = |t: u16, nodes: &[u8]| KeyVersionEntry {
         number: KeyVersion::new(2).unwrap(),
         created_at: UnixSeconds(NOW),
-        order: order(1, nodes),
+        order: order(t, nodes),
     };
-    assert_eq!(refused(&|k| k.versions.push(rotated(&[1, 2]))), None);
+    assert_eq!(refused(&|k| k.versions.push(rotated(2, &[1, 2, 3]))), None);
+    assert_eq!(refused(&|k| k.versions.push(rotated(3, &[1, 2, 3, 4]))), None);
     assert_eq!(
-        refused(&|k| k.versions.push(rotated(&[1]))),
+        refused(&|k| k.versions.push(rotated(1, &[1]))),
         Some(AdmitError::Committee { members: 1, minimum: 2 })
     );
     // Weakening takes the administrators.
+    let weaker = [rotated(1, &[1, 2, 3]), rotated(2, &[1, 2])];
+    for version in weaker {
+        assert_eq!(refused(&|k| k.versions.push(version.clone())), Some(AdmitError::Weakens));
+    }
+    // Nor first up and then down, in one document.
+    let third = KeyVersionEntry { number: KeyVersion::new(3).unwrap(), ..rotated(2, &[1, 2, 3]) };
+    let up_and_down = |k: &mut Key| {
+        k.versions.extend([rotated(3, &[1, 2, 3]), third.clone()]);
+    };
+    assert_eq!(refused(&up_and_down), Some(AdmitError::Weakens));
     assert_eq!(refused(&|k| k.minimum_committee = 1), Some(AdmitError::Weakens));
     assert_eq!(refused(&|k| k.allow_fragile = true), Some(AdmitError::Weakens));
     assert_eq!(refused(&|k| k.minimum_committee = 3), None);
@@ -370,6 +381,56 @@ fn no_version_of_a_key_document_changes_what_was_made() {
     body.minimum_committee = 1;
     let by_admin = next(&[&c.key], Body::Key(body), Some(&c.tenant), vec![], &[2]);
     assert!(admit(&by_admin, &c.set).is_ok());
+}
+
+/// Fails when `weakens` does not look at the state: whoever may make keys would use again what an
+/// administrator has suspended, or what somebody reported compromised.
+#[test]
+fn only_administrators_take_a_restriction_of_a_key_back() {
+    use KeyState::{Active, Compromised, Deactivated, PreActivation, Suspended};
+    let allowed = [
+        (PreActivation, PreActivation),
+        (PreActivation, Active),
+        (PreActivation, Suspended),
+        (PreActivation, Deactivated),
+        (PreActivation, Compromised),
+        (Active, PreActivation),
+        (Active, Active),
+        (Active, Suspended),
+        (Active, Deactivated),
+        (Active, Compromised),
+        (Suspended, Suspended),
+        (Deactivated, Deactivated),
+        (Deactivated, Suspended),
+        (Deactivated, Compromised),
+        (Compromised, Compromised),
+    ];
+    let states = [PreActivation, Active, Suspended, Deactivated, Compromised];
+    for from in states {
+        let mut c = Cluster::new();
+        let in_state = |state| Body::Key(Key { state, ..key_of(&c.key) });
+        let before = next(&[&c.key], in_state(from), Some(&c.tenant), vec![], &[2]);
+        c.add(&before);
+        for to in states {
+            let body = || Body::Key(Key { state: to, ..key_of(&before) });
+            let by_principal = next(&[&before], body(), Some(&c.tenant), vec![], &[10]);
+            let refused = admit(&by_principal, &c.set).err();
+            let expected = (!allowed.contains(&(from, to))).then_some(AdmitError::Weakens);
+            assert_eq!(refused, expected, "{from:?} to {to:?}");
+            let by_administrator = next(&[&before], body(), Some(&c.tenant), vec![], &[2]);
+            assert!(admit(&by_administrator, &c.set).is_ok());
+        }
+    }
+    // Nor by a branch beside it: under two heads, only what both allow is allowed.
+    let mut c = Cluster::new();
+    let in_state = |state| Body::Key(Key { state, ..key_of(&c.key) });
+    let suspended = next(&[&c.key], in_state(Suspended), Some(&c.tenant), vec![], &[2]);
+    let beside = next(&[&c.key], in_state(Active), Some(&c.tenant), vec![], &[10]);
+    let merged = next(&[&suspended, &beside], in_state(Active), Some(&c.tenant), vec![], &[10]);
+    c.add(&suspended);
+    c.add(&beside);
+    assert!(!c.key_heads().unwrap().state_allows(Action::Encrypt));
+    assert_eq!(c.refused(&merged), AdmitError::Weakens);
 }
 
 #[test]
@@ -387,7 +448,7 @@ fn several_heads_allow_what_each_allows_until_they_are_merged() {
     };
     let one = changed(&|k| k.versions.push(rotated(2)));
     let two = changed(&|k| {
-        k.versions.push(rotated(1));
+        k.versions.push(rotated(3));
         k.state = KeyState::Deactivated;
     });
     c.add(&one);
@@ -399,10 +460,13 @@ fn several_heads_allow_what_each_allows_until_they_are_merged() {
     assert_eq!(Heads::<Key>::from_row(&heads.to_row()), Ok(heads));
     // A merge takes one of theirs, and cannot bring a third.
     let mut body = key_of(&one);
-    body.versions[1].order = order(3, &[1, 2, 3]);
+    body.versions[1].order = order(3, &[1, 2, 3, 4]);
     let third = next(&[&one, &two], Body::Key(body), Some(&c.tenant), vec![], &[10]);
     assert!(matches!(c.refused(&third), AdmitError::Immutable { .. }));
-    let merge = next(&[&one, &two], Body::Key(key_of(&one)), Some(&c.tenant), vec![], &[10]);
+    let body = || Body::Key(key_of(&one));
+    let merge = next(&[&one, &two], body(), Some(&c.tenant), vec![], &[10]);
+    assert_eq!(c.refused(&merge), AdmitError::Weakens, "the smaller T, and active again");
+    let merge = next(&[&one, &two], body(), Some(&c.tenant), vec![], &[2]);
     c.add(&merge);
     assert_eq!(c.key_heads().unwrap().single().unwrap().digest(), merge.digest());
 }
