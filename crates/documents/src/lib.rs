@@ -27,4 +27,4 @@ pub use key::{Key, KeyVersionEntry, Member, Order};
 pub use key_view::{KeyViewError, VerifiedKey, VerifiedVersion};
 pub use rules::{AdmitError, Admitted, Lookup, admit, first_sight};
 pub use set::DocumentSet;
-pub use state::{Authority, authority, counts, heads};
+pub use state::{Authority, authority, counts, heads, kept_by_some};

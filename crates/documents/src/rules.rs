@@ -114,6 +114,11 @@ pub enum AdmitError {
     /// Tenants too deep.
     #[error("tenants stand at most {MAX_TENANT_DEPTH} above one another")]
     TooDeep,
+    /// Signed by administrators who rule no longer, and nothing that counts keeps it.
+    #[error(
+        "the authority that the document is signed under is superseded, and no later one keeps the document"
+    )]
+    Superseded,
     /// Signed in the future.
     #[error("by this node's clock the document was signed in the future, {} s after 1970", .0.0)]
     Future(UnixSeconds),
@@ -134,6 +139,7 @@ impl AdmitError {
             | Self::NotPermitted(_)
             | Self::Weakens
             | Self::Authority
+            | Self::Superseded
             | Self::Stale(_) => RefusalCode::DocumentUnauthorized,
             Self::OtherCluster(_)
             | Self::Predecessor
@@ -403,14 +409,17 @@ pub(crate) fn signing_principals<'a, L: Lookup + ?Sized>(
 }
 
 /// What a node asks when it sees an admitted version for the first time: that it was not signed in
-/// the future, and that the principal that signed a key document still may, now. A document that
-/// the authority version in force keeps needs no principal any more.
+/// the future; that the principal that signed a key document still may, now; and that a principal or
+/// key document by administrators counts, restricts, is kept by some authority version, or is stood on
+/// by a version that counts. A document that the authority version in force keeps needs no principal
+/// any more. `lookup` holds what came with the candidate, too.
 ///
 /// # Errors
-/// [`AdmitError::Future`], [`AdmitError::Stale`].
+/// [`AdmitError::Future`], [`AdmitError::Stale`], [`AdmitError::Superseded`].
 ///
 /// # Security
-/// This is what stops a revoked or expired principal from back-dating key documents. It depends on
+/// This is what stops a revoked or expired principal from back-dating key documents, and a removed
+/// administrator from filling nodes with documents that never count. It depends on
 /// this node's clock and on what has reached it, so it is no part of what the set means: a document
 /// that one node saw in time and another did not is adopted by an authority version's frontier.
 pub fn first_sight<L: Lookup + ?Sized>(
@@ -421,10 +430,17 @@ pub fn first_sight<L: Lookup + ?Sized>(
     if candidate.created_at() > now.plus(CLOCK_TOLERANCE_SECONDS) {
         return Err(AdmitError::Future(candidate.created_at()));
     }
-    let Body::Key(key) = candidate.body() else { return Ok(()) };
-    if state::signed_by_administrators(candidate, lookup) || state::kept(candidate, lookup) {
+    if candidate.kind().is_authority() || state::kept(candidate, lookup) {
         return Ok(());
     }
+    if state::signed_by_administrators(candidate, lookup) {
+        return if state::matters(candidate, lookup) {
+            Ok(())
+        } else {
+            Err(AdmitError::Superseded)
+        };
+    }
+    let Body::Key(key) = candidate.body() else { return Err(AdmitError::Authority) };
     let id = (candidate.version() > 1).then(|| candidate.id().into());
     for signer in candidate.signers() {
         for principal in signing_principals(candidate, key, signer, lookup) {

@@ -120,6 +120,35 @@ pub(crate) fn kept<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
     each_in_force(version, lookup, |authority| in_frontier(version, authority, lookup))
 }
 
+/// Whether a version that administrators signed is worth storing: it counts, or restricts, or may do so
+/// once more has arrived.
+pub(crate) fn matters<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
+    let digest = version.digest();
+    if version.body().restricts() || counts(version, lookup) {
+        return true;
+    }
+    let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
+    let in_force = lookup.in_force(&named.id());
+    // Under one that is contested, or that waits for its frontier, or whose own authority waits.
+    let line = behind(named.digest(), lookup);
+    if in_force.is_empty() || in_force.iter().any(|authority| line.contains(&authority.digest())) {
+        return true;
+    }
+    // Kept by any, also by one that waits for this very version.
+    kept_by_some(version, lookup)
+        || lookup
+            .versions(&version.id())
+            .into_iter()
+            .any(|later| behind(later.digest(), lookup).contains(&digest) && counts(later, lookup))
+}
+
+/// Whether some version of its authority keeps this version, in force or not: one may be waiting for it.
+#[must_use]
+pub fn kept_by_some<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
+    let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
+    lookup.versions(&named.id()).into_iter().any(|a| in_frontier(version, a, lookup))
+}
+
 fn in_frontier<L: Lookup + ?Sized>(version: &Document, authority: &Document, lookup: &L) -> bool {
     authority.frontier().iter().filter(|e| e.id == version.id()).any(|entry| {
         entry.digest == version.digest() || behind(entry.digest, lookup).contains(&version.digest())

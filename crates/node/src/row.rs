@@ -14,7 +14,8 @@ pub enum Table {
     Heads,
     /// Which documents there are of a kind: kind (1 byte), tenant, id -> nothing.
     Kinds,
-    /// Which principal has a public key: key -> principal id.
+    /// Which principal has a public key: key -> the id of the one principal that counts and has it.
+    /// Which principals have ever named it, whether they count or not: key, id -> the same id.
     PrincipalKeys,
     /// Which keys have an alias: tenant, SHA-512/256 of the alias, key id -> nothing.
     Aliases,
@@ -117,6 +118,12 @@ impl RowKey {
     #[must_use]
     pub fn principal_key(key: PublicKey) -> Self {
         Self::of(Table::PrincipalKeys, &[key.as_bytes()])
+    }
+
+    /// A principal of which some version names the public key, whether it counts or not.
+    #[must_use]
+    pub fn principal_key_named(key: PublicKey, by: DocumentId) -> Self {
+        Self::of(Table::PrincipalKeys, &[key.as_bytes(), by.as_bytes()])
     }
 
     /// A key in the list of an alias.

@@ -132,6 +132,104 @@ fn a_public_key_names_one_principal() {
     assert_eq!(codes(world.put(0, &[one, two])), [None, Some("document_invalid".to_owned())]);
 }
 
+/// The next version of a tenant, under another administrator.
+fn handed_over(world: &World, keeps: &[&SignedDocument]) -> SignedDocument {
+    let mut frontier: Vec<_> = keeps.iter().map(|kept| kept.frontier_entry()).collect();
+    frontier.sort_unstable();
+    let change = |body: &mut Body| {
+        if let Body::Tenant(tenant) = body {
+            let keys = vec![seed_key("second", 0).public()];
+            tenant.administrators = Administrators::new(keys, 1).unwrap();
+        }
+    };
+    successor(&world.acme, Some(world.acme.digest()), frontier, change, world)
+}
+
+fn status(world: &mut World, at: usize, key: &str) -> quorate_node::Outcome {
+    let node = world.nodes[at].id();
+    world.nodes[at].ask(&seed_key(key, 0), Request::Status(v1::StatusRequest { node }))
+}
+
+/// Fails when a principal that does not count has its public key (tried with the row written on storing).
+#[test]
+fn attack_13_a_removed_administrator_keeps_no_public_key_from_others() {
+    let mut world = World::new(1);
+    let (administrator, second) = (seed_key("administrator", 0), seed_key("second", 0));
+    let (early, late) = (seed_key("early", 0), seed_key("late", 0));
+    let acme = world.acme.clone();
+    let squatted = principal_document(&mut world.rng, &administrator, &acme, &early, &[]);
+    assert_eq!(codes(world.put(0, &[squatted])), [None]);
+    let owner = world.owner_document.clone();
+    let after = handed_over(&world, &[&owner]);
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&after))), [None]);
+    assert_eq!(code(status(&mut world, 0, "early")), "principal_unknown");
+    // Back-dated, under the version that still named it.
+    let squatted = principal_document(&mut world.rng, &administrator, &acme, &late, &[]);
+    assert_eq!(codes(world.put(0, &[squatted])), [Some("document_unauthorized".to_owned())]);
+    for (name, key) in [("early", early), ("late", late)] {
+        let good = principal_document(&mut world.rng, &second, &after, &key, &Action::ALL);
+        assert_eq!(codes(world.put(0, std::slice::from_ref(&good))), [None]);
+        assert!(status(&mut world, 0, name).is_ok());
+        let row = RowKey::principal_key(key.public());
+        assert_eq!(world.nodes[0].store.rows[&row].0, good.id().as_bytes());
+    }
+}
+
+/// Two principals that count with one key have none, whichever came first. Fails when the first keeps it,
+/// and when the second is refused although an authority version waits for it.
+#[test]
+fn a_key_of_two_principals_that_count_is_nobodys_in_whatever_order_they_came() {
+    let mut world = World::new(2);
+    let (administrator, key) = (seed_key("administrator", 0), seed_key("shared", 0));
+    let (acme, other) = (world.acme.clone(), world.other.clone());
+    let one = principal_document(&mut world.rng, &administrator, &acme, &key, &[]);
+    let two = principal_document(&mut world.rng, &administrator, &other, &key, &[]);
+    let owner = world.owner_document.clone();
+    let drops = handed_over(&world, &[&owner]);
+    let takes_back = {
+        let mut frontier = vec![owner.frontier_entry(), one.frontier_entry()];
+        frontier.sort_unstable();
+        let body = drops.body().clone();
+        Draft::succeed(&[&drops], body, Some(drops.digest()), frontier, NOW)
+            .unwrap()
+            .sign(&[&seed_key("second", 0)])
+            .unwrap()
+    };
+    let orders = [[&one, &drops, &two, &takes_back], [&drops, &takes_back, &two, &one]];
+    for (at, order) in orders.into_iter().enumerate() {
+        for document in order {
+            assert_eq!(codes(world.put(at, std::slice::from_ref(document))), [None]);
+        }
+        assert_eq!(code(status(&mut world, at, "shared")), "principal_unknown");
+        assert!(!world.nodes[at].store.rows.contains_key(&RowKey::principal_key(key.public())));
+    }
+    assert_eq!(stored(&world, 0), stored(&world, 1));
+}
+
+/// A node that was away takes a principal that a new administrator adopted by a later version, together
+/// with the version that it stands on. Fails when each document of a request is judged without the others.
+#[test]
+fn what_a_counting_version_stands_on_is_taken_with_it() {
+    let mut world = World::new(2);
+    let (administrator, second) = (seed_key("administrator", 0), seed_key("second", 0));
+    let acme = world.acme.clone();
+    let first = principal_document(&mut world.rng, &administrator, &acme, &seed_key("new", 0), &[]);
+    let after = handed_over(&world, &[]);
+    let body = first.body().clone();
+    let adopted = Draft::succeed(&[&first], body, Some(after.digest()), Vec::new(), NOW)
+        .unwrap()
+        .sign(&[&second])
+        .unwrap();
+    for document in [&first, &after, &adopted] {
+        assert_eq!(codes(world.put(0, std::slice::from_ref(document))), [None]);
+    }
+    assert_eq!(codes(world.put(1, std::slice::from_ref(&after))), [None]);
+    assert!(codes(world.put(1, std::slice::from_ref(&first)))[0].is_some());
+    assert_eq!(codes(world.put(1, &[first, adopted])), [None, None]);
+    assert_eq!(stored(&world, 0), stored(&world, 1));
+    assert!(status(&mut world, 1, "new").is_ok());
+}
+
 /// Fails when only the documents that came are derived again (tried: the dropped principal goes on).
 #[test]
 fn a_new_authority_version_drops_what_it_does_not_keep_once_its_frontier_is_there() {

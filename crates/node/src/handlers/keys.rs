@@ -48,7 +48,7 @@ fn views(reads: &Reads<'_>, account: &Account, ids: &[KeyId]) -> Result<Vec<Show
     let mut shown = Vec::with_capacity(found.len());
     for heads in found {
         let certificates = certificates(reads, heads.key_id());
-        let mut loader = Loader::without_frontiers(reads);
+        let mut loader = Loader::of_tenant(reads, heads.tenant());
         loader.want(heads.id());
         loader.run()?;
         unread |= loader.unread;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use quorate_documents::{Body, BodyOf, Document, Kind, Lookup, Principal, SignedDocument};
-use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId};
+use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::store::v1::DocumentRow;
 
@@ -128,6 +128,10 @@ pub(crate) fn principal_of(
     })
 }
 
+/// Principals of which some version names one public key. A second one is not taken in while the first
+/// counts, so that there are several only where what counts has changed since.
+const MAX_NAMING_ONE_KEY: usize = 256;
+
 /// Loads documents and what they refer to, asking for as much as possible in each round.
 pub(crate) struct Loader<'a, 'v> {
     reads: &'a Reads<'v>,
@@ -138,6 +142,8 @@ pub(crate) struct Loader<'a, 'v> {
     /// Something could not be read yet.
     pub(crate) unread: bool,
     frontiers: bool,
+    /// Principals of other tenants are left out.
+    only: Option<TenantId>,
 }
 
 impl<'a, 'v> Loader<'a, 'v> {
@@ -151,14 +157,16 @@ impl<'a, 'v> Loader<'a, 'v> {
             queue: vec![cluster.into()],
             unread: false,
             frontiers: true,
+            only: None,
         }
     }
 
-    /// A loader for showing documents to a client, which judges them itself: roster and frontiers
-    /// are left out.
-    pub(crate) fn without_frontiers(reads: &'a Reads<'v>) -> Self {
+    /// A loader for showing documents of one tenant to a client, which judges them itself: roster and
+    /// frontiers are left out, and principals of other tenants that name the same public keys.
+    pub(crate) fn of_tenant(reads: &'a Reads<'v>, tenant: TenantId) -> Self {
         let nobody = ClusterId::from_bytes([0; 32]);
-        Self { queue: Vec::new(), frontiers: false, ..Self::new(reads, nobody) }
+        let (queue, only) = (Vec::new(), Some(tenant));
+        Self { queue, frontiers: false, only, ..Self::new(reads, nobody) }
     }
 
     /// Notes that a read is outstanding, and goes on.
@@ -184,6 +192,11 @@ impl<'a, 'v> Loader<'a, 'v> {
             self.loaded.complete.insert(id);
             for entry in entries {
                 if let Some(document) = version(entry)? {
+                    if let (Some(only), Body::Principal(principal)) = (self.only, document.body())
+                        && principal.tenant != only
+                    {
+                        continue;
+                    }
                     self.loaded.insert(Arc::clone(&document));
                     self.refer(&document, document.signers())?;
                 }
@@ -210,7 +223,11 @@ impl<'a, 'v> Loader<'a, 'v> {
                     self.want(parent.into());
                 }
             }
-            Body::Principal(principal) => self.want(principal.tenant.into()),
+            Body::Principal(principal) => {
+                self.want(principal.tenant.into());
+                // Whether it has its key depends on the others that name it.
+                self.signer(principal.public_key)?;
+            }
             Body::Key(key) => {
                 self.want(key.tenant.into());
                 for signer in signers {
@@ -221,15 +238,20 @@ impl<'a, 'v> Loader<'a, 'v> {
         Ok(())
     }
 
-    /// Queues the principal that has a public key.
+    /// Queues all principals of which some version names a public key.
     pub(super) fn signer(&mut self, key: PublicKey) -> Result<(), Stop> {
         if !self.signers.insert(key) {
             return Ok(());
         }
-        if let Some(principal) = self.attempt(principal_of(self.reads, key))
-            && let Some(principal) = principal?
-        {
-            self.want(principal.into());
+        let named = Read::Range {
+            table: Table::PrincipalKeys,
+            prefix: key.as_bytes().to_vec(),
+            after: None,
+            limit: MAX_NAMING_ONE_KEY,
+        };
+        for entry in self.attempt(self.reads.range(named)).unwrap_or_default() {
+            let id = entry.bytes().and_then(|id| DocumentId::from_slice(id).ok());
+            self.want(id.ok_or_else(|| rows::damaged(entry))?);
         }
         Ok(())
     }

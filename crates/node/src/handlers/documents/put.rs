@@ -9,14 +9,15 @@ use std::sync::Arc;
 use prost::Message;
 use quorate_authz::Caller;
 use quorate_documents::{
-    self as rules, Body, Document, Key, Kind, Lookup, Principal, Roster, SignedDocument, Tenant,
+    self as rules, Body, BodyOf, Document, Key, Kind, Lookup, Principal, Roster, SignedDocument,
+    Tenant,
 };
-use quorate_types::limits::MAX_DOCUMENTS_PER_REQUEST;
+use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_DOCUMENTS_PER_REQUEST};
 use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
-use quorate_wire::RefusalCode;
 use quorate_wire::digests::document_digest;
 use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
 use quorate_wire::proto::v1;
+use quorate_wire::{PublicKey, RefusalCode};
 
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
 use crate::access::{ROSTER, addressed, cluster, present};
@@ -322,11 +323,12 @@ struct Accepted {
     new: bool,
 }
 
-/// Judges one document against those loaded. Without a time, the clock's rules are left out.
+/// Judges one document against those loaded. Without what comes with it and a time, the rules of first
+/// sight are left out.
 fn admit(
     loaded: &Loaded,
     document: &Arc<SignedDocument>,
-    now: Option<UnixSeconds>,
+    sight: Option<(&Loaded, UnixSeconds)>,
 ) -> Result<Accepted, Refused> {
     let refuse = |error: &rules::AdmitError| Refused::new(error.code(), error.to_string());
     rules::admit(document, loaded).map_err(|error| refuse(&error))?;
@@ -337,22 +339,39 @@ fn admit(
             .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
         return Ok(Accepted { document: Arc::new(merged), new });
     }
-    if let Some(now) = now {
-        rules::first_sight(document, loaded, now).map_err(|error| refuse(&error))?;
+    if let Some((together, now)) = sight {
+        rules::first_sight(document, together, now).map_err(|error| refuse(&error))?;
     }
     if loaded.count(&document.id()) >= MAX_VERSIONS_PER_DOCUMENT {
         let message = format!("a document has at most {MAX_VERSIONS_PER_DOCUMENT} versions");
         return Err(Refused::new(RefusalCode::TooLarge, message));
     }
     if let Body::Principal(principal) = document.body() {
-        // A TLS key must name one principal, or revoking one would leave the other.
+        // A TLS key must name one principal, or revoking one would leave the other. One that does not
+        // count has no key: whoever once administered a tenant could otherwise keep keys from others.
+        // One that an authority version keeps is taken all the same, since that version waits for it.
         let key = principal.public_key;
-        if loaded.principals(&key).iter().any(|other| other.id() != document.id()) {
+        if !rules::kept_by_some(document, loaded)
+            && having(loaded, key).any(|other| other != document.id())
+        {
             let message = format!("{key} is the key of another principal already");
             return Err(Refused::new(RefusalCode::DocumentInvalid, message));
         }
     }
     Ok(Accepted { document: Arc::clone(document), new: true })
+}
+
+/// What is here with all that came: a version that counts vouches for those that it stands on, and they
+/// must be stored before it.
+fn together(loaded: &Loaded, candidates: &[Candidate], now: UnixSeconds) -> Loaded {
+    let mut together = loaded.clone();
+    for document in candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()) {
+        let future = document.created_at() > now.plus(CLOCK_TOLERANCE_SECONDS);
+        if !future && let Ok(admitted) = admit(&together, document, None) {
+            together.insert(admitted.document);
+        }
+    }
+    together
 }
 
 impl Ready<'_> {
@@ -362,11 +381,13 @@ impl Ready<'_> {
         let unread =
             |_| Refused::new(RefusalCode::StorageFailed, "rows were not read before deciding");
         deciding.audit.principal = principal;
+        let together = together(&loaded, &candidates, now);
         let mut writes = Vec::new();
         let mut results = Vec::with_capacity(candidates.len());
         let mut first_refusal = None;
         for (digest, parsed) in candidates {
-            let accepted = parsed.and_then(|document| admit(&loaded, &document, Some(now)));
+            let accepted =
+                parsed.and_then(|document| admit(&loaded, &document, Some((&together, now))));
             let refusal = match accepted {
                 Ok(Accepted { document, new }) => {
                     if new {
@@ -415,7 +436,7 @@ pub(crate) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Ve
         writes.push(Write::Put(list, Vec::new()));
     }
     if let Body::Principal(principal) = document.body() {
-        let key = RowKey::principal_key(principal.public_key);
+        let key = RowKey::principal_key_named(principal.public_key, document.id());
         writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
     }
 }
@@ -437,6 +458,26 @@ pub(crate) fn join_writes(
     loaded.insert(roster);
     update(None, &loaded, cluster, cluster.into(), &mut writes);
     Ok(writes)
+}
+
+/// The principals that count and have a public key.
+fn having(loaded: &Loaded, key: PublicKey) -> impl Iterator<Item = DocumentId> {
+    let named: BTreeSet<DocumentId> = loaded.principals(&key).iter().map(|v| v.id()).collect();
+    named.into_iter().filter(move |id| {
+        rules::heads::<Principal, _>(id, loaded)
+            .is_some_and(|heads| heads.iter().any(|head| head.body().public_key == key))
+    })
+}
+
+/// The row that says whose a public key is. Nobody's, where two principals that count have it: which
+/// of them came first is no part of the set, and guessing could take the wrong one's permissions.
+fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
+    let row = RowKey::principal_key(key);
+    let mut having = having(loaded, key);
+    match (having.next(), having.next()) {
+        (Some(id), None) => Write::Put(row, id.as_bytes().to_vec()),
+        _ => Write::Delete(row),
+    }
 }
 
 /// The rows derived from a document, where they change. `before` is its row of heads.
@@ -464,6 +505,10 @@ pub(crate) fn update(
         {
             writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
         }
+    }
+    // The keys of its heads before and now are among these.
+    for key in loaded.versions(&id).into_iter().filter_map(|v| Principal::of(v.body())) {
+        writes.push(owner_of_key(loaded, key.public_key));
     }
     for alias in aliases {
         writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
