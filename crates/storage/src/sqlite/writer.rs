@@ -21,6 +21,10 @@ const MAX_GROUP: usize = 512;
 /// How often an erasure that somebody's read lock held up is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Bytes of one row, or of one audit record, at most: well below SQLite's own bound of 10^9
+/// (<https://sqlite.org/limits.html>), which a row of any request stays far below too.
+const MAX_ROW_BYTES: usize = 512 * 1024 * 1024;
+
 /// `SQLITE_IOERR_SHMSIZE`: the shared index of the write-ahead log could not grow. Nothing was
 /// written then, and the cause is a full disk.
 const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
@@ -32,6 +36,9 @@ pub(super) enum Job {
     Batch(Box<Batch>, Answer),
     Limit(Option<u64>),
     Close,
+    /// Another bound of a row's size.
+    #[cfg(test)]
+    MaxRow(usize),
     /// As if the system had answered a sync with this SQLite code.
     #[cfg(test)]
     Break(i32),
@@ -56,6 +63,7 @@ fn severity(error: &rusqlite::Error) -> Severity {
                     | ErrorCode::DatabaseBusy
                     | ErrorCode::DatabaseLocked
                     | ErrorCode::OutOfMemory
+                    | ErrorCode::TooBig
             ) =>
         {
             Severity::Passing
@@ -82,6 +90,7 @@ pub(super) struct Writer {
     /// Erased rows may still stand in the write-ahead log.
     must_empty_log: bool,
     failed: bool,
+    max_row_bytes: usize,
 }
 
 impl Writer {
@@ -94,6 +103,7 @@ impl Writer {
             at,
             must_empty_log: true,
             failed: false,
+            max_row_bytes: MAX_ROW_BYTES,
         }
     }
 
@@ -124,6 +134,8 @@ impl Writer {
                     Job::Batch(_, answer) if answer.is_closed() => {}
                     Job::Batch(batch, answer) => batches.push((*batch, answer)),
                     Job::Limit(max_bytes) => limit = Some(max_bytes),
+                    #[cfg(test)]
+                    Job::MaxRow(bytes) => self.max_row_bytes = bytes,
                     #[cfg(test)]
                     Job::Break(code) => self.fail(&rusqlite::Error::SqliteFailure(
                         rusqlite::ffi::Error::new(code),
@@ -222,6 +234,11 @@ impl Writer {
                 return Ok(Err(CommitError::Conflict));
             }
         }
+        let audit = batch.audit.as_ref().map(strict::encode);
+        if !self.fits(&batch.writes, audit.as_deref()) {
+            tracing::error!("a row is larger than the store takes; its request is refused");
+            return Ok(Err(CommitError::Failed));
+        }
         group.batches += 1;
         if !batch.writes.is_empty() {
             group.at.0 += 1;
@@ -229,13 +246,24 @@ impl Writer {
         for write in batch.writes {
             self.write(group, write)?;
         }
-        if let Some(record) = batch.audit {
+        if let Some(record) = audit {
             group.audit += 1;
             self.connection
                 .prepare_cached("INSERT INTO audit (number, record) VALUES (?1, ?2)")?
-                .execute(params![clamp(group.audit), strict::encode(&record)])?;
+                .execute(params![clamp(group.audit), record])?;
         }
         Ok(Ok(()))
+    }
+
+    /// Whether SQLite takes rows of this size. Asked before anything of a batch is written, so that the
+    /// other batches of the transaction go on.
+    fn fits(&self, writes: &[Write], audit: Option<&[u8]>) -> bool {
+        let row = |write: &Write| match write {
+            Write::Put(key, bytes) => key.key.len().saturating_add(bytes.len()),
+            Write::Delete(key) => key.key.len(),
+        };
+        let sizes = writes.iter().map(row).chain(audit.map(<[u8]>::len));
+        sizes.max().is_none_or(|largest| largest <= self.max_row_bytes)
     }
 
     fn holds(&self, group: &Group, expected: &Entry) -> rusqlite::Result<bool> {
@@ -366,6 +394,7 @@ mod tests {
             rusqlite::ffi::SQLITE_BUSY,
             rusqlite::ffi::SQLITE_NOMEM,
             rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+            rusqlite::ffi::SQLITE_TOOBIG,
         ];
         for code in passing {
             assert_eq!(severity(&failure(code)), Severity::Passing);
@@ -401,5 +430,33 @@ mod tests {
         assert_eq!(store.statistics().batches, 1);
         let read = quorate_node::Read::Row(RowKey::cluster("a"));
         assert!(store.read(&read).is_ok());
+    }
+
+    /// A row that SQLite would not take is that request's trouble alone. Fails when `fits` always says
+    /// yes (tried).
+    #[tokio::test]
+    async fn a_row_that_is_too_large_refuses_its_batch_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteOptions { create: true, ..SqliteOptions::default() };
+        let store = SqliteStore::open(directory.path(), &options).unwrap();
+        store.writer.jobs.send(Job::MaxRow(100)).unwrap();
+        let put = |name: &str, bytes: usize| Batch {
+            writes: vec![
+                Write::Put(RowKey::cluster(name), vec![1]),
+                Write::Put(RowKey::cluster("b"), vec![1; bytes]),
+            ],
+            ..Batch::default()
+        };
+        let (mut one, mut other) = (store.clone(), store.clone());
+        let (large, small) =
+            tokio::join!(one.commit(put("large", 200)), other.commit(put("small", 20)));
+        assert_eq!(large, Err(CommitError::Failed));
+        small.unwrap();
+        let row = |name: &str| match store.read(&quorate_node::Read::Row(RowKey::cluster(name))) {
+            Ok(crate::Answer::Row(entry)) => entry.bytes().map(<[u8]>::len),
+            _ => panic!("a row was asked for"),
+        };
+        assert_eq!([row("large"), row("small"), row("b")], [None, Some(1), Some(20)]);
+        store.clone().commit(put("later", 30)).await.unwrap();
     }
 }
