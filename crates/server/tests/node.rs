@@ -9,11 +9,14 @@
 
 mod support;
 
+use std::path::Path;
+
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use quorate_server::{
-    InitError, JoinFailure, JoinOptions, KeySlotError, RootKeySource, RunError, init, join, run,
+    InitError, JoinFailure, JoinOptions, KeySlotError, NodeConfig, RootKeySource, RunError, init,
+    join, run,
 };
 use quorate_storage::OpenError;
 use quorate_types::Digest;
@@ -197,7 +200,83 @@ async fn a_node_is_never_overwritten_and_its_card_is_signed() {
     let mut none = options(directory.path(), "a");
     none.root_key_file = None;
     assert!(matches!(init(none).await, Err(InitError::NoRootKey)));
+    for listen in ["https://0.0.0.0:7843", "https://[::]:7843", "https://127.0.0.1:0"] {
+        let mut nowhere = options(directory.path(), "a");
+        nowhere.urls = vec![listen.to_owned()];
+        assert!(matches!(init(nowhere).await, Err(InitError::Url { url }) if url == listen));
+    }
+    let mut nobody = options(directory.path(), "a");
+    nobody.provider.clear();
+    let error = init(nobody).await.unwrap_err().to_string();
+    assert!(error.contains("--provider"), "{error}");
+    let mut no_law = options(directory.path(), "a");
+    no_law.jurisdiction.clear();
+    let error = init(no_law).await.unwrap_err().to_string();
+    assert!(error.contains("--jurisdiction"), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// Fails when `init` does not take away what it made (tried).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_init_that_fails_leaves_nothing_and_can_be_repeated() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path(), "a");
+    options.data_dir = directory.path().join("deep/data");
+    let keys = directory.path().join("keys");
+    let again = || {
+        let mut same = support::options(directory.path(), "a");
+        same.data_dir = directory.path().join("deep/data");
+        same.root_key_file = Some(keys.join("root.key"));
+        same
+    };
+    options.root_key_file = Some(keys.join("root.key"));
+    match init(options).await {
+        Err(InitError::KeyFileFolder { folder, .. }) => assert_eq!(folder, keys),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+
+    // A failure while the store is opened: a folder stands where SQLite keeps its log.
+    std::fs::create_dir(&keys).unwrap();
+    let log = directory.path().join("deep/data/node.db-wal");
+    std::fs::create_dir_all(&log).unwrap();
+    let failed = init(again()).await;
+    assert!(matches!(failed, Err(InitError::Open(_))), "{failed:?}");
+    assert!(!directory.path().join("deep/data/node.db").exists());
+    assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 0);
+    std::fs::remove_dir_all(directory.path().join("deep")).unwrap();
+
+    // A failure after the store and the key slots were made: TOML cannot say this path.
+    use std::os::unix::ffi::OsStrExt;
+    let mut unsayable = again();
+    unsayable.root_key_file = Some(keys.join(std::ffi::OsStr::from_bytes(b"root\xff.key")));
+    let failed = init(unsayable).await;
+    assert!(matches!(failed, Err(InitError::File(_))), "{failed:?}");
+    assert!(!directory.path().join("deep").exists());
+    assert_eq!(std::fs::read_dir(&keys).unwrap().count(), 0);
+
+    // A key file that was there stays.
+    init(again()).await.unwrap();
+    let made = std::fs::read(keys.join("root.key")).unwrap();
+    let data = directory.path().join("other");
+    std::fs::create_dir_all(data.join("node.db-wal")).unwrap();
+    let mut other = support::options(directory.path(), "b");
+    other.data_dir = data;
+    other.root_key_file = Some(keys.join("root.key"));
+    assert!(init(other).await.is_err());
+    assert_eq!(std::fs::read(keys.join("root.key")).unwrap(), made);
+}
+
+/// A node is started from another directory than it was made from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_files_place_is_written_down_absolute() {
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let relative = Path::new(directory.path().file_name().unwrap());
+    assert!(relative.is_relative());
+    init(options(relative, "a")).await.unwrap();
+    let config = NodeConfig::load(&relative.join("data")).unwrap();
+    let expected = std::path::absolute(relative.join("root.key")).unwrap();
+    assert_eq!(config.root_key_file, Some(expected));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
