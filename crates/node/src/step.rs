@@ -71,6 +71,12 @@ impl<R> Step<R> {
         Self { batch, reply }
     }
 
+    /// Whether the decision changes rows, beside its audit record.
+    #[must_use]
+    pub const fn changes_rows(&self) -> bool {
+        !self.batch.writes.is_empty()
+    }
+
     /// Makes the decision durable, and only then gives the reply out.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     let store = SqliteStore::open(&options.data_dir, &SqliteOptions::default())?;
     let root = KeySlots::load(&options.data_dir)?.unlock(&options.root_key)?;
     let (keys, entry) = identity::load(&store, &root)?;
+    let node = entry.id;
     let core = NodeCore::new(entry, keys.identity, root);
     let mut view = View::new();
     for _ in 0..MAX_PLAN_ROUNDS {
@@ -71,5 +72,7 @@ pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     let step = core.decide_join(now, &view, options.roster, options.pinned);
     let joined = step.commit(&mut store.clone()).await?;
     store.close().await;
-    Ok(joined?)
+    let cluster = joined?;
+    tracing::info!(node = %node, %cluster, roster = %options.pinned, "joined");
+    Ok(cluster)
 }

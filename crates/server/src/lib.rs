@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod connect;
 mod connection;
+mod events;
 mod files;
 pub mod hygiene;
 mod identity;
@@ -18,6 +19,7 @@ pub mod limits;
 mod request;
 mod run;
 mod tls;
+mod turned_away;
 
 pub use config::{CONFIG_FILE, ConfigError, NodeConfig};
 pub use identity::IdentityError;

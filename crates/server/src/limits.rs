@@ -53,3 +53,13 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Labels that are evaluated on the thread that read the request; more go to a thread of their own,
 /// so that they do not hold up other requests of the same thread.
 pub const MAX_INLINE_LABELS: usize = 2;
+
+/// Refusals of principals in the log in one second. The audit log has all of them.
+pub const REFUSALS_LOGGED_A_SECOND: u32 = 10;
+
+/// Requests of one caller that are decided on in one second, while the answer is that it is revoked or
+/// expired. Each leaves an audit record of some 200 bytes: at most 170 MB a day and credential.
+pub const TURNED_AWAY_A_SECOND: u32 = 10;
+
+/// Callers that are held to that rate at once; past it, the one that was quiet longest is let go.
+pub const MAX_TURNED_AWAY: usize = 1024;

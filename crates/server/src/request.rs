@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use getrandom::SysRng;
+use quorate_authz::Caller;
 use quorate_node::{
     Call, CommitError, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Request, Step, View, refuse,
 };
@@ -14,8 +15,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::hygiene;
 use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
+use crate::turned_away::TurnedAway;
+use crate::{events, hygiene};
 
 /// What every request needs.
 pub(crate) struct Node<S> {
@@ -24,6 +26,8 @@ pub(crate) struct Node<S> {
     clock: Clock,
     started_at: u64,
     software: String,
+    refusals: events::Refusals,
+    turned_away: TurnedAway,
     /// One permit a core: long computations at once.
     cores: Arc<Semaphore>,
 }
@@ -48,12 +52,21 @@ impl<S: Store> Node<S> {
             clock,
             started_at: clock.now().0,
             software,
+            refusals: events::Refusals::default(),
+            turned_away: TurnedAway::default(),
             cores: Arc::new(Semaphore::new(cores)),
         }
     }
 
     /// Answers one call. A decision that met a change since it read is made again.
     pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Outcome {
+        let (caller, method) = (call.caller, call.request.method());
+        if let Some(caller) = &caller
+            && !self.turned_away.admits(caller.public_key(), self.clock.now())
+        {
+            let message = "this principal has no standing, and asks on all the time";
+            return self.refuse(RefusalCode::Overloaded, message);
+        }
         let mut next = Some(call);
         for _ in 0..MAX_ATTEMPTS {
             let Some(call) = next.take() else { break };
@@ -64,8 +77,13 @@ impl<S: Store> Node<S> {
                 Err(unread) => return self.unread(&unread),
             };
             let mut store = self.store.clone();
+            let changes = step.changes_rows();
             match timeout(STORAGE_TIMEOUT, step.commit(&mut store)).await {
-                Ok(Ok(outcome)) => return outcome,
+                Ok(Ok(outcome)) => {
+                    let changing = again.as_ref().filter(|_| changes).map(|call| &call.request);
+                    self.tell(caller.as_ref(), method, changing, &outcome);
+                    return outcome;
+                }
                 Ok(Err(CommitError::Conflict)) => next = again,
                 Ok(Err(CommitError::Failed)) => {
                     return self.refuse(RefusalCode::StorageFailed, "the node cannot write");
@@ -76,6 +94,34 @@ impl<S: Store> Node<S> {
             }
         }
         self.refuse(RefusalCode::Overloaded, "too many changes of the same rows at once")
+    }
+
+    /// Tells the operator, and remembers who has no standing.
+    fn tell(
+        &self,
+        caller: Option<&Caller>,
+        method: &'static str,
+        changing: Option<&Request>,
+        outcome: &Outcome,
+    ) {
+        let Some(caller) = caller else { return };
+        let refused = outcome.as_ref().err();
+        if changing.is_none() && refused.is_none() {
+            self.turned_away.answered(caller.public_key(), None, self.clock.now());
+            return;
+        }
+        let principal = events::principal_of(&self.store, Some(caller));
+        if let Some(request) = changing {
+            events::changed(principal, request, outcome);
+        }
+        // A stranger's refusals leave no trace.
+        if let Some(principal) = principal {
+            let (now, code) = (self.clock.now(), refused.map(|refusal| refusal.code.as_str()));
+            self.turned_away.answered(caller.public_key(), code, now);
+            if let Some(refusal) = refused {
+                self.refusals.log(now, principal, method, refusal);
+            }
+        }
     }
 
     async fn decide(self: &Arc<Self>, call: Call) -> Result<Step<Outcome>, Unread> {

@@ -163,14 +163,8 @@ async fn serve(node: &NodeArgs, log_json: bool, until_stdin_closes: bool) -> Out
         software: concat!("quorate ", env!("CARGO_PKG_VERSION")).to_owned(),
         on_ready: Box::new(|_| ()),
     };
-    // Before any secret is read.
-    let memory = quorate_server::hygiene::apply();
-    tracing::info!(
-        no_core_files = memory.no_core_files,
-        not_dumpable = memory.not_dumpable,
-        locked = memory.locked,
-        "memory protection"
-    );
+    // Before any secret is read. It logs what it obtained.
+    let _ = quorate_server::hygiene::apply();
     quorate_server::run(options, told_to_end(until_stdin_closes)).await.map_err(|e| failed(&e))
 }
 
