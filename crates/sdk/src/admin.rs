@@ -1,9 +1,12 @@
 //! Documents: handing them to nodes, and what administrators sign.
 
-use quorate_documents::{Body, DocumentSet, Draft, Kind, Permission, Principal, SignedDocument};
-use quorate_types::limits::PRINCIPAL_DAYS;
+use quorate_documents::{
+    Authority, Body, DocumentSet, Draft, Kind, Permission, Principal, Roster, SignedDocument,
+};
+use quorate_types::limits::{PRINCIPAL_DAYS, ROSTER_DAYS};
 use quorate_types::{DocumentId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
+use quorate_wire::proto::v1::Envelope;
 
 use crate::client::{Client, NodeFailure};
 use crate::cluster::{SECONDS_PER_DAY, principal_body};
@@ -82,13 +85,60 @@ impl Client {
         Ok(principals)
     }
 
-    /// Rosters, tenants and principals that most nodes show, admitted from the trusted roster on.
-    async fn control_set(&self) -> Result<DocumentSet, Error> {
-        let mut set = self.known_rosters().await?;
-        let documents = self.documents(Vec::new(), vec![Kind::Tenant, Kind::Principal]).await?;
-        set.insert_all(documents);
-        Ok(set)
+    /// The invitation of a principal that exists, under the newest roster that this client trusts.
+    ///
+    /// # Errors
+    /// [`ClusterError::PrincipalUnknown`], [`ClusterError::PrincipalRevoked`], and as
+    /// [`Self::list_principals`].
+    pub async fn invitation(&self, selector: &str) -> Result<Invitation, Error> {
+        let set = self.control_set().await?;
+        let id = *find(&set, selector)?
+            .first()
+            .ok_or_else(|| ClusterError::PrincipalUnknown(selector.to_owned()))?;
+        if info(&set, id).is_some_and(|p| p.revoked) {
+            return Err(ClusterError::PrincipalRevoked(selector.to_owned()).into());
+        }
+        Ok(Invitation {
+            cluster: self.cluster(),
+            tenant: self.tenant(),
+            principal: id.into(),
+            roster: self.inner.membership.roster.envelope().clone(),
+        })
     }
+}
+
+/// The principals of this name or id: one that is not revoked, or else all that are.
+fn find(set: &DocumentSet, selector: &str) -> Result<Vec<DocumentId>, Error> {
+    let (mut live, mut revoked) = (Vec::new(), Vec::new());
+    for id in set.ids(Kind::Principal) {
+        let Some(found) = info(set, id) else { continue };
+        if found.id.to_string() == selector {
+            return Ok(vec![id]);
+        }
+        if found.name == selector {
+            if found.revoked { revoked.push(id) } else { live.push(id) }
+        }
+    }
+    match live.len() {
+        0 if revoked.is_empty() => Err(ClusterError::PrincipalUnknown(selector.to_owned()).into()),
+        0 => Ok(revoked),
+        1 => Ok(live),
+        several => {
+            let ids: Vec<String> =
+                live.iter().map(|id| PrincipalId::from(*id).to_string()).collect();
+            let ids = ids.join(", ");
+            let why = format!("{several} principals are called \"{selector}\": {ids}");
+            Err(RequestError::Invalid(why).into())
+        }
+    }
+}
+
+/// What a node needs before it can take in a version of these documents, and all their versions.
+fn standing_on(set: &DocumentSet, ids: &[DocumentId]) -> Vec<Envelope> {
+    let mut documents: Vec<&SignedDocument> =
+        set.iter().filter(|d| d.kind().is_authority() || ids.contains(&d.id())).collect();
+    documents.sort_by_key(|d| (d.kind(), d.version()));
+    documents.into_iter().map(|d| d.envelope().clone()).collect()
 }
 
 fn info(set: &DocumentSet, id: DocumentId) -> Option<PrincipalInfo> {
@@ -135,7 +185,9 @@ impl Admin<'_> {
             .and_then(|draft| draft.sign(&[self.key.signing_key()]))
             .map_err(|e| RequestError::Invalid(e.to_string()))?;
         let id = PrincipalId::from(document.id());
-        let delivered = self.deliver("add the principal", &document).await?;
+        let mut documents = standing_on(&client.control_set().await?, &[]);
+        documents.push(document.envelope().clone());
+        let delivered = self.deliver("add the principal", &documents).await?;
         let invitation = Invitation {
             cluster: client.cluster(),
             tenant: client.tenant(),
@@ -145,10 +197,12 @@ impl Admin<'_> {
         Ok(AddedPrincipal { id, invitation, delivered })
     }
 
-    /// Lets a principal act until another time, by default for 90 days from now.
+    /// Lets a principal act until another time, by default for 90 days from now. Works also where the client's
+    /// own principal has expired, for this one principal, by the documents that the profile has kept.
     ///
     /// # Errors
-    /// [`ClusterError::PrincipalUnknown`], and as [`Self::add_principal`].
+    /// [`ClusterError::PrincipalUnknown`], [`ClusterError::PrincipalRevoked`], and as
+    /// [`Self::add_principal`].
     pub async fn renew_principal(
         &self,
         selector: &str,
@@ -159,11 +213,17 @@ impl Admin<'_> {
         self.change("renew the principal", selector, at, |p| p.expires_at = expires_at).await
     }
 
-    /// Lets a principal do nothing from now on.
+    /// Lets a principal do nothing from now on. One that is revoked already is handed to all nodes again, with
+    /// what it stands on, so that nodes that were away get it.
     ///
     /// # Errors
-    /// As [`Self::renew_principal`].
+    /// [`ClusterError::PrincipalUnknown`], and as [`Self::add_principal`].
     pub async fn revoke_principal(&self, selector: &str) -> Result<Delivered, Error> {
+        let set = self.client.control_set().await?;
+        let ids = find(&set, selector)?;
+        if ids.iter().all(|id| info(&set, *id).is_some_and(|p| p.revoked)) {
+            return self.deliver("revoke the principal", &standing_on(&set, &ids)).await;
+        }
         let at = self.client.document_time().await?;
         self.change("revoke the principal", selector, at, |p| p.revoked = true).await
     }
@@ -193,22 +253,11 @@ impl Admin<'_> {
         let client = self.client;
         let set = client.control_set().await?;
         let unknown = || ClusterError::PrincipalUnknown(selector.to_owned());
-        let matching: Vec<DocumentId> = set
-            .ids(Kind::Principal)
-            .filter(|id| {
-                PrincipalId::from(*id).to_string() == selector
-                    || info(&set, *id).is_some_and(|p| p.name == selector && !p.revoked)
-            })
-            .collect();
-        let id = match matching.as_slice() {
-            [one] => *one,
-            [] => return Err(unknown().into()),
-            several => {
-                let why = format!("{} principals are called \"{selector}\"", several.len());
-                return Err(RequestError::Invalid(why).into());
-            }
-        };
+        let id = *find(&set, selector)?.first().ok_or_else(unknown)?;
         let heads = set.heads::<Principal>(&id).ok_or_else(unknown)?;
+        if heads.revoked() {
+            return Err(ClusterError::PrincipalRevoked(selector.to_owned()).into());
+        }
         let documents: Vec<&SignedDocument> =
             heads.digests().iter().filter_map(|digest| set.version(digest)).collect();
         let mut body = heads.iter().next().ok_or_else(unknown)?.body().clone();
@@ -220,15 +269,63 @@ impl Admin<'_> {
         let document = Draft::succeed(&documents, Body::Principal(body), authority, Vec::new(), at)
             .and_then(|draft| draft.sign(&[self.key.signing_key()]))
             .map_err(|e| RequestError::Invalid(e.to_string()))?;
-        self.deliver(operation, &document).await
+        // A node that missed earlier versions could not take in this one.
+        let mut chain = standing_on(&set, &[id]);
+        chain.push(document.envelope().clone());
+        let delivered = self.deliver(operation, &chain).await?;
+        let mut set = set;
+        set.insert_all([document]);
+        client.keep(&set)?;
+        Ok(delivered)
     }
 
+    /// Renews the cluster's roster: the same nodes and administrators, for another 400 days, keeping every
+    /// document in force under it. Clients that trust the old one take over the new one by
+    /// [`Client::refresh_roster`].
+    ///
+    /// # Errors
+    /// [`ClusterError::RosterInvalid`] where successors contend, and as [`Self::add_principal`].
+    pub async fn renew_roster(&self) -> Result<(Delivered, UnixSeconds), Error> {
+        let client = self.client;
+        // Another administrator may have renewed it already.
+        let mut set = client.control_set().await?;
+        let ids = vec![DocumentId::from(client.cluster())];
+        if let Ok(rosters) = client.documents(ids, vec![Kind::Roster]).await {
+            set.insert_all(rosters.into_iter().filter(|d| d.kind() == Kind::Roster));
+        }
+        let before = match set.roster() {
+            Authority::Settled(before) => before.clone(),
+            Authority::Contested(_) | Authority::Unknown => {
+                let why = "two successors of one roster contend".to_owned();
+                return Err(ClusterError::RosterInvalid(why).into());
+            }
+        };
+        let Body::Roster(body) = before.body() else {
+            return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
+        };
+        let at = client.document_time().await?;
+        let expires_at = at.plus(ROSTER_DAYS * SECONDS_PER_DAY);
+        let body = Roster { expires_at, ..body.clone() };
+        let frontier = set.frontier(&before.id());
+        let document = Draft::succeed(&[&before], Body::Roster(body), None, frontier, at)
+            .and_then(|draft| draft.sign(&[self.key.signing_key()]))
+            .map_err(|e| RequestError::Invalid(e.to_string()))?;
+        let mut documents = standing_on(&set, &[]);
+        documents.push(document.envelope().clone());
+        let delivered = self.deliver("renew the roster", &documents).await?;
+        set.insert_all([document.clone()]);
+        client.keep(&set)?;
+        client.trust_roster(document)?;
+        Ok((delivered, expires_at))
+    }
+
+    /// Hands over documents, of which the last one is new; at least one node must take all.
     async fn deliver(
         &self,
         operation: &'static str,
-        document: &SignedDocument,
+        documents: &[Envelope],
     ) -> Result<Delivered, Error> {
-        let delivered = self.client.put_documents(core::slice::from_ref(document.envelope())).await;
+        let delivered = self.client.put_documents(documents).await;
         if delivered.confirmed() > 0 {
             return Ok(delivered);
         }

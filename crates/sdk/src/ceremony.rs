@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CeremonyError`], with the key's id where its document is stored: then [`Self::resume_key`] goes
-    /// on from there.
+    /// on from there; [`KeyError::Exists`] where the caller sees a key of this alias.
     pub async fn create_key(
         &self,
         request: KeySpecRequest,
@@ -120,6 +120,11 @@ impl Client {
         let order = Order::new(request.threshold, nodes.iter().map(|n| (n.id, n.identity_key)))
             .map_err(invalid)?
             .with_refresh_seconds(request.refresh_seconds);
+        if !request.alias.is_empty()
+            && let Some(id) = self.called(&request.alias).await?.first().map(Key::id)
+        {
+            return Err(KeyError::Exists { alias: request.alias, id }.into());
+        }
         let at = self.document_time().await?;
         let mut jurisdictions = request.jurisdictions;
         jurisdictions.sort_unstable();
@@ -258,11 +263,8 @@ impl Client {
 
     /// The tenant's document as it is in force.
     pub(crate) async fn tenant_heads(&self) -> Result<Heads<Tenant>, Error> {
-        let mut set = self.known_rosters().await?;
         let tenant = DocumentId::from(self.tenant());
-        // Parents are needed up to the root.
-        let kinds = vec![Kind::Tenant];
-        set.insert_all(self.documents(vec![tenant], kinds).await?);
+        let set = self.control_set().await?;
         set.heads::<Tenant>(&tenant).ok_or_else(|| {
             ClusterError::Document("no node shows this principal's tenant".into()).into()
         })

@@ -50,6 +50,18 @@ pub enum Warning {
         /// When.
         at: UnixSeconds,
     },
+    /// This client's principal ends soon.
+    PrincipalExpires {
+        /// When.
+        at: UnixSeconds,
+    },
+    /// Several keys have this alias; the one that the profile knows by it was used.
+    AliasShared {
+        /// The alias.
+        alias: String,
+        /// The key that was used.
+        used: KeyId,
+    },
 }
 
 impl core::fmt::Display for Warning {
@@ -72,14 +84,36 @@ impl core::fmt::Display for Warning {
             Self::OtherRoster { name } => write!(f, "{name} answers under another roster"),
             Self::RosterExpires { at } => {
                 let days = at.0.saturating_sub(now().0) / 86_400;
-                write!(f, "the cluster's roster expires in {days} days")
+                write!(
+                    f,
+                    "the cluster's roster expires in {days} days; an administrator renews it with \
+                     `quorate cluster renew`"
+                )
             }
+            Self::PrincipalExpires { at } => match at.0.checked_sub(now().0) {
+                Some(left) => write!(
+                    f,
+                    "this profile's principal expires in {} days; an administrator renews it with \
+                     `quorate principal renew`",
+                    left / 86_400
+                ),
+                None => f.write_str(
+                    "this profile's principal has expired; an administrator renews it with \
+                     `quorate principal renew`",
+                ),
+            },
+            Self::AliasShared { alias, used } => write!(
+                f,
+                "another key is called \"{alias}\" too; used the one that this profile knows, {used}"
+            ),
         }
     }
 }
 
 /// Days before the roster's end from which the client warns.
 const ROSTER_WARNING_SECONDS: u64 = 30 * 86_400;
+/// Days before the principal's end from which the client warns.
+const PRINCIPAL_WARNING_SECONDS: u64 = 14 * 86_400;
 /// Warnings kept at most; more say nothing new.
 const MAX_WARNINGS: usize = 64;
 /// Seconds after which a reading of a node's clock is taken again.
@@ -112,6 +146,12 @@ struct State {
     clocks: BTreeMap<NodeId, (UnixSeconds, UnixSeconds)>,
     /// Smoothed seconds to an answer, to ask the fastest first.
     latency: BTreeMap<NodeId, f64>,
+    /// When this client's principal expires, where that is known.
+    expires_at: Option<UnixSeconds>,
+    /// Whether what expires soon was asked for anew.
+    looked_again: bool,
+    /// Whether a newer roster was looked for.
+    followed: bool,
 }
 
 /// The parts of a client, for those who keep no profile.
@@ -163,7 +203,7 @@ impl ClientBuilder {
         } else if expires_in < ROSTER_WARNING_SECONDS {
             state.warnings.push(Warning::RosterExpires { at: roster.expires_at });
         }
-        Ok(Client {
+        let client = Client {
             inner: Arc::new(Inner {
                 transport,
                 membership: self.membership,
@@ -173,7 +213,9 @@ impl ClientBuilder {
                 state: Mutex::new(state),
             }),
             storage: ContextStorage::NotStored,
-        })
+        };
+        client.note_kept_expiry();
+        Ok(client)
     }
 }
 
@@ -290,7 +332,54 @@ impl Client {
     /// What the caller should know and that stopped nothing. Each is returned once.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
-        core::mem::take(&mut self.state().warnings)
+        let mut state = self.state();
+        let mut warnings = core::mem::take(&mut state.warnings);
+        // Said last, when it is known whether somebody has renewed it meanwhile.
+        if let Some(at) = state.expires_at.filter(|at| soon(*at)) {
+            state.expires_at = None;
+            warnings.push(Warning::PrincipalExpires { at });
+        }
+        warnings
+    }
+
+    /// Takes note of when this client's principal expires.
+    pub(crate) fn note_expiry(&self, at: UnixSeconds) {
+        self.state().expires_at = Some(at);
+    }
+
+    /// Looks once for the roster under which nodes answer, where it is another one; for the next client.
+    pub(crate) async fn follow_roster(&self) {
+        let other = |w: &Warning| matches!(w, Warning::OtherRoster { .. });
+        {
+            let mut state = self.state();
+            if self.inner.profile.is_none() || state.followed || !state.warnings.iter().any(other) {
+                return;
+            }
+            state.followed = true;
+        }
+        if matches!(self.refresh_roster().await, Ok(Some(_))) {
+            self.state().warnings.retain(|w| !other(w));
+        }
+    }
+
+    /// Looks once whether somebody has renewed what expires soon by what is known here.
+    pub(crate) async fn look_again(&self) {
+        let (principal, roster) = {
+            let mut state = self.state();
+            if core::mem::replace(&mut state.looked_again, true) {
+                return;
+            }
+            (state.expires_at.is_some_and(soon), !state.warnings.is_empty())
+        };
+        // Nothing of this must succeed: what was known stays.
+        if principal {
+            let _ = self.check_own_principal().await;
+        }
+        let roster = roster
+            && self.state().warnings.iter().any(|w| matches!(w, Warning::RosterExpires { .. }));
+        if roster && matches!(self.refresh_roster().await, Ok(Some(_))) {
+            self.state().warnings.retain(|w| !matches!(w, Warning::RosterExpires { .. }));
+        }
     }
 
     /// How each node is, in the roster's order.
@@ -327,7 +416,7 @@ impl Client {
     /// # Errors
     /// [`ClusterError::Clocks`] when no time is within 30 s of more than half of the roster's nodes.
     pub async fn check_clocks(&self) -> Result<ClockReport, Error> {
-        self.read_clocks().await;
+        self.read_clocks(self.inner.roster.nodes.len()).await;
         let n = self.inner.roster.nodes.len().min(usize::from(u16::MAX)) as u16;
         let majority = Threshold::new(n / 2 + 1, n).map_err(crate::error::RequestError::from)?;
         let nodes: Vec<NodeId> = self.inner.roster.nodes.iter().map(|n| n.id).collect();
@@ -359,9 +448,19 @@ impl Client {
                 .filter(|(own, _)| at.abs_diff(*own) < CLOCK_READING_SECONDS)
                 .count()
         };
-        if fresh < usize::from(threshold.t()) {
-            self.read_clocks().await;
+        if fresh >= usize::from(threshold.t()) {
+            return Ok(self.stamp_for(threshold, nodes)?.at(now()));
         }
+        // A node that hangs must not hold up the others. Where those that answered in time do not agree,
+        // the slow ones decide.
+        self.read_clocks(self.most()).await;
+        let heard = self.state().clocks.keys().filter(|node| nodes.contains(node)).count();
+        if heard >= usize::from(threshold.t())
+            && let Ok(stamp) = self.stamp_for(threshold, nodes)
+        {
+            return Ok(stamp.at(now()));
+        }
+        self.read_clocks(self.inner.roster.nodes.len()).await;
         Ok(self.stamp_for(threshold, nodes)?.at(now()))
     }
 
@@ -422,12 +521,15 @@ impl Client {
         Ok(stamp)
     }
 
-    async fn read_clocks(&self) {
-        let answers = self.ask_all(Method::Info, |_| v1::InfoRequest {}).await;
-        for (entry, answer) in answers {
+    /// Reads the nodes' clocks. Once `enough` have answered, the others get no more time than a slow node is
+    /// given.
+    async fn read_clocks(&self, enough: usize) {
+        let nodes: Vec<NodeId> = self.inner.roster.nodes.iter().map(|n| n.id).collect();
+        let answers = self.ask(&nodes, Method::Info, |_| v1::InfoRequest {}, enough).await;
+        for (node, answer) in answers {
             if let Ok(Answered { reply, own, .. }) = answer {
                 let reply: v1::InfoReply = reply;
-                self.heard_clock(entry.id, own, UnixSeconds(reply.time));
+                self.heard_clock(node, own, UnixSeconds(reply.time));
             }
         }
     }
@@ -583,6 +685,10 @@ pub(crate) struct Answered<R> {
     pub(crate) reply: R,
     pub(crate) own: UnixSeconds,
     pub(crate) round_trip: Duration,
+}
+
+fn soon(at: UnixSeconds) -> bool {
+    at.0 < now().0.saturating_add(PRINCIPAL_WARNING_SECONDS)
 }
 
 pub(crate) fn difference(theirs: UnixSeconds, own: UnixSeconds) -> i64 {

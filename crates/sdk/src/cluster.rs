@@ -7,7 +7,7 @@ use prost::Message;
 use quorate_documents::{
     Administrators, Body, Draft, NodeEntry, Permission, Principal, Roster, SignedDocument, Tenant,
 };
-use quorate_types::limits::{PRINCIPAL_DAYS, ROSTER_DAYS};
+use quorate_types::limits::ROSTER_DAYS;
 use quorate_types::{Action, ClusterId, Digest, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, PublicKey, Transcript, Verified, strict};
@@ -18,6 +18,9 @@ use crate::profile::AdminKey;
 use crate::rng::{now, os_rng};
 
 pub(crate) const SECONDS_PER_DAY: u64 = 86_400;
+/// Days for which the first principal, the administrator's own, is made. Longer than for others: it is the one
+/// that renews them.
+const FOUNDER_DAYS: u64 = 365;
 
 /// What a node says of itself, signed by its identity key. Its operator hands it to whoever makes the
 /// cluster, and tells the fingerprint over another channel.
@@ -173,7 +176,7 @@ pub fn create_cluster(request: ClusterRequest<'_>) -> Result<ClusterBundle, Erro
         tenant.id().into(),
         principal_name,
         principal_key,
-        at.plus(PRINCIPAL_DAYS * SECONDS_PER_DAY),
+        at.plus(FOUNDER_DAYS * SECONDS_PER_DAY),
         all_permissions(),
     );
     let authority = Some(tenant.digest());

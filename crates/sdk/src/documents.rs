@@ -1,6 +1,6 @@
 //! Documents: fetching them from nodes, handing them to nodes, and following the roster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_documents::{Authority, DocumentSet, Kind, SignedDocument};
 use quorate_types::limits::MAX_DOCUMENTS_PER_REQUEST;
@@ -8,9 +8,9 @@ use quorate_types::{Digest, DocumentId, NodeId, Threshold};
 use quorate_wire::proto::v1::{self, Envelope};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::{ClusterError, Error, NodeRefusal, WrongAnswer};
+use crate::error::{ClusterError, Error, InvitationError, NodeRefusal, WrongAnswer};
 use crate::keys::MAX_PAGES;
-use crate::profile::{Membership, write_cluster};
+use crate::profile::{Membership, read_kept, write_cluster, write_kept};
 use crate::transport::Method;
 
 /// Bytes of documents in one request; the largest request is twice as long.
@@ -69,65 +69,168 @@ fn holds_against(confirmed: usize, threshold: Threshold) -> i64 {
     i64::try_from(confirmed).unwrap_or(i64::MAX) - i64::from(threshold.spare()) - 1
 }
 
+/// What carrying documents to the nodes that lacked them came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Synced {
+    /// How many document versions the nodes show together, as far as this client may see them.
+    pub documents: usize,
+    /// Each node of the roster.
+    pub nodes: Vec<NodeSync>,
+}
+
+/// What one node lacked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeSync {
+    /// The node.
+    pub node: NodeId,
+    /// Its name in the roster.
+    pub name: String,
+    /// How many document versions it lacked; none where it could not be asked.
+    pub lacked: Option<usize>,
+    /// How many of them it has accepted.
+    pub accepted: usize,
+    /// Nothing where it has them all now; otherwise why not: the first refusal.
+    pub result: Result<(), NodeFailure>,
+}
+
+impl Synced {
+    /// How many document versions were accepted by nodes that lacked them.
+    #[must_use]
+    pub fn carried(&self) -> usize {
+        self.nodes.iter().map(|n| n.accepted).sum()
+    }
+
+    /// How many nodes have all of them now.
+    #[must_use]
+    pub fn complete(&self) -> usize {
+        self.nodes.iter().filter(|n| n.result.is_ok()).count()
+    }
+}
+
+/// How handing documents to one node went.
+struct Put {
+    accepted: usize,
+    result: Result<(), NodeFailure>,
+}
+
+/// What nodes show.
+struct Fetched {
+    documents: BTreeMap<Digest, SignedDocument>,
+    /// Which node has shown which.
+    has: BTreeMap<NodeId, BTreeSet<Digest>>,
+    failed: BTreeMap<NodeId, NodeFailure>,
+}
+
 impl Client {
     /// Hands documents to all nodes, in as many requests as they need. Anybody may: signatures count, not
     /// carriers.
     pub async fn put_documents(&self, documents: &[Envelope]) -> Delivered {
-        let mut nodes: Vec<NodeConfirmation> = self
-            .roster()
-            .nodes
-            .iter()
-            .map(|entry| NodeConfirmation {
-                node: entry.id,
-                name: entry.name.clone(),
-                result: Ok(()),
-            })
-            .collect();
-        let mut rest = documents;
-        while !rest.is_empty() {
-            let mut bytes = 0_usize;
-            let fits = |envelope: &&Envelope| {
-                bytes += prost::Message::encoded_len(*envelope);
-                bytes <= MAX_PUT_BYTES
+        let all = self.roster().nodes.iter().map(|n| (n.id, documents.to_vec())).collect();
+        let results = self.put_each(all).await;
+        let nodes = self.roster().nodes.iter().map(|entry| NodeConfirmation {
+            node: entry.id,
+            name: entry.name.clone(),
+            result: results.get(&entry.id).map_or(Ok(()), |put| put.result.clone()),
+        });
+        Delivered { documents: documents.to_vec(), nodes: nodes.collect() }
+    }
+
+    /// Hands each node its own documents.
+    async fn put_each(&self, documents: BTreeMap<NodeId, Vec<Envelope>>) -> BTreeMap<NodeId, Put> {
+        let mut results: BTreeMap<NodeId, Put> =
+            documents.keys().map(|node| (*node, Put { accepted: 0, result: Ok(()) })).collect();
+        let mut rest: BTreeMap<NodeId, &[Envelope]> =
+            documents.iter().map(|(node, all)| (*node, all.as_slice())).collect();
+        loop {
+            let mut batches: BTreeMap<NodeId, &[Envelope]> = BTreeMap::new();
+            for (node, rest) in &mut rest {
+                let mut bytes = 0_usize;
+                let fits = |envelope: &&Envelope| {
+                    bytes += prost::Message::encoded_len(*envelope);
+                    bytes <= MAX_PUT_BYTES
+                };
+                let count = rest.iter().take(MAX_DOCUMENTS_PER_REQUEST).take_while(fits).count();
+                let (batch, later) = rest.split_at(count.max(1).min(rest.len()));
+                *rest = later;
+                if !batch.is_empty() {
+                    batches.insert(*node, batch);
+                }
+            }
+            if batches.is_empty() {
+                return results;
+            }
+            let nodes: Vec<NodeId> = batches.keys().copied().collect();
+            let request = |node: NodeId| v1::PutDocumentsRequest {
+                node: node.as_bytes().to_vec(),
+                documents: batches.get(&node).map(|batch| batch.to_vec()).unwrap_or_default(),
             };
-            let count = rest.iter().take(MAX_DOCUMENTS_PER_REQUEST).take_while(fits).count();
-            let (batch, later) = rest.split_at(count.max(1));
-            rest = later;
-            let answers = self
-                .ask_all(Method::PutDocuments, |node| v1::PutDocumentsRequest {
-                    node: node.as_bytes().to_vec(),
-                    documents: batch.to_vec(),
-                })
-                .await;
-            for (entry, answer) in answers {
-                let stored = answer.and_then(|Answered { reply, .. }| {
-                    let reply: v1::PutDocumentsReply = reply;
-                    match reply.results.into_iter().find_map(|result| result.refusal) {
-                        None => Ok(()),
-                        Some(refusal) => {
-                            let name = entry.name.clone();
-                            Err(NodeFailure::Refused(Box::new(NodeRefusal { name, refusal })))
-                        }
+            let answers = self.ask(&nodes, Method::PutDocuments, request, nodes.len()).await;
+            for (node, answer) in answers {
+                let Some(put) = results.get_mut(&node) else { continue };
+                let answer = answer.map(|Answered { reply, .. }| reply);
+                let refusal = match answer {
+                    Ok(v1::PutDocumentsReply { results, .. }) => {
+                        put.accepted += results.iter().filter(|r| r.refusal.is_none()).count();
+                        results.into_iter().find_map(|result| result.refusal)
                     }
-                });
-                let known = nodes.iter_mut().find(|n| n.node == entry.id && n.result.is_ok());
-                if let (Some(known), Err(failure)) = (known, stored) {
-                    known.result = Err(failure);
+                    Err(failure) => {
+                        if put.result.is_ok() {
+                            put.result = Err(failure);
+                        }
+                        continue;
+                    }
+                };
+                if let (Some(refusal), true) = (refusal, put.result.is_ok()) {
+                    let name = self.node_name(node);
+                    put.result = Err(NodeFailure::Refused(Box::new(NodeRefusal { name, refusal })));
                 }
             }
         }
-        Delivered { documents: documents.to_vec(), nodes }
     }
 
-    /// Brings every node up to date: fetches all documents that this client may see from all nodes that
-    /// answer, and hands them to all. For a node that was away, or was restored.
+    /// Brings every node up to date: asks all nodes what documents they have, as far as this client may
+    /// see them, and hands each those that it lacks, predecessors first. For a node that was away, or was
+    /// restored.
     ///
     /// # Errors
     /// [`crate::NotQuorate`] unless most nodes show what they have.
-    pub async fn sync_documents(&self) -> Result<Delivered, Error> {
+    pub async fn sync_documents(&self) -> Result<Synced, Error> {
         let ids = vec![DocumentId::from(self.cluster())];
         let kinds = vec![Kind::Roster, Kind::Tenant, Kind::Principal, Kind::Key];
-        self.carry(ids, kinds).await
+        let everybody = self.roster().nodes.len();
+        let Fetched { documents, has, failed } =
+            self.fetch_documents(ids, kinds, everybody).await?;
+        let mut documents: Vec<SignedDocument> = documents.into_values().collect();
+        documents.sort_by_key(|document| (document.kind(), document.version()));
+        let mut lacking: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
+        for entry in &self.roster().nodes {
+            // A node that refused to show anything may lack the very documents by which it would; one that
+            // could not be reached is not asked again.
+            if matches!(failed.get(&entry.id), Some(NodeFailure::Unreachable(_))) {
+                continue;
+            }
+            let known = has.get(&entry.id);
+            let lacks = documents
+                .iter()
+                .filter(|d| known.is_none_or(|known| !known.contains(&d.digest())))
+                .map(|d| d.envelope().clone());
+            lacking.insert(entry.id, lacks.collect());
+        }
+        let counts: BTreeMap<NodeId, usize> =
+            lacking.iter().map(|(node, lacks)| (*node, lacks.len())).collect();
+        let mut put = self.put_each(lacking).await;
+        let nodes = self.roster().nodes.iter().map(|entry| NodeSync {
+            node: entry.id,
+            name: entry.name.clone(),
+            lacked: counts.get(&entry.id).copied(),
+            accepted: put.get(&entry.id).map_or(0, |put| put.accepted),
+            result: match (put.remove(&entry.id), failed.get(&entry.id)) {
+                (Some(put), _) => put.result,
+                (None, Some(failure)) => Err(failure.clone()),
+                (None, None) => Ok(()),
+            },
+        });
+        Ok(Synced { documents: documents.len(), nodes: nodes.collect() })
     }
 
     /// Fetches documents and hands them to all nodes, authorities and predecessors first.
@@ -147,21 +250,117 @@ impl Client {
 
     /// A set of the rosters up to the one that this client trusts.
     pub(crate) async fn known_rosters(&self) -> Result<DocumentSet, Error> {
+        use quorate_documents::Lookup;
         let mut set = DocumentSet::partial(self.cluster());
         let trusted = self.inner.membership.roster.clone();
         let mut rosters = vec![trusted.clone()];
         if trusted.version() > 1 {
             // Whoever carries the rosters before it: their digests lead to the pinned cluster id.
-            let ids = vec![DocumentId::from(self.cluster())];
-            rosters.extend(self.documents(ids, Vec::new()).await?);
+            rosters.extend(self.kept().into_iter().filter(|d| d.kind() == Kind::Roster));
         }
-        rosters.retain(|d| d.kind() == Kind::Roster);
+        // The kept ones may be newer than the one trusted, which is for `refresh_roster` to find out.
+        rosters.retain(|d| d.version() < trusted.version() || d.digest() == trusted.digest());
         set.insert_all(rosters);
-        if quorate_documents::Lookup::version(&set, &trusted.digest()).is_none() {
+        if set.version(&trusted.digest()).is_none() {
+            let ids = vec![DocumentId::from(self.cluster())];
+            let mut rosters = self.documents(ids, Vec::new()).await?;
+            rosters.retain(|d| d.kind() == Kind::Roster);
+            rosters.push(trusted.clone());
+            set.insert_all(rosters);
+        }
+        if set.version(&trusted.digest()).is_none() {
             let why = "the rosters before it could not be fetched".to_owned();
             return Err(ClusterError::RosterInvalid(why).into());
         }
         Ok(set)
+    }
+
+    /// Takes note of when the principal expires by what the profile has kept.
+    pub(crate) fn note_kept_expiry(&self) {
+        let mut set = DocumentSet::partial(self.cluster());
+        set.insert_all([self.inner.membership.roster.clone()].into_iter().chain(self.kept()));
+        let own = DocumentId::from(self.principal());
+        if let Some(heads) = set.heads::<quorate_documents::Principal>(&own) {
+            self.note_expiry(heads.expires_at());
+        }
+    }
+
+    /// What the profile keeps of the cluster's documents: rosters, the principal's tenant and the principal.
+    /// By these the principal can be renewed when nodes show it nothing any more.
+    fn kept(&self) -> Vec<SignedDocument> {
+        let Some(dir) = &self.inner.profile else { return Vec::new() };
+        // What is damaged is of no use; it can be fetched again.
+        read_kept(dir).unwrap_or_default()
+    }
+
+    /// Rosters, the principal's tenant, and principals: what most nodes show, admitted from the trusted
+    /// roster on. What is this principal's own is kept in the profile.
+    ///
+    /// Where the nodes refuse, as they do when this principal or the roster has expired, what the profile
+    /// has kept is all there is.
+    pub(crate) async fn control_set(&self) -> Result<DocumentSet, Error> {
+        match self.shown_control_set().await {
+            Err(Error::Refused(refused)) => {
+                let kept = self.kept();
+                let mut set = DocumentSet::partial(self.cluster());
+                set.insert_all([self.inner.membership.roster.clone()].into_iter().chain(kept));
+                if set.ids(Kind::Tenant).next().is_none() {
+                    return Err(Error::Refused(refused));
+                }
+                Ok(set)
+            }
+            shown => shown,
+        }
+    }
+
+    /// The same, from the nodes or not at all.
+    pub(crate) async fn shown_control_set(&self) -> Result<DocumentSet, Error> {
+        let mut set = self.known_rosters().await?;
+        let documents = self.documents(Vec::new(), vec![Kind::Tenant, Kind::Principal]).await?;
+        set.insert_all(documents);
+        self.keep(&set)?;
+        Ok(set)
+    }
+
+    /// Fetches this principal's own documents and keeps them in the profile. Nobody's documents but
+    /// these: fewer bytes than [`Self::control_set`] for a principal that administers nothing.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`], [`Error::Refused`], and [`crate::InvitationError::OtherKey`] where the
+    /// principal's document names another key than this client's.
+    pub async fn check_own_principal(&self) -> Result<(), Error> {
+        let own = DocumentId::from(self.principal());
+        let mut set = self.known_rosters().await?;
+        set.insert_all(self.documents(vec![own], vec![Kind::Tenant]).await?);
+        let heads = set.heads::<quorate_documents::Principal>(&own);
+        if heads.is_none_or(|heads| !heads.has_key(&self.inner.key.public())) {
+            return Err(InvitationError::OtherKey.into());
+        }
+        self.keep(&set)
+    }
+
+    /// Keeps rosters, tenants and the principal's own versions in the profile, and takes note of when it
+    /// expires.
+    pub(crate) fn keep(&self, set: &DocumentSet) -> Result<(), Error> {
+        let own = DocumentId::from(self.principal());
+        if let Some(heads) = set.heads::<quorate_documents::Principal>(&own) {
+            self.note_expiry(heads.expires_at());
+        }
+        let Some(dir) = &self.inner.profile else { return Ok(()) };
+        let mut kept: BTreeMap<Digest, SignedDocument> =
+            self.kept().into_iter().map(|d| (d.digest(), d)).collect();
+        let before: BTreeSet<Digest> = kept.keys().copied().collect();
+        for document in set.iter() {
+            if document.id() == own || document.kind().is_authority() {
+                kept.insert(document.digest(), document.clone());
+            }
+        }
+        if kept.len() == before.len() {
+            return Ok(());
+        }
+        let mut documents: Vec<SignedDocument> = kept.into_values().collect();
+        documents.sort_by_key(|d| (d.kind(), d.version()));
+        write_kept(dir, documents.iter().map(SignedDocument::envelope))
     }
 
     /// Asks the nodes for a newer roster than the one trusted. One that follows from it by the
@@ -176,6 +375,7 @@ impl Client {
         let mut rosters = self.documents(ids, vec![Kind::Roster]).await?;
         rosters.retain(|d| d.kind() == Kind::Roster);
         set.insert_all(rosters);
+        self.keep(&set)?;
         let newest = match set.roster() {
             Authority::Settled(newest) => newest.clone(),
             Authority::Contested(_) => {
@@ -187,11 +387,16 @@ impl Client {
         if newest.digest() == self.roster_digest() {
             return Ok(None);
         }
-        let membership = Membership { roster: newest, ..self.inner.membership.clone() };
+        self.trust_roster(newest).map(Some)
+    }
+
+    /// Puts a roster that follows from the trusted one in its place in the profile.
+    pub(crate) fn trust_roster(&self, roster: SignedDocument) -> Result<Membership, Error> {
+        let membership = Membership { roster, ..self.inner.membership.clone() };
         if let Some(dir) = &self.inner.profile {
             write_cluster(dir, &membership)?;
         }
-        Ok(Some(membership))
+        Ok(membership)
     }
 
     /// Documents that most nodes show, each once, signatures verified.
@@ -200,12 +405,25 @@ impl Client {
         ids: Vec<DocumentId>,
         kinds: Vec<Kind>,
     ) -> Result<Vec<SignedDocument>, Error> {
+        let fetched = self.fetch_documents(ids, kinds, self.most()).await?;
+        Ok(fetched.documents.into_values().collect())
+    }
+
+    /// What nodes show, and which of them. Once `enough` have answered, the others get no more time than a
+    /// slow node is given.
+    async fn fetch_documents(
+        &self,
+        ids: Vec<DocumentId>,
+        kinds: Vec<Kind>,
+        enough: usize,
+    ) -> Result<Fetched, Error> {
         let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
         let kinds: Vec<u32> = kinds.into_iter().map(kind_number).collect();
         let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
         let mut failed = BTreeMap::new();
         let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
+        let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
         for _ in 0..MAX_PAGES {
             let asked: Vec<NodeId> = after.keys().copied().collect();
             if asked.is_empty() {
@@ -217,7 +435,8 @@ impl Client {
                 kinds: kinds.clone(),
                 after: after.get(&node).cloned().unwrap_or_default(),
             };
-            let answers = self.ask(&asked, Method::GetDocuments, request, self.most()).await;
+            let answers =
+                self.ask(&asked, Method::GetDocuments, request, enough.min(asked.len())).await;
             let mut next = BTreeMap::new();
             for (node, answer) in answers {
                 let reply: v1::GetDocumentsReply = match answer {
@@ -227,12 +446,16 @@ impl Client {
                         continue;
                     }
                 };
+                let shown = has.entry(node).or_default();
                 for envelope in reply.documents {
                     match SignedDocument::parse(envelope) {
-                        Ok(document) => match found.get_mut(&document.digest()) {
-                            Some(known) => drop(known.absorb(&document)),
-                            None => drop(found.insert(document.digest(), document)),
-                        },
+                        Ok(document) => {
+                            shown.insert(document.digest());
+                            match found.get_mut(&document.digest()) {
+                                Some(known) => drop(known.absorb(&document)),
+                                None => drop(found.insert(document.digest(), document)),
+                            }
+                        }
                         Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
                             name: self.node_name(node),
                             what: error.to_string(),
@@ -248,7 +471,7 @@ impl Client {
         if nodes.len() - failed.len() < self.most() {
             return Err(self.most_error("fetch documents", nodes.len() - failed.len(), failed));
         }
-        Ok(found.into_values().collect())
+        Ok(Fetched { documents: found, has, failed })
     }
 }
 

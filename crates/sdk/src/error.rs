@@ -130,6 +130,11 @@ pub enum InvitationError {
     /// The roster in it is none.
     #[error("the roster in the invitation is not valid: {0}")]
     Roster(String),
+    /// It is for a principal whose document names another key than this profile's.
+    #[error(
+        "the invitation is for another principal: its document does not name this profile's key"
+    )]
+    OtherKey,
     /// A node card that the node did not sign.
     #[error("the node card is not valid: {0}")]
     NodeCard(String),
@@ -254,12 +259,20 @@ pub enum KeyError {
     #[error("no key \"{0}\" is known to you")]
     Unknown(String),
     /// Several keys have this alias.
-    #[error("{} keys are called \"{alias}\"", ids.len())]
+    #[error("{} keys are called \"{alias}\": {}", ids.len(), joined(ids))]
     Ambiguous {
         /// The alias.
         alias: String,
         /// The keys of that name.
         ids: Vec<KeyId>,
+    },
+    /// There is a key of this alias already.
+    #[error("there is a key called \"{alias}\" already: {id}")]
+    Exists {
+        /// The alias.
+        alias: String,
+        /// The key.
+        id: KeyId,
     },
     /// The alias meant another key before.
     #[error("\"{alias}\" now means {found}, but this profile knows it as {pinned}")]
@@ -345,6 +358,10 @@ impl CeremonyError {
     }
 }
 
+fn joined(ids: &[KeyId]) -> String {
+    ids.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Who did not do their part, and why.
 fn list(
     f: &mut fmt::Formatter<'_>,
@@ -426,6 +443,9 @@ pub enum ClusterError {
     /// No principal of this name or id.
     #[error("no principal \"{0}\" is known")]
     PrincipalUnknown(String),
+    /// The principal is revoked, which is never taken back.
+    #[error("the principal \"{0}\" is revoked")]
+    PrincipalRevoked(String),
     /// The clocks of the nodes are too far apart.
     #[error("no time is within {seconds} s of {needed} nodes' clocks: {clocks}")]
     Clocks {
@@ -474,6 +494,9 @@ codes! {
         "The profile is as it was.", "Ask the administrator for both again, over another channel.";
     INVITATION_ROSTER "invitation_roster", "The roster in the invitation is not valid.",
         "The profile is as it was.", "Ask the administrator for a new invitation.";
+    INVITATION_OTHER_KEY "invitation_other_key", "The invitation is for a principal with another key.",
+        "The profile is as it was.",
+        "Run `quorate principal request` with this profile, and have that public key added.";
     NODE_CARD_INVALID "node_card_invalid", "A node card is not signed by its node.",
         "No cluster was made.", "Ask the node's operator for the card again.";
     REQUEST_INVALID "request_invalid", "What was asked for cannot be asked.",
@@ -481,6 +504,9 @@ codes! {
     NOT_QUORATE "not_quorate", "Fewer nodes answered than are needed.",
         "Nothing was lost: every share and every object is as it was.",
         "Try again when more of the named nodes can be reached; `quorate cluster status` shows each.";
+    KEY_EXISTS "key_exists", "There is a key of this alias already.",
+        "No key was made.",
+        "Choose another name; add a version with `quorate key rotate NAME`; where it is unfinished, run `quorate key create NAME --resume`.";
     KEY_AMBIGUOUS "key_ambiguous", "Several keys have this alias.",
         "Nothing was encrypted or decrypted.", "Name the key by its id.";
     KEY_ALIAS_MOVED "key_alias_moved", "The alias means another key than before.",
@@ -493,7 +519,7 @@ codes! {
         "Nothing was encrypted.", "Use a version of this program that takes fragments.";
     CEREMONY_FAILED "ceremony_failed", "Making the key stopped.",
         "No share of it can be used, and no other key was touched.",
-        "Resolve what the message names, then resume with `quorate key create --resume`.";
+        "Resolve what the message names, then resume with `quorate key create NAME --resume`.";
     DEALER_FAULT "dealer_fault", "A node cheated while the key was made, and that can be proved.",
         "No share of it can be used, and no other key was touched.",
         "Show the evidence to the administrators; make the key without that node.";
@@ -542,6 +568,7 @@ impl Error {
                 InvitationError::Malformed(_) => code::INVITATION_MALFORMED,
                 InvitationError::Fingerprint { .. } => code::INVITATION_FINGERPRINT,
                 InvitationError::Roster(_) => code::INVITATION_ROSTER,
+                InvitationError::OtherKey => code::INVITATION_OTHER_KEY,
                 InvitationError::NodeCard(_) => code::NODE_CARD_INVALID,
             },
             Self::Request(_) => code::REQUEST_INVALID,
@@ -550,6 +577,7 @@ impl Error {
             Self::Key(e) => match e {
                 KeyError::Unknown(_) => RefusalCode::KeyUnknown.code(),
                 KeyError::Ambiguous { .. } => code::KEY_AMBIGUOUS,
+                KeyError::Exists { .. } => code::KEY_EXISTS,
                 KeyError::AliasMoved { .. } => code::KEY_ALIAS_MOVED,
                 KeyError::Invalid { .. } => code::KEY_INVALID,
                 KeyError::NotReady { .. } => RefusalCode::KeyNotReady.code(),
@@ -572,6 +600,7 @@ impl Error {
                 ClusterError::RosterExpired => RefusalCode::RosterExpired.code(),
                 ClusterError::RosterInvalid(_) => code::ROSTER_INVALID,
                 ClusterError::PrincipalUnknown(_) => code::PRINCIPAL_NOT_FOUND,
+                ClusterError::PrincipalRevoked(_) => RefusalCode::PrincipalRevoked.code(),
                 ClusterError::Clocks { .. } => code::CLOCKS_DISAGREE,
             },
             Self::Stream { .. } => code::STREAM_IO,

@@ -176,6 +176,7 @@ impl Client {
             match finished {
                 Ok(evaluated) => {
                     self.learn(&evaluated.report);
+                    self.follow_roster().await;
                     return Ok(evaluated);
                 }
                 // Only unproved answers can cancel, so this happens once.

@@ -294,8 +294,56 @@ impl Client {
         if let Ok(id) = selector.parse::<KeyId>() {
             return self.key_by_id(id).await;
         }
-        let which = v1::get_key_request::Which::Alias(selector.to_owned());
-        let views = self.get_key(which, selector).await?;
+        let pinned = match self.alias_pins() {
+            Some(pins) => pins.read()?.get(selector).copied(),
+            None => None,
+        };
+        let found = self.called(selector).await?;
+        let key = match (found.as_slice(), pinned) {
+            (all, Some(pinned)) => match all.iter().find(|key| key.id() == pinned) {
+                Some(key) => {
+                    if all.len() > 1 {
+                        self.warn(Warning::AliasShared {
+                            alias: selector.to_owned(),
+                            used: pinned,
+                        });
+                    }
+                    key.clone()
+                }
+                None => {
+                    let [first, ..] = all else {
+                        return Err(KeyError::Unknown(selector.to_owned()).into());
+                    };
+                    let (alias, found) = (selector.to_owned(), first.id());
+                    // The alias went to another key; what this profile means by it is still there, or not.
+                    let Ok(key) = self.key_by_id(pinned).await else {
+                        return Err(KeyError::AliasMoved { alias, pinned, found }.into());
+                    };
+                    self.warn(Warning::AliasShared { alias, used: pinned });
+                    key
+                }
+            },
+            ([key], None) => {
+                self.pin(selector, key.id())?;
+                key.clone()
+            }
+            ([], None) => return Err(KeyError::Unknown(selector.to_owned()).into()),
+            (several, None) => {
+                let ids = several.iter().map(Key::id).collect();
+                return Err(KeyError::Ambiguous { alias: selector.to_owned(), ids }.into());
+            }
+        };
+        self.cache_key(&key);
+        Ok(key)
+    }
+
+    /// The keys of this alias that the caller sees, verified.
+    pub(crate) async fn called(&self, alias: &str) -> Result<Vec<Key>, Error> {
+        let which = v1::get_key_request::Which::Alias(alias.to_owned());
+        let views = match self.get_key(which, alias).await {
+            Err(Error::Key(KeyError::Unknown(_))) => return Ok(Vec::new()),
+            views => views?,
+        };
         let ids: BTreeSet<KeyId> = views
             .iter()
             .flat_map(|(_, views)| views)
@@ -305,22 +353,14 @@ impl Client {
         let mut failure = None;
         for id in ids {
             match self.verify_views(id, &views).await {
-                Ok(key) if key.alias() == selector => found.push(key),
+                Ok(key) if key.alias() == alias => found.push(key),
                 Ok(_) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        match found.as_slice() {
-            [key] => {
-                self.pin(selector, key.id())?;
-                self.cache_key(key);
-                Ok(key.clone())
-            }
-            [] => Err(failure.unwrap_or_else(|| KeyError::Unknown(selector.to_owned()).into())),
-            several => {
-                let ids = several.iter().map(Key::id).collect();
-                Err(KeyError::Ambiguous { alias: selector.to_owned(), ids }.into())
-            }
+        match failure {
+            Some(error) if found.is_empty() => Err(error),
+            _ => Ok(found),
         }
     }
 
@@ -442,6 +482,7 @@ impl Client {
         which: v1::get_key_request::Which,
         selector: &str,
     ) -> Result<Vec<(NodeId, Vec<KeyView>)>, Error> {
+        self.look_again().await;
         let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let answers = self
             .ask(
@@ -526,20 +567,11 @@ impl Client {
             .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()))
     }
 
-    /// Remembers what an alias means, or refuses another meaning.
+    /// Remembers what an alias means.
     fn pin(&self, alias: &str, found: KeyId) -> Result<(), Error> {
         let Some(pins) = self.alias_pins() else { return Ok(()) };
         let mut all = pins.read()?;
-        match all.get(alias) {
-            Some(pinned) if *pinned == found => Ok(()),
-            Some(pinned) => {
-                let (alias, pinned) = (alias.to_owned(), *pinned);
-                Err(KeyError::AliasMoved { alias, pinned, found }.into())
-            }
-            None => {
-                all.insert(alias.to_owned(), found);
-                pins.write(&all)
-            }
-        }
+        all.insert(alias.to_owned(), found);
+        pins.write(&all)
     }
 }

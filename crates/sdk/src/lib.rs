@@ -53,7 +53,7 @@ pub use client::{
 };
 pub use cluster::{ClusterBundle, ClusterRequest, NodeCard, all_permissions, create_cluster};
 pub use datakeys::GeneratedDataKey;
-pub use documents::{Delivered, NodeConfirmation};
+pub use documents::{Delivered, NodeConfirmation, NodeSync, Synced};
 pub use error::{
     CeremonyError, ClusterError, ERROR_CODES, Error, ErrorCode, InvitationError, KeyError,
     NodeRefusal, NotQuorate, ObjectError, ProfileError, RequestError, WrongAnswer,

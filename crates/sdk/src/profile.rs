@@ -25,6 +25,7 @@ const PRINCIPAL_CERTIFICATE: &str = "principal.crt";
 const ADMIN_KEY: &str = "admin.key";
 const CLUSTER: &str = "cluster.json";
 const ALIASES: &str = "aliases.json";
+const DOCUMENTS: &str = "documents.json";
 /// Bytes of the largest file that a profile holds; a cluster file has one roster of 256 KiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -196,6 +197,54 @@ impl Profile {
         Ok(())
     }
 
+    /// A client as the principal of an invitation whose fingerprint was told, before anything is kept: with
+    /// [`crate::Client::check_own_principal`] it finds out whether the invitation is for this profile's key.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn candidate(
+        &self,
+        invitation: &Invitation,
+        fingerprint: Digest,
+    ) -> Result<crate::ClientBuilder, Error> {
+        let found = invitation.fingerprint();
+        if found != fingerprint {
+            return Err(InvitationError::Fingerprint { expected: fingerprint, found }.into());
+        }
+        let key = SigningKey::from_seed(self.key.seed().duplicate());
+        Ok(crate::ClientBuilder::new(invitation.verify()?, key))
+    }
+
+    /// Keeps documents of the cluster that were made here: a principal can then be renewed even when nodes
+    /// show it nothing any more. They count only as far as they follow from the trusted roster.
+    ///
+    /// # Errors
+    /// [`ProfileError`], and [`InvitationError::Roster`] for a document that does not verify.
+    pub fn keep_documents(&self, documents: &[Envelope]) -> Result<(), Error> {
+        let mut all = read_kept(&self.dir).unwrap_or_default();
+        for envelope in documents {
+            let document = SignedDocument::parse(envelope.clone())
+                .map_err(|e| InvitationError::Roster(e.to_string()))?;
+            if all.iter().all(|known| known.digest() != document.digest()) {
+                all.push(document);
+            }
+        }
+        write_kept(&self.dir, all.iter().map(SignedDocument::envelope))
+    }
+
+    /// The first roster of the profile's cluster, with which nodes join, where the profile has it.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn first_roster(&self) -> Result<Option<Envelope>, Error> {
+        let Some(membership) = &self.membership else { return Ok(None) };
+        let first = Digest::from_bytes(*membership.cluster.as_bytes());
+        let kept = read_kept(&self.dir)?;
+        let known = core::iter::once(&membership.roster).chain(&kept);
+        let mut known = known.filter(|d| d.digest() == first);
+        Ok(known.next().map(|d| d.envelope().clone()))
+    }
+
     /// The administrator's key of this profile.
     ///
     /// # Errors
@@ -285,6 +334,30 @@ pub(crate) fn write_cluster(dir: &Path, membership: &Membership) -> Result<(), E
     };
     let bytes =
         serde_json::to_vec_pretty(&file).map_err(|e| io_error(&path, io::Error::other(e)))?;
+    write_atomically(&path, &bytes)
+}
+
+/// The documents that a profile keeps, in the order in which they stand on one another.
+pub(crate) fn read_kept(dir: &Path) -> Result<Vec<SignedDocument>, Error> {
+    let path = dir.join(DOCUMENTS);
+    let Some(bytes) = read_optional(&path)? else { return Ok(Vec::new()) };
+    let damaged = |why| ProfileError::Damaged { path: path.clone(), why };
+    let envelopes: Vec<Envelope> =
+        serde_json::from_slice(&bytes).map_err(|_| damaged("not a list of documents"))?;
+    envelopes
+        .into_iter()
+        .map(|e| SignedDocument::parse(e).map_err(|_| damaged("a document does not verify").into()))
+        .collect()
+}
+
+/// Replaces the documents that a profile keeps.
+pub(crate) fn write_kept<'a>(
+    dir: &Path,
+    documents: impl Iterator<Item = &'a Envelope>,
+) -> Result<(), Error> {
+    let path = dir.join(DOCUMENTS);
+    let all: Vec<&Envelope> = documents.collect();
+    let bytes = serde_json::to_vec(&all).map_err(|e| io_error(&path, io::Error::other(e)))?;
     write_atomically(&path, &bytes)
 }
 

@@ -228,6 +228,19 @@ impl FakeCluster {
         let _ = server.await;
     }
 
+    /// Puts something in a node's place that takes connections and says nothing, as a stopped process does.
+    pub(crate) async fn hang(&mut self, node: usize) {
+        let url = &self.client.roster().nodes[node].urls[0];
+        let address: SocketAddr = url.trim_start_matches("https://").parse().unwrap();
+        self.stop(node).await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        let silent = tokio::spawn(async move {
+            let _listener = listener;
+            core::future::pending::<()>().await;
+        });
+        self.servers.insert(self.nodes[node].id, silent);
+    }
+
     /// Puts another server, with another TLS key, in a node's place.
     pub(crate) async fn impersonate(&mut self, node: usize) {
         let address: SocketAddr = {

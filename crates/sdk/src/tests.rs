@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
-use crate::testing::{Behaviour, FakeCluster, Tls};
+use crate::testing::{Behaviour, FAST, FakeCluster, Tls};
 use crate::{
     Client, EncryptionContext, Error, ObjectError, ParsedHeader, Profile, RefusalCode,
     UnreachableReason, Warning,
@@ -227,6 +227,23 @@ async fn attack_39_a_stalled_node_costs_one_hedge_delay() {
         assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
         assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
         cluster.behave(stalled, Behaviour::Honest);
+    }
+}
+
+/// Nor does one that accepts connections and nothing more, to a client that has just begun: neither reading
+/// the clocks nor finding the key waits for it. Fails when clocks are read of all nodes.
+#[tokio::test]
+async fn a_node_that_hangs_does_not_hold_up_encrypting() {
+    for hanging in 0..3 {
+        let mut cluster = FakeCluster::start(2, 3).await;
+        cluster.hang(hanging).await;
+        let profile = Profile::open(cluster.profile_dir.path()).unwrap();
+        let client = Client::builder(&profile).unwrap().timeouts(FAST).build().unwrap();
+        let began = Instant::now();
+        let key = client.key("test").await.unwrap();
+        let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+        assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
     }
 }
 
