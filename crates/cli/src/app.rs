@@ -42,7 +42,13 @@ impl App {
                     self.settings.profile.0,
                     self.profile_dir().display()
                 ),
-            ));
+            )
+            .next(format!(
+                "Make it with `quorate --profile {} principal request`, and have an administrator add \
+                 it; or make a cluster: `quorate dev` on this machine, `quorate cluster create` of \
+                 other nodes.",
+                self.settings.profile.0
+            )));
         }
         Ok(Profile::open(self.profile_dir())?)
     }
@@ -82,6 +88,18 @@ impl App {
             }
         }
         Ok(client)
+    }
+
+    /// Hands nodes the documents that they lack. What comes of it is told where it is worth a line, and stops
+    /// nothing.
+    pub async fn carry(&self, client: &Client) {
+        let Ok(synced) = client.sync_documents().await else { return };
+        for node in synced.nodes.iter().filter(|n| n.accepted > 0) {
+            self.out.note(&format!(
+                "{} lacked {} documents and has them now",
+                node.name, node.accepted
+            ));
+        }
     }
 
     /// Keeps documents, beside those that are kept already, until every node has confirmed them.
@@ -163,7 +181,10 @@ impl From<quorate_sdk::Error> for Failure {
         use quorate_sdk::Error as E;
         let exit = match &error {
             E::NotQuorate(_) => Exit::NotQuorate,
-            E::Refused(_) => Exit::Refused,
+            E::Key(quorate_sdk::KeyError::Exists { .. }) => Exit::Usage,
+            E::Refused(_) | E::Cluster(quorate_sdk::ClusterError::PrincipalRevoked(_)) => {
+                Exit::Refused
+            }
             E::Object(_) | E::Invitation(_) => Exit::NotAuthentic,
             E::Request(_) | E::Profile(_) => Exit::Usage,
             E::Stream { .. } => Exit::Files,

@@ -117,12 +117,12 @@ Example:
   quorate dev
   quorate --profile dev encrypt a.pdf     # in a second terminal")]
 pub struct Dev {
-    /// How many nodes must answer.
-    #[arg(long, short, default_value_t = 2)]
-    pub threshold: u16,
-    /// How many nodes there are.
-    #[arg(long, short, default_value_t = 3)]
-    pub nodes: u16,
+    /// How many nodes must answer; for a new cluster [default: 2].
+    #[arg(long, short)]
+    pub threshold: Option<u16>,
+    /// How many nodes there are; for a new cluster [default: 3].
+    #[arg(long, short)]
+    pub nodes: Option<u16>,
     /// Where its data live [default: dev in the folder of profiles].
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -322,7 +322,13 @@ Example:
         #[arg(long, default_value_t = 90)]
         days: u64,
     },
-    /// Give a principal more time.
+    /// Print the invitation of a principal that exists, once more.
+    #[command(after_help = "Example:\n  quorate principal invite ci > ci.invitation")]
+    Invite {
+        /// The principal, by name or id.
+        principal: String,
+    },
+    /// Give a principal more time; also this profile's own, when it has expired already.
     Renew {
         /// The principal, by name or id.
         principal: String,
@@ -333,10 +339,15 @@ Example:
     /// List the principals.
     List,
     /// Revoke a principal; prints how many nodes confirmed, and what that holds against.
+    ///
+    /// Revoking one that is revoked already hands its documents to all nodes again.
     #[command(after_help = "Example:\n  quorate principal revoke ci")]
     Revoke {
         /// The principal, by name or id.
         principal: String,
+        /// Revoke it even if it is this profile's own, or the last one that may do everything.
+        #[arg(long)]
+        myself: bool,
     },
 }
 
@@ -384,8 +395,19 @@ Example:
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Ask every node how it is.
+    /// Ask every node how it is, and hand it the documents that it lacks.
     Status,
+    /// Hand every node the documents that it lacks: rosters, principals, revocations, keys.
+    Sync,
+    /// Renew the roster for 400 days, with the same nodes.
+    #[command(after_help = "Example:\n  quorate --profile acme cluster renew")]
+    Renew,
+    /// Write the first roster again, with which nodes join.
+    #[command(after_help = "Example:\n  quorate --profile acme cluster export acme.roster")]
+    Export {
+        /// Where to write it.
+        output: PathBuf,
+    },
 }
 
 /// Where a node keeps its data, and what unlocks them.

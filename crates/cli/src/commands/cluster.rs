@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{
-    AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, Profile,
-    create_cluster,
+    AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, NodeFailure,
+    NotQuorate, Profile, create_cluster,
 };
 use quorate_server::JoinOptions;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::app::{App, shown};
 use crate::args::{Cluster as Command, NodeArgs};
 use crate::commands::node::{root_key, whole};
+use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic;
 use crate::output;
@@ -21,8 +22,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
         Command::Create { name, cards, fingerprint, output } => {
             let cards = read_cards(&cards, &fingerprint)?;
+            // A profile whose roster nobody gets would be of no use: first the place for the roster.
+            let pending = atomic::Pending::begin(&output, false)?;
             let bundle = create(app, &name, cards)?;
-            write_roster(&output, &bundle.roster)?;
+            finish_roster(pending, &output, &bundle.roster).map_err(|failure| {
+                failure.next(format!(
+                    "The cluster is made; write its roster with `quorate --profile {} cluster export \
+                     FILE`.",
+                    app.settings.profile.0
+                ))
+            })?;
             #[derive(Serialize)]
             struct Created {
                 cluster: String,
@@ -62,6 +71,31 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             Ok(())
         }
         Command::Status => status(app).await,
+        Command::Sync => sync(app).await,
+        Command::Renew => renew(app).await,
+        Command::Export { output } => {
+            let profile = app.profile()?;
+            let roster = profile
+                .first_roster()?
+                .ok_or(quorate_sdk::Error::from(quorate_sdk::ProfileError::NotJoined))?;
+            write_roster(&output, &roster)?;
+            #[derive(Serialize)]
+            struct Exported {
+                cluster: String,
+                roster: String,
+            }
+            let value = Exported {
+                cluster: profile.membership().map_or_else(String::new, |m| m.cluster.to_string()),
+                roster: shown(&output),
+            };
+            app.out.result(&value, || {
+                output::table(&[
+                    vec!["cluster".into(), value.cluster.clone()],
+                    vec!["roster".into(), value.roster.clone()],
+                ])
+            });
+            Ok(())
+        }
     }
 }
 
@@ -126,6 +160,7 @@ pub fn create(app: &App, name: &str, cards: Vec<NodeCard>) -> Outcome<ClusterBun
         principal_key: profile.public_key(),
     })?;
     app.keep_pending(&bundle.documents)?;
+    profile.keep_documents(&bundle.documents)?;
     let invitation = bundle.invitation();
     profile.accept(&invitation, invitation.fingerprint())?;
     Ok(bundle)
@@ -133,9 +168,12 @@ pub fn create(app: &App, name: &str, cards: Vec<NodeCard>) -> Outcome<ClusterBun
 
 /// Writes a roster for the nodes' operators; it is public.
 pub fn write_roster(path: &Path, roster: &Envelope) -> Outcome {
+    finish_roster(atomic::Pending::begin(path, false)?, path, roster)
+}
+
+fn finish_roster(mut pending: atomic::Pending, path: &Path, roster: &Envelope) -> Outcome {
     let bytes = serde_json::to_vec_pretty(roster)
         .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    let mut pending = atomic::Pending::begin(path, false)?;
     pending
         .file()
         .and_then(|f| std::io::Write::write_all(f, &bytes))
@@ -186,6 +224,8 @@ struct NodeLine {
 
 async fn status(app: &App) -> Outcome {
     let client = app.administrator().await?;
+    // A node that was away gets what it missed, and is asked how it is after that.
+    app.carry(&client).await;
     let statuses = client.cluster_status().await;
     let lines: Vec<NodeLine> = statuses
         .iter()
@@ -247,6 +287,121 @@ async fn status(app: &App) -> Outcome {
             value.cluster,
             value.nodes.len(),
             output::table(&rows)
+        )
+    });
+    app.warnings(&client);
+    quorate(&statuses)
+}
+
+/// Fails where fewer than most nodes have answered, so that a script notices.
+fn quorate(statuses: &[quorate_sdk::NodeStatus]) -> Outcome {
+    let answered = statuses.iter().filter(|s| s.status.is_ok()).count();
+    let most = statuses.len() / 2 + 1;
+    if answered >= most {
+        return Ok(());
+    }
+    let (mut unreachable, mut refused) = (Vec::new(), Vec::new());
+    for status in statuses {
+        match &status.status {
+            Ok(_) => {}
+            Err(NodeFailure::Unreachable(node)) => unreachable.push(node.clone()),
+            Err(NodeFailure::Refused(node)) => refused.push((**node).clone()),
+        }
+    }
+    if unreachable.len() <= statuses.len() - most
+        && let Some(refusal) = refused.first()
+    {
+        return Err(quorate_sdk::Error::Refused(Box::new(refusal.clone())).into());
+    }
+    let missing = NotQuorate {
+        operation: "serve every request",
+        needed: most,
+        of: statuses.len(),
+        answered,
+        unreachable,
+        refused,
+        wrong: Vec::new(),
+    };
+    Err(quorate_sdk::Error::NotQuorate(Box::new(missing)).into())
+}
+
+async fn sync(app: &App) -> Outcome {
+    let client = app.administrator().await?;
+    let synced = client.sync_documents().await?;
+    #[derive(Serialize)]
+    struct Node {
+        name: String,
+        lacked: Option<usize>,
+        accepted: usize,
+        problem: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Sync {
+        documents: usize,
+        carried: usize,
+        complete: usize,
+        of: usize,
+        nodes: Vec<Node>,
+    }
+    let value = Sync {
+        documents: synced.documents,
+        carried: synced.carried(),
+        complete: synced.complete(),
+        of: synced.nodes.len(),
+        nodes: synced
+            .nodes
+            .iter()
+            .map(|n| Node {
+                name: n.name.clone(),
+                lacked: n.lacked,
+                accepted: n.accepted,
+                problem: n.result.as_ref().err().map(ToString::to_string),
+            })
+            .collect(),
+    };
+    app.out.result(&value, || {
+        let mut rows = vec![["NODE", "LACKED", "TAKEN", "STATE"].map(str::to_owned).to_vec()];
+        rows.extend(value.nodes.iter().map(|n| {
+            vec![
+                n.name.clone(),
+                n.lacked.map_or("-".to_owned(), |lacked| lacked.to_string()),
+                n.accepted.to_string(),
+                n.problem.clone().unwrap_or_else(|| "has all".to_owned()),
+            ]
+        }));
+        format!(
+            "{} documents; {} of {} nodes have all\n{}",
+            value.documents,
+            value.complete,
+            value.of,
+            output::table(&rows)
+        )
+    });
+    app.warnings(&client);
+    Ok(())
+}
+
+async fn renew(app: &App) -> Outcome {
+    let admin = app.profile()?.admin_key()?;
+    let client = app.administrator().await?;
+    app.carry(&client).await;
+    let (delivered, expires_at) = client.admin(&admin).renew_roster().await?;
+    app.keep_undelivered(&delivered)?;
+    // Under the new roster: nodes that have it may have refused to show anything under the old one.
+    let client = app.client()?;
+    #[derive(Serialize)]
+    struct Renewed {
+        expires_at: u64,
+        #[serde(flatten)]
+        confirmed: Confirmed,
+    }
+    let confirmed = Confirmed::count(&client, None, &delivered).await;
+    let value = Renewed { expires_at: expires_at.0, confirmed };
+    app.out.result(&value, || {
+        format!(
+            "the roster is renewed until {}; {}",
+            output::time(value.expires_at),
+            value.confirmed.text()
         )
     });
     app.warnings(&client);

@@ -63,7 +63,11 @@ fn shown(client: &Client, key: &Key) -> Shown {
         spec: key.spec().name(),
         state: key.state().name(),
         tenant: key.tenant().to_string(),
-        origin: "made by the nodes; never whole",
+        origin: if versions.iter().any(|v| v.threshold == 1) {
+            "made by the nodes; whole at each of them"
+        } else {
+            "made by the nodes; never whole"
+        },
         fingerprint: key.fingerprint().map(|f| f.to_string()),
         whole_at_each_node: versions.iter().any(|v| v.threshold == 1),
         versions,
@@ -100,6 +104,18 @@ fn print_created(app: &App, client: &Client, made: &CreatedKey) {
     });
 }
 
+/// The failure of a ceremony, with the command that goes on from there.
+fn resumable(error: quorate_sdk::Error, alias: &str) -> Failure {
+    let stored = matches!(&error, quorate_sdk::Error::Ceremony(stopped) if stopped.key.is_some());
+    let failure = Failure::from(error);
+    if !stored {
+        return failure;
+    }
+    failure.next(format!(
+        "Resolve what the message names, then go on with `quorate key create {alias} --resume`."
+    ))
+}
+
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
@@ -110,7 +126,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
             };
             let made = if resume {
-                client.resume_key(&alias, progress).await?
+                client.resume_key(&alias, progress).await.map_err(|e| resumable(e, &alias))?
             } else {
                 let n = client.roster().nodes.len() as u16;
                 let threshold = threshold.unwrap_or(n / 2 + 1);
@@ -121,9 +137,13 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     )
                     .next("Choose a lower --threshold, or add --allow-fragile."));
                 }
-                let request =
-                    KeySpecRequest { alias, threshold, allow_fragile, ..KeySpecRequest::default() };
-                client.create_key(request, progress).await?
+                let request = KeySpecRequest {
+                    alias: alias.clone(),
+                    threshold,
+                    allow_fragile,
+                    ..KeySpecRequest::default()
+                };
+                client.create_key(request, progress).await.map_err(|e| resumable(e, &alias))?
             };
             bar.finish_and_clear();
             print_created(app, &client, &made);
@@ -169,13 +189,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 for v in &value.versions {
                     let mut marks = Vec::new();
                     if !v.made {
-                        marks.push("unfinished: finish it with `quorate key create --resume`");
+                        marks.push(format!(
+                            "unfinished: finish it with `quorate key create {} --resume`",
+                            value.alias
+                        ));
                     }
                     if v.threshold == 1 {
-                        marks.push("whole at each node");
+                        marks.push("whole at each node".to_owned());
                     }
                     if v.fragile {
-                        marks.push("fragile: every node must answer");
+                        marks.push("fragile: every node must answer".to_owned());
                     }
                     let mut text =
                         format!("{}-of-{}: {}", v.threshold, v.nodes, v.holders.join(", "));
@@ -196,7 +219,8 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 .rotate_key(&key, |p| {
                     bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
                 })
-                .await?;
+                .await
+                .map_err(|e| resumable(e, key.alias()))?;
             bar.finish_and_clear();
             print_created(app, &client, &made);
             app.warnings(&client);

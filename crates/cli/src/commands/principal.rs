@@ -4,7 +4,8 @@ use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_sdk::{
-    Action, Client, Digest, Invitation, Permission, PrincipalInfo, Profile, PublicKey, UnixSeconds,
+    Action, Client, Digest, Error, Invitation, InvitationError, Key, Permission, PrincipalInfo,
+    Profile, PublicKey, RefusalCode, UnixSeconds,
 };
 use serde::Serialize;
 
@@ -39,20 +40,30 @@ pub struct Confirmed {
 }
 
 impl Confirmed {
-    /// Counts, in the smallest committee of the keys that the client sees.
-    pub async fn count(client: &Client, delivered: &quorate_sdk::Delivered) -> Outcome<Self> {
-        let holds = client.holds_against(delivered).await?;
+    /// Counts, in the smallest committee of the keys that the client sees. `keys` are those that it saw before
+    /// a change after which it may see none any more. What was confirmed is told in any case.
+    pub async fn count(
+        client: &Client,
+        keys: Option<Vec<Key>>,
+        delivered: &quorate_sdk::Delivered,
+    ) -> Self {
+        let keys = match keys {
+            Some(keys) => keys,
+            None => client.list_keys().await.unwrap_or_default(),
+        };
+        let versions = keys.iter().flat_map(Key::versions);
+        let holds = versions.map(|v| delivered.holds_against_in(v.threshold, &v.members)).min();
         let missing = delivered
             .nodes
             .iter()
             .filter_map(|n| n.result.as_ref().err().map(|e| format!("{}: {e}", n.name)))
             .collect();
-        Ok(Self {
+        Self {
             confirmed: delivered.confirmed(),
             of: delivered.of(),
             holds_against_lying_nodes: holds,
             missing,
-        })
+        }
     }
 
     /// In words.
@@ -69,7 +80,7 @@ impl Confirmed {
             text.push_str(&format!("\n  not confirmed by {missing}"));
         }
         if !self.missing.is_empty() {
-            text.push_str("\n  the next administering command, such as `quorate cluster status`, offers it to them again");
+            text.push_str("\n  the next administering command, such as `quorate cluster status`, offers it to them again, and so does `quorate cluster sync`");
         }
         text
     }
@@ -104,8 +115,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 .parse()
                 .map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}")))?;
             let mut profile = app.profile()?;
+            check(app, &profile, &invitation, expected).await?;
             profile.accept(&invitation, expected)?;
             let client = app.client()?;
+            // Keeps what the principal stands on; where nodes cannot be reached, a later command does.
+            let _ = client.check_own_principal().await;
             #[derive(Serialize)]
             struct Accepted {
                 cluster: String,
@@ -125,21 +139,102 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Add { name, public_key, allow, key, days } => {
             add(app, &name, &public_key, &allow, &key, days).await
         }
+        Command::Invite { principal } => {
+            let client = app.client()?;
+            let invitation = client.invitation(&principal).await?;
+            #[derive(Serialize)]
+            struct Invited {
+                id: String,
+                invitation: String,
+                fingerprint: String,
+            }
+            let value = Invited {
+                id: invitation.principal.to_string(),
+                invitation: invitation.to_text(),
+                fingerprint: invitation.fingerprint().to_string(),
+            };
+            app.out.note(&format!(
+                "The invitation of {principal} follows. Tell its fingerprint by another channel:\n  {}",
+                value.fingerprint
+            ));
+            app.out.result(&value, || value.invitation.clone());
+            app.warnings(&client);
+            Ok(())
+        }
         Command::Renew { principal, days } => {
-            let client = app.administrator().await?;
             let admin = app.profile()?.admin_key()?;
+            let client = app.administrator().await?;
+            app.carry(&client).await;
             let delivered =
                 client.admin(&admin).renew_principal(&principal, days_from_now(days)).await?;
-            changed(app, &client, "renewed", &principal, &delivered).await
+            changed(app, &client, "renewed", &principal, None, &delivered).await
         }
-        Command::Revoke { principal } => {
-            let client = app.administrator().await?;
+        Command::Revoke { principal, myself } => {
             let admin = app.profile()?.admin_key()?;
+            let client = app.administrator().await?;
+            app.carry(&client).await;
+            if !myself {
+                spare_the_last(&client, &principal).await?;
+            }
+            let keys = client.list_keys().await.ok();
             let delivered = client.admin(&admin).revoke_principal(&principal).await?;
-            changed(app, &client, "revoked", &principal, &delivered).await
+            changed(app, &client, "revoked", &principal, keys, &delivered).await
         }
         Command::List => list(app).await,
     }
+}
+
+/// Whether an invitation is for this profile's key, as far as nodes can be reached to say so.
+async fn check(app: &App, profile: &Profile, invitation: &Invitation, told: Digest) -> Outcome {
+    let client = profile.candidate(invitation, told)?.build()?;
+    match client.check_own_principal().await {
+        Ok(()) => Ok(()),
+        Err(Error::NotQuorate(missing)) => {
+            app.out.warn(&format!(
+                "it could not be checked that the invitation is for this profile's key: {missing}"
+            ));
+            Ok(())
+        }
+        Err(Error::Refused(refused))
+            if refused.refusal.code == RefusalCode::PrincipalUnknown.code() =>
+        {
+            let mut failure = Failure::from(Error::from(InvitationError::OtherKey));
+            failure.message = "no node knows this profile's key: the invitation is for another \
+                               machine, or the principal has not arrived at the nodes yet"
+                .to_owned();
+            Err(failure)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses to revoke what nobody could go on without: oneself, and the last principal that may do
+/// everything.
+async fn spare_the_last(client: &Client, selector: &str) -> Outcome {
+    let principals = client.list_principals().await?;
+    let chosen =
+        |p: &&PrincipalInfo| !p.revoked && (p.name == selector || p.id.to_string() == selector);
+    let everything = |p: &PrincipalInfo| {
+        let may = |action: &Action| {
+            p.permissions.iter().any(|given| given.action == *action && given.key.is_none())
+        };
+        !p.revoked && Action::ALL.iter().all(may)
+    };
+    let now = days_from_now(0).unwrap_or(UnixSeconds(0));
+    for target in principals.iter().filter(chosen) {
+        let why = if target.id == client.principal() {
+            "is this profile's own principal: it could do nothing any more"
+        } else if everything(target)
+            && !principals.iter().any(|p| p.id != target.id && everything(p) && p.expires_at > now)
+        {
+            "is the last principal that may do everything"
+        } else {
+            continue;
+        };
+        return Err(Failure::new(Code::Usage, format!("{selector} {why}"))
+            .next("Add another principal first; or say --myself if it must be."));
+    }
+    Ok(())
 }
 
 fn request(app: &App) -> Outcome {
@@ -176,8 +271,9 @@ async fn add(
     let public_key: PublicKey = public_key
         .parse()
         .map_err(|_| Failure::new(Code::Usage, "--public-key is not a public key (ed25519-...)"))?;
-    let client = app.administrator().await?;
     let admin = app.profile()?.admin_key()?;
+    let client = app.administrator().await?;
+    app.carry(&client).await;
     let mut permissions = Vec::new();
     if keys.is_empty() {
         permissions
@@ -195,7 +291,7 @@ async fn add(
         .add_principal(name, public_key, permissions, days_from_now(days))
         .await?;
     app.keep_undelivered(&added.delivered)?;
-    let confirmed = Confirmed::count(&client, &added.delivered).await?;
+    let confirmed = Confirmed::count(&client, None, &added.delivered).await;
     #[derive(Serialize)]
     struct Added {
         id: String,
@@ -226,10 +322,11 @@ async fn changed(
     client: &Client,
     verb: &str,
     principal: &str,
+    keys: Option<Vec<Key>>,
     delivered: &quorate_sdk::Delivered,
 ) -> Outcome {
     app.keep_undelivered(delivered)?;
-    let confirmed = Confirmed::count(client, delivered).await?;
+    let confirmed = Confirmed::count(client, keys, delivered).await;
     app.out.result(&confirmed, || format!("{verb} {principal}; {}", confirmed.text()));
     app.warnings(client);
     Ok(())
