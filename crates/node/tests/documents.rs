@@ -19,6 +19,7 @@ use quorate_documents::{
     Administrators, Body, DocumentSet, Draft, Key, Kind, Principal, Roster, SignedDocument, Tenant,
 };
 use quorate_node::{MAX_PLAN_ROUNDS, Reply, Request, RowKey, Table};
+use quorate_types::limits::{MAX_BYTES_PER_DOCUMENT, MAX_HEADS_PER_DOCUMENT};
 use quorate_types::{Action, ClusterId, DocumentId, TenantId};
 use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
@@ -130,6 +131,53 @@ fn a_public_key_names_one_principal() {
     let one = principal_document(&mut world.rng, &administrator, &acme, &new, &[]);
     let two = principal_document(&mut world.rng, &administrator, &other, &new, &[]);
     assert_eq!(codes(world.put(0, &[one, two])), [None, Some("document_invalid".to_owned())]);
+}
+
+/// Fails when a principal may add heads without end: each would be read for every request for the key.
+#[test]
+fn a_principal_adds_heads_and_bytes_up_to_a_bound_and_an_administrator_merges() {
+    // Three nodes, so that the versions are large and few.
+    let mut world = World::new(3);
+    let key = world.order_key(2, "files");
+    let authority = Some(world.acme.digest());
+    let branch = |number: usize, of: &[&SignedDocument], signer: &str, versions: usize| {
+        let mut body = key.body().clone();
+        if let Body::Key(body) = &mut body {
+            body.alias = format!("branch {number}");
+            for _ in 0..versions {
+                let last = body.versions.last().unwrap().clone();
+                let number = last.number.next().unwrap();
+                body.versions.push(quorate_documents::KeyVersionEntry { number, ..last });
+            }
+        }
+        let draft = Draft::succeed(of, body, authority, Vec::new(), NOW).unwrap();
+        draft.sign(&[&seed_key(signer, 0)]).unwrap()
+    };
+    let heads: Vec<_> =
+        (0..MAX_HEADS_PER_DOCUMENT).map(|number| branch(number, &[&key], "owner", 0)).collect();
+    assert!(codes(world.put(0, &heads)).iter().all(Option::is_none));
+    let one_more = branch(99, &[&key], "owner", 0);
+    assert_eq!(codes(world.put(0, &[one_more])), [Some("too_large".to_owned())]);
+    let by_administrator = branch(98, &[&key], "administrator", 0);
+    assert_eq!(codes(world.put(0, &[by_administrator.clone()])), [None]);
+    let all: Vec<_> = heads.iter().chain([&by_administrator]).collect();
+    let merged = branch(100, &all, "owner", 0);
+    assert_eq!(codes(world.put(0, &[merged.clone()])), [None]);
+    // Bytes: large versions one after another.
+    let (mut last, mut bytes) = (branch(101, &[&merged], "owner", 1000), 0);
+    loop {
+        let refused = codes(world.put(0, &[last.clone()])).remove(0);
+        bytes += last.payload().len();
+        if bytes > MAX_BYTES_PER_DOCUMENT {
+            assert_eq!(refused, Some("too_large".to_owned()));
+            break;
+        }
+        assert!(refused.is_none() || bytes + 65_536 > MAX_BYTES_PER_DOCUMENT);
+        if refused.is_some() {
+            break;
+        }
+        last = branch(102, &[&last], "owner", 1000);
+    }
 }
 
 /// The next version of a tenant, under another administrator.

@@ -20,6 +20,14 @@ pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of one signed document: a roster of 128 nodes with long names fits four times.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
+/// Heads of one document past which no principal adds another: people race in twos and threes, and each
+/// head is read for every request that concerns the key. Administrators may, to merge.
+pub const MAX_HEADS_PER_DOCUMENT: usize = 16;
+
+/// Bytes of all versions of one document past which no principal adds another: half of a reply, which a
+/// key of 128 nodes reaches after 20 years of monthly rotation. Administrators may.
+pub const MAX_BYTES_PER_DOCUMENT: usize = 4 * 1024 * 1024;
+
 /// Documents in one `PutDocuments`.
 pub const MAX_DOCUMENTS_PER_REQUEST: usize = 64;
 

@@ -2,6 +2,7 @@
 
 use quorate_authz::Caller;
 use quorate_documents::{Heads, Key, Kind, Lookup};
+use quorate_types::limits::MAX_REPLY_BYTES;
 use quorate_types::{DocumentId, KeyId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::{self, KeyView};
@@ -20,6 +21,13 @@ const MAX_KEYS_PER_ALIAS: usize = 32;
 
 /// Keys of one page of a list; with all their documents and certificates they fit a reply.
 const KEYS_PER_PAGE: usize = 64;
+
+/// Bytes of keys in one reply. What one key is shown with has bounds of its own.
+const REPLY_BYTES: usize = MAX_REPLY_BYTES * 3 / 4;
+
+fn size(view: &KeyView) -> usize {
+    prost::Message::encoded_len(view)
+}
 
 /// A key and what is shown of it.
 struct Shown {
@@ -103,11 +111,12 @@ fn none() -> Refused {
 /// One key, by its id or its alias.
 pub(crate) mod get {
     use super::{
-        Account, Caller, KeyId, MAX_KEYS_PER_ALIAS, Read, Reads, Refused, Shown, Stop, Table,
-        alias_prefix, denied, none, rows, v1, views,
+        Account, Caller, KeyId, MAX_KEYS_PER_ALIAS, REPLY_BYTES, Read, Reads, Refused, Shown, Stop,
+        Table, alias_prefix, denied, none, rows, size, v1, views,
     };
     use crate::call::Reply;
     use crate::core::{Deciding, Decision, NodeCore};
+    use quorate_wire::RefusalCode;
     use quorate_wire::proto::v1::get_key_request::Which;
 
     pub(crate) struct Ready {
@@ -155,6 +164,13 @@ pub(crate) mod get {
             deciding.audit.key = self.key;
             let standing = self.account.standing(deciding)?;
             let mut keys = Vec::with_capacity(self.shown.len());
+            let bytes = self.shown.iter().map(|shown| size(&shown.view)).sum::<usize>();
+            // Some of the keys of an alias would be a wrong answer.
+            if self.shown.len() > 1 && bytes > REPLY_BYTES {
+                let message =
+                    "the keys of this alias are too large together; ask for one by its id";
+                return Err(Refused::new(RefusalCode::TooLarge, message));
+            }
             for Shown { heads, view } in self.shown {
                 let _authorized =
                     quorate_authz::read_key(&standing, Some(&heads)).map_err(denied)?;
@@ -171,8 +187,8 @@ pub(crate) mod get {
 /// The keys of the caller's tenant, in pages.
 pub(crate) mod list {
     use super::{
-        Account, Caller, KEYS_PER_PAGE, KeyId, Kind, Read, Reads, Refused, Shown, Stop, Table,
-        kind_byte, rows, v1, views,
+        Account, Caller, KEYS_PER_PAGE, KeyId, Kind, REPLY_BYTES, Read, Reads, Refused, Shown,
+        Stop, Table, kind_byte, rows, size, v1, views,
     };
     use crate::call::Reply;
     use crate::core::{Deciding, Decision, NodeCore};
@@ -223,8 +239,19 @@ pub(crate) mod list {
     impl Ready {
         pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
             let _authorized = quorate_authz::list_keys(&self.account.standing(deciding)?);
-            let keys = self.shown.into_iter().map(|Shown { view, .. }| view).collect();
-            let reply = v1::ListKeysReply { keys, next: self.next };
+            let (mut keys, mut next, mut bytes) = (Vec::new(), self.next, 0);
+            for Shown { view, .. } in self.shown {
+                bytes += size(&view);
+                if let Some(last) = keys.last()
+                    && bytes > REPLY_BYTES
+                {
+                    let last: &v1::KeyView = last;
+                    next.clone_from(&last.id);
+                    break;
+                }
+                keys.push(view);
+            }
+            let reply = v1::ListKeysReply { keys, next };
             Ok(Decision::reply(Reply::ListKeys(reply)))
         }
     }

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use prost::Message;
 use quorate_authz::Caller;
 use quorate_documents::{
-    self as rules, Body, BodyOf, Document, Key, Kind, Lookup, Principal, Roster, SignedDocument,
-    Tenant,
+    self as rules, Admitted, Body, BodyOf, Document, Key, Kind, Lookup, Principal, Roster,
+    SignedDocument, Tenant,
 };
-use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_DOCUMENTS_PER_REQUEST};
+use quorate_types::limits::{
+    CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_DOCUMENT, MAX_DOCUMENTS_PER_REQUEST,
+    MAX_HEADS_PER_DOCUMENT,
+};
 use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
 use quorate_wire::digests::document_digest;
 use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
@@ -34,6 +37,9 @@ use crate::view::Read;
 /// Documents whose standing one new authority version may change, all in one step. A tenant of this
 /// many keys takes some 64 MB for the moment that its administrators change.
 const MAX_AFFECTED: usize = 65_536;
+
+/// A signature in an envelope: the key, the signature, and their frames.
+const BYTES_OF_SIGNATURE: usize = 102;
 
 /// Signatures of one request, all documents together. Strangers may send documents, and each
 /// signature costs some 50 us to verify.
@@ -331,7 +337,7 @@ fn admit(
     sight: Option<(&Loaded, UnixSeconds)>,
 ) -> Result<Accepted, Refused> {
     let refuse = |error: &rules::AdmitError| Refused::new(error.code(), error.to_string());
-    rules::admit(document, loaded).map_err(|error| refuse(&error))?;
+    let admitted = rules::admit(document, loaded).map_err(|error| refuse(&error))?;
     if let Some(known) = loaded.get(&document.digest()) {
         let mut merged = SignedDocument::clone(known);
         let new = merged
@@ -346,6 +352,9 @@ fn admit(
         let message = format!("a document has at most {MAX_VERSIONS_PER_DOCUMENT} versions");
         return Err(Refused::new(RefusalCode::TooLarge, message));
     }
+    if matches!(admitted, Admitted::ByPrincipal(_)) {
+        bounded(loaded, document)?;
+    }
     if let Body::Principal(principal) = document.body() {
         // A TLS key must name one principal, or revoking one would leave the other. One that does not
         // count has no key: whoever once administered a tenant could otherwise keep keys from others.
@@ -359,6 +368,31 @@ fn admit(
         }
     }
     Ok(Accepted { document: Arc::clone(document), new: true })
+}
+
+/// Refuses a version by a principal where the document has grown as far as principals may let it.
+fn bounded(loaded: &Loaded, document: &SignedDocument) -> Result<(), Refused> {
+    let size = |version: &SignedDocument| {
+        version.payload().len() + version.signers().len() * BYTES_OF_SIGNATURE
+    };
+    let known = loaded.versions(&document.id());
+    let bytes = known.iter().map(|version| size(version)).sum::<usize>() + size(document);
+    if bytes > MAX_BYTES_PER_DOCUMENT {
+        let message = format!(
+            "the versions of the document have {bytes} bytes together where {MAX_BYTES_PER_DOCUMENT} are allowed; administrators may still add one"
+        );
+        return Err(Refused::new(RefusalCode::TooLarge, message));
+    }
+    let under: BTreeSet<Digest> =
+        known.iter().copied().chain([document]).flat_map(|v| v.predecessors()).copied().collect();
+    let heads = known.iter().filter(|version| !under.contains(&version.digest())).count() + 1;
+    if heads > MAX_HEADS_PER_DOCUMENT {
+        let message = format!(
+            "the document would have {heads} heads where {MAX_HEADS_PER_DOCUMENT} are allowed; merge them first"
+        );
+        return Err(Refused::new(RefusalCode::TooLarge, message));
+    }
+    Ok(())
 }
 
 /// What is here with all that came: a version that counts vouches for those that it stands on, and they
