@@ -206,7 +206,9 @@ fn invitations_are_for_one_machine_and_one_cluster() {
     // On another machine the invitation names a principal whose key that machine does not have.
     let (thief, _) = newcomer();
     thief.file("invitation", added["invitation"].as_str().unwrap());
-    thief.run(["--json", "principal", "accept", "invitation", "--fingerprint", fingerprint]);
+    thief
+        .run(["--json", "principal", "accept", "invitation", "--fingerprint", fingerprint])
+        .failed(5, "invitation_other_key");
     let ran = thief.run(["--json", "key", "list"]);
     assert_ne!(ran.code, Some(0), "{}", ran.all());
     // Half an invitation, and none.
@@ -237,4 +239,70 @@ fn a_revocation_reaches_a_node_that_was_down() {
     // With another one down, the third must be the second to refuse.
     cluster.nodes[1].stop();
     place.run(["--json", "datakey", "generate", "--key", "docs"]).failed(4, "principal_revoked");
+}
+
+/// A node that was down gets by `sync` or by `status` what it missed.
+#[test]
+fn nodes_that_were_down_get_what_they_missed() {
+    let mut cluster = Cluster::start(2, 3);
+    let (place, key) = newcomer();
+    cluster.nodes[2].stop();
+    cluster.admin(["principal", "add", "late", "--public-key", &key]).ok();
+    cluster.admin(["principal", "renew", "late", "--days", "20"]).ok();
+    cluster.admin(["principal", "revoke", "late"]).ok();
+    // Whatever was put aside for later is lost; the nodes have it all the same.
+    fs::remove_file(cluster.place.at("home/quorate/profiles/admin/pending-documents.json"))
+        .unwrap();
+    cluster.nodes[2].start();
+    let synced = cluster.admin(["cluster", "sync"]).json();
+    assert_eq!((&synced["carried"], &synced["complete"]), (&3.into(), &3.into()), "{synced}");
+    let again = cluster.admin(["principal", "revoke", "late"]).json();
+    assert_eq!(again["confirmed"], 3, "{again}");
+    cluster.admin(["principal", "invite", "late"]).failed(4, "principal_revoked");
+    drop(place);
+
+    // Fewer than most: the table is there, and so is a failure.
+    cluster.nodes[1].stop();
+    cluster.admin(["cluster", "status"]).ok();
+    cluster.nodes[2].stop();
+    let status = cluster.admin(["cluster", "status"]);
+    status.failed(3, "not_quorate");
+    assert!(status.text().contains("node-3"), "{}", status.all());
+}
+
+/// Otherwise one slip ends all administration.
+#[test]
+fn the_administrator_does_not_revoke_itself_by_mistake() {
+    let cluster = Cluster::start(2, 3);
+    let refused = cluster.admin(["principal", "revoke", "admin"]);
+    refused.failed(2, "usage");
+    refused.names("--myself");
+    assert_eq!(listed(&cluster, "admin")["revoked"], false);
+    // Whoever insists hears who confirmed, although the nodes show it nothing any more.
+    let revoked = cluster.admin(["principal", "revoke", "admin", "--myself"]).json();
+    assert_eq!(
+        (&revoked["confirmed"], &revoked["holds_against_lying_nodes"]),
+        (&3.into(), &1.into())
+    );
+    cluster.admin(["key", "list"]).failed(4, "principal_revoked");
+}
+
+#[test]
+fn an_expired_administrator_and_a_roster_are_renewed() {
+    let cluster = Cluster::start(2, 3);
+    cluster.admin(["principal", "renew", "admin", "--days", "0"]).ok();
+    cluster.admin(["key", "list"]).failed(4, "principal_expired");
+    let renewed = cluster.admin(["principal", "renew", "admin", "--days", "365"]).json();
+    assert_eq!(renewed["confirmed"], 3, "{renewed}");
+    cluster.admin(["key", "list"]).ok();
+    let renewed = cluster.admin(["cluster", "renew"]).json();
+    assert_eq!(renewed["confirmed"], 3, "{renewed}");
+    let status = cluster.admin(["cluster", "status"]).json();
+    assert!(status["nodes"].as_array().unwrap().iter().all(|n| n["same_roster"] == true));
+    cluster.admin(["datakey", "generate", "--key", "docs"]).ok();
+    // Nodes join with the first roster, not with the newest.
+    let again = cluster.place.at("again.roster");
+    cluster.admin(["cluster", "export", again.to_str().unwrap()]).ok();
+    assert_eq!(fs::read(&again).unwrap(), fs::read(&cluster.roster).unwrap());
+    cluster.admin(["cluster", "export", again.to_str().unwrap()]).failed(7, "output_exists");
 }
