@@ -205,3 +205,23 @@ fn dev_keeps_its_data_through_every_kind_of_end() {
         as_dev(&["decrypt", "a.quorate", "--output", "c"]).failed(3, "not_quorate");
     }
 }
+
+/// Two runs in one folder would fight over ports and databases.
+#[test]
+fn a_second_dev_is_told_of_the_first_and_ignored_flags_are_named() {
+    let place = Place::new();
+    let (mut running, _) = dev(&place);
+    let second = place.run(["--json", "dev"]);
+    second.failed(2, "usage");
+    second.names("another `quorate dev` runs in");
+    running.signal(Signal::TERM);
+    assert!(running.ends_within(Duration::from_secs(20)).expect("it ends").success());
+
+    // The profile without its nodes: which folder to remove is said, and no node is made.
+    let folder = place.at("home/quorate/dev");
+    fs::remove_dir_all(&folder).unwrap();
+    let lost = place.run(["--json", "dev"]);
+    lost.failed(2, "usage");
+    lost.names(&place.at("home/quorate/profiles/dev").display().to_string());
+    assert!(!folder.exists());
+}

@@ -30,8 +30,6 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
     common.profile.get_or_insert_with(|| PROFILE.to_owned());
     let app = App::new(&common)?;
     let (threshold, nodes) = (args.threshold.unwrap_or(2), args.nodes.unwrap_or(3));
-    quorate_sdk::Threshold::new(threshold, nodes)
-        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
     let dir = args.dir.clone().unwrap_or_else(|| app.settings.home.join(&app.settings.profile.0));
     if !dir.exists() {
         spare_profile(&app, &dir)?;
@@ -50,6 +48,8 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
         }
         None => {
             spare_profile(&app, &dir)?;
+            quorate_sdk::Threshold::new(threshold, nodes)
+                .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
             let other = |e: std::io::Result<std::fs::DirEntry>| {
                 e.is_ok_and(|e| e.file_name().as_encoded_bytes() != LOCK.as_bytes())
             };
