@@ -18,6 +18,16 @@ use crate::stream::{read_header, stream_error};
 /// Chunks that are read and opened at once: 1 MiB.
 const CHUNKS_AT_ONCE: u64 = 64;
 
+/// Bytes that a range is given room for before anything of it is opened; more follows as it verifies.
+const MAX_RESERVED: usize = 64 << 20;
+
+/// What one range is read and opened in.
+#[derive(Default)]
+struct Buffers {
+    sealed: Vec<u8>,
+    opened: Vec<u8>,
+}
+
 /// An object that is opened at random. Its length was verified when it was made.
 pub struct ObjectReader<S> {
     source: S,
@@ -73,8 +83,7 @@ impl<S: AsyncRead + AsyncSeek + Unpin + Send> ObjectReader<S> {
         source.read_exact(&mut prefix).await.map_err(io)?;
         let decryptor = key.decryptor(&prefix)?;
         let mut reader = Self { source, object: key.object(), decryptor, geometry, payload };
-        let mut last = Vec::new();
-        reader.read_chunks(geometry.last_chunk(), 1, &mut last).await?;
+        reader.read_chunks(geometry.last_chunk(), 1, &mut Buffers::default()).await?;
         Ok(reader)
     }
 
@@ -102,16 +111,16 @@ impl<S: AsyncRead + AsyncSeek + Unpin + Send> ObjectReader<S> {
         let outside = || ObjectError::Range { offset, length, total };
         let span = self.geometry.span(offset, length).map_err(|_| outside())?;
         let wanted = usize::try_from(length).map_err(|_| outside())?;
-        let mut out = Vec::new();
-        let mut opened = Vec::new();
+        let mut out = Vec::with_capacity(wanted.min(MAX_RESERVED));
+        let mut buffers = Buffers::default();
         // Below the length of a chunk.
         let mut skip = span.skip as usize;
         let (mut chunk, end) = (span.first, span.first + span.chunks);
         while chunk < end {
             let count = (end - chunk).min(CHUNKS_AT_ONCE);
-            self.read_chunks(chunk, count, &mut opened).await?;
+            self.read_chunks(chunk, count, &mut buffers).await?;
             let missing = wanted - out.len();
-            let part = opened.get(skip..).unwrap_or_default();
+            let part = buffers.opened.get(skip..).unwrap_or_default();
             out.extend_from_slice(part.get(..missing).unwrap_or(part));
             skip = 0;
             chunk += count;
@@ -124,7 +133,7 @@ impl<S: AsyncRead + AsyncSeek + Unpin + Send> ObjectReader<S> {
         &mut self,
         first: u64,
         count: u64,
-        out: &mut Vec<u8>,
+        buffers: &mut Buffers,
     ) -> Result<(), Error> {
         let io = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => ObjectError::Truncated.into(),
@@ -136,13 +145,14 @@ impl<S: AsyncRead + AsyncSeek + Unpin + Send> ObjectReader<S> {
         let last_plain = self.geometry.last_plain_len() as usize;
         let last_sealed =
             self.geometry.sealed_chunk_len(self.geometry.last_chunk()).unwrap_or_default() as usize;
-        let mut sealed = vec![0; inner * SEALED_CHUNK_BYTES + if ends { last_sealed } else { 0 }];
+        // What is not new keeps its old bytes, and is overwritten.
+        let Buffers { sealed, opened } = buffers;
+        sealed.resize(inner * SEALED_CHUNK_BYTES + if ends { last_sealed } else { 0 }, 0);
         self.source.seek(SeekFrom::Start(self.payload + at)).await.map_err(io)?;
-        self.source.read_exact(&mut sealed).await.map_err(io)?;
-        out.clear();
-        out.resize(inner * CHUNK_BYTES + if ends { last_plain } else { 0 }, 0);
+        self.source.read_exact(sealed).await.map_err(io)?;
+        opened.resize(inner * CHUNK_BYTES + if ends { last_plain } else { 0 }, 0);
         let (inner_sealed, last) = sealed.split_at(inner * SEALED_CHUNK_BYTES);
-        let (inner_out, last_out) = out.split_at_mut(inner * CHUNK_BYTES);
+        let (inner_out, last_out) = opened.split_at_mut(inner * CHUNK_BYTES);
         self.decryptor.open_chunks(first, inner_sealed, inner_out).map_err(open_error)?;
         if ends {
             let chunk = self.geometry.last_chunk();

@@ -1,9 +1,11 @@
 //! Sealing and opening streams in bounded memory: reading, sealing and writing go on at once.
 //!
 //! One task reads blocks, several threads seal or open them, and blocks are written in order. At most
-//! [`BLOCKS`] blocks are on their way, so memory stays below 20 MiB however long the stream is.
+//! [`BLOCKS`] blocks wait between reader and writer, so memory stays below 8 MiB however long the stream
+//! is. Few small blocks, and the buffers that came back last first: what a thread works on is then in a
+//! cache, and memory is what a stream waits for (AES-256-GCM itself is faster).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_object::ParsedHeader;
 use quorate_object::cobblestone::{
@@ -21,12 +23,14 @@ use crate::error::{Error, ObjectError};
 use crate::keys::Key;
 use crate::objects::{OpeningKey, SealingKey, header_error, open_error};
 
-/// Chunks of one block: 1 MiB of plaintext.
-const BLOCK_CHUNKS: usize = 64;
+/// Chunks of one block: 512 KiB of plaintext. Smaller ones cost more in handing over, larger ones leave
+/// the caches.
+const BLOCK_CHUNKS: usize = 32;
 const PLAIN_BLOCK: usize = BLOCK_CHUNKS * CHUNK_BYTES;
 const SEALED_BLOCK: usize = BLOCK_CHUNKS * SEALED_CHUNK_BYTES;
-/// Blocks between reader and writer.
-const BLOCKS: usize = 4;
+/// Blocks between reader and writer. Each of the two holds one more, so up to four threads seal: more
+/// than one reader keeps busy.
+const BLOCKS: usize = 2;
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,25 @@ pub struct StreamSummary {
 struct Done {
     used: Vec<u8>,
     out: Vec<u8>,
+}
+
+/// Buffers that the writer is done with.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Done>>);
+
+impl Pool {
+    /// The buffers that were given back last, or new ones, with room for `input` bytes. Old bytes stay in
+    /// them and are overwritten.
+    fn take(&self, input: usize) -> Done {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut done = last.unwrap_or_else(|| Done { used: Vec::new(), out: Vec::new() });
+        done.used.resize(input, 0);
+        done
+    }
+
+    fn give_back(&self, done: Done) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+    }
 }
 
 type Block = JoinHandle<Result<Done, ObjectError>>;
@@ -132,10 +155,10 @@ impl SealingKey {
         let (beginning, encryptor) = self.start();
         output.write_all(&beginning).await.map_err(|e| stream_error("output", e))?;
         let (send, receive) = mpsc::channel(BLOCKS);
-        let (back, used) = mpsc::channel(2 * BLOCKS);
+        let pool = Pool::default();
         let (read, written) = tokio::join!(
-            read_and_seal(input, encryptor, send, used),
-            write_in_order(output, receive, back)
+            read_and_seal(input, encryptor, send, &pool),
+            write_in_order(output, receive, &pool)
         );
         // A writer that failed is why the reader stopped.
         let written = written?;
@@ -168,10 +191,10 @@ impl OpeningKey {
         })?;
         let decryptor = Arc::new(self.decryptor(&prefix)?);
         let (send, receive) = mpsc::channel(BLOCKS);
-        let (back, used) = mpsc::channel(2 * BLOCKS);
+        let pool = Pool::default();
         let (read, written) = tokio::join!(
-            read_and_open(input, decryptor, send, used),
-            write_in_order(output, receive, back)
+            read_and_open(input, decryptor, send, &pool),
+            write_in_order(output, receive, &pool)
         );
         let written = written?;
         Ok(StreamSummary {
@@ -197,18 +220,11 @@ where
     Ok(filled)
 }
 
-/// Two buffers that came back from the writer, or fresh ones.
-fn buffers(used: &mut mpsc::Receiver<Done>, input: usize) -> Done {
-    let mut done = used.try_recv().unwrap_or_else(|_| Done { used: Vec::new(), out: Vec::new() });
-    done.used.resize(input, 0);
-    done
-}
-
 async fn read_and_seal<R>(
     input: &mut R,
     mut encryptor: Encryptor,
     send: mpsc::Sender<Block>,
-    mut used: mpsc::Receiver<Done>,
+    pool: &Pool,
 ) -> Result<u64, Error>
 where
     R: AsyncRead + Unpin + Send + ?Sized,
@@ -216,7 +232,7 @@ where
     let seal = |e: quorate_object::cobblestone::SealError| ObjectError::Seal(e.to_string());
     let mut total = 0;
     loop {
-        let Done { used: mut plain, mut out } = buffers(&mut used, PLAIN_BLOCK);
+        let Done { used: mut plain, mut out } = pool.take(PLAIN_BLOCK);
         let filled = read_block(input, &mut plain).await?;
         total += filled as u64;
         if filled < PLAIN_BLOCK {
@@ -245,14 +261,14 @@ async fn read_and_open<R>(
     input: &mut R,
     decryptor: Arc<Decryptor>,
     send: mpsc::Sender<Block>,
-    mut used: mpsc::Receiver<Done>,
+    pool: &Pool,
 ) -> Result<u64, Error>
 where
     R: AsyncRead + Unpin + Send + ?Sized,
 {
     let (mut total, mut chunk) = (0, 0);
     loop {
-        let Done { used: mut sealed, mut out } = buffers(&mut used, SEALED_BLOCK);
+        let Done { used: mut sealed, mut out } = pool.take(SEALED_BLOCK);
         let filled = read_block(input, &mut sealed).await?;
         total += filled as u64;
         let first = chunk;
@@ -298,7 +314,7 @@ pub(crate) fn open_last(
 async fn write_in_order<W>(
     output: &mut W,
     mut receive: mpsc::Receiver<Block>,
-    back: mpsc::Sender<Done>,
+    pool: &Pool,
 ) -> Result<u64, Error>
 where
     W: AsyncWrite + Unpin + Send + ?Sized,
@@ -310,8 +326,7 @@ where
             .unwrap_or_else(|e| Err(ObjectError::Payload(format!("a thread stopped: {e}"))))?;
         output.write_all(&done.out).await.map_err(|e| stream_error("output", e))?;
         total += done.out.len() as u64;
-        // Where nobody wants the buffers any more, they are dropped.
-        let _ = back.try_send(done);
+        pool.give_back(done);
     }
     output.flush().await.map_err(|e| stream_error("output", e))?;
     Ok(total)
