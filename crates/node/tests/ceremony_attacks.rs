@@ -473,7 +473,8 @@ fn attack_10_two_sessions_for_one_key_version_never_two_certificates() {
     assert_eq!(store.count(Table::Shares), 1);
 }
 
-/// Fails when attempts are not counted (tried).
+/// Opening alone uses up nothing; dealing does. Fails when attempts are not counted (tried), and when
+/// they are counted where a session is opened.
 #[test]
 fn attack_10_attempts_of_an_order_are_capped_for_ever() {
     let mut world = World::new(1);
@@ -485,6 +486,31 @@ fn attack_10_attempts_of_an_order_are_capped_for_ever() {
         assert!(world.nodes[0].ask_at(now, &world.owner, Request::DkgOpen(request)).is_ok());
         now = now.plus(SESSION_SECONDS);
     }
+    // Sessions that were opened before the last attempt, and are dealt in after it.
+    let late = world.session(&key, FIRST);
+    let id = |session: &v1::Session| digests::session_id(session).as_bytes().to_vec();
+    let open = |world: &mut World, session: &v1::Session| {
+        let (node, session) = (world.nodes[0].id(), Some(session.clone()));
+        let request = Request::DkgOpen(v1::DkgOpenRequest { node, session });
+        match world.nodes[0].ask_at(now, &world.owner, request) {
+            Ok(Reply::DkgOpen(reply)) => reply.round0.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let deal = |world: &mut World, session: &v1::Session, round0: &v1::Envelope| {
+        let (node, round0) = (world.nodes[0].id(), vec![round0.clone()]);
+        let request = v1::DkgDealRequest { node, session: id(session), round0 };
+        world.nodes[0].ask_at(now, &world.owner, Request::DkgDeal(request))
+    };
+    let late_round0 = open(&mut world, &late);
+    for _ in 0..MAX_ATTEMPTS_PER_ORDER {
+        let session = world.session(&key, FIRST);
+        let round0 = open(&mut world, &session);
+        assert!(deal(&mut world, &session, &round0).is_ok());
+        // The same dealing again is no other attempt.
+        assert!(deal(&mut world, &session, &round0).is_ok());
+    }
+    assert_eq!(code(deal(&mut world, &late, &late_round0)), "attempts_exhausted");
     let session = world.session(&key, FIRST);
     assert_eq!(code(world.open(0, &session)), "attempts_exhausted");
     let request = v1::DkgOpenRequest { node: world.nodes[0].id(), session: Some(session) };
@@ -619,6 +645,20 @@ fn a_certificate_in_this_nodes_name_that_it_never_signed_is_an_alarm() {
     // One signature in its name is enough for the alarm; none is not one.
     let own = v1::Envelope { signatures: vec![forged.signatures[0].clone()], ..forged.clone() };
     assert_eq!(code(world.certify(0, put(own))), "certificate_forged");
+    // Of a key or a version that is not here, too, and whoever brings it.
+    let changes: [fn(&mut v1::CertificateStatement); 2] =
+        [|statement| statement.key_version = 9, |statement| statement.key[0] ^= 1];
+    for change in changes {
+        let mut elsewhere = statement.clone();
+        change(&mut elsewhere);
+        let payload = strict::encode(&elsewhere);
+        let signatures = vec![identity(0).sign(PayloadType::Certificate, &payload)];
+        let alarming = put(v1::Envelope { payload, signatures, ..envelope.clone() });
+        assert_eq!(code(world.certify(0, alarming.clone())), "certificate_forged");
+        let node = world.nodes[0].id();
+        let request = Request::PutCertificate(v1::PutCertificateRequest { node, ..alarming });
+        assert_eq!(code(world.nodes[0].ask(&seed_key("nobody", 0), request)), "certificate_forged");
+    }
     let others = v1::Envelope { signatures: forged.signatures[1..].to_vec(), ..forged };
     assert_eq!(code(world.certify(0, put(others))), "certificate_invalid");
 

@@ -70,7 +70,16 @@ impl Ready<'_> {
         deciding.audit.key = id.as_bytes().to_vec();
         deciding.audit.key_version = version.get();
         deciding.audit.subject = self.statement.generation().as_bytes().to_vec();
-        let standing = self.account.standing(deciding)?;
+        let standing = self.account.standing(deciding);
+        let promised = self.promised();
+        // Before all that may refuse it for another reason: whoever brings it, and whatever key it is
+        // for, this node's identity key is in other hands, and its operator is to learn so.
+        if self.in_own_name() && !promised {
+            let message = "the certificate carries this node's signature over a statement that it \
+                           never signed";
+            return Err(Refused::new(RefusalCode::CertificateForged, message));
+        }
+        let standing = standing?;
         let key = self.key.as_deref();
         // Anybody who may see the key may deliver its certificate: the signatures count.
         quorate_authz::read_key(&standing, key).map_err(denied)?;
@@ -79,12 +88,6 @@ impl Ready<'_> {
             Refused::new(RefusalCode::KeyVersionUnknown, message)
         })?;
 
-        let promised = self.promised();
-        if self.in_own_name() && !promised {
-            let message = "the certificate carries this node's signature over a statement that it \
-                           never signed";
-            return Err(Refused::new(RefusalCode::CertificateForged, message));
-        }
         let verified = Certificate::verify(self.envelope.clone(), id, version, &entry.order)
             .map_err(|error| invalid(error.to_string()))?;
         let generation = verified.statement().generation().as_bytes().to_vec();

@@ -3,23 +3,26 @@
 use prost::Message;
 use quorate_authz::Caller;
 use quorate_schemes::dkg::{self, Suite};
-use quorate_types::ParticipantIndex;
-use quorate_wire::proto::store::v1::SessionRow;
+use quorate_types::{Digest, ParticipantIndex};
+use quorate_wire::proto::store::v1::{AttemptsRow, SessionRow};
 use quorate_wire::proto::v1::{self, Round1};
 use quorate_wire::{PayloadType, RefusalCode, strict};
 
 use super::ceremony::{self, Ceremony, Fault, Member, Prf};
-use super::sessions::Seeds;
+use super::sessions::{Found, Seeds};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
+use crate::rows;
 use crate::step::Write;
 
 pub(crate) struct Ready<'a> {
     member: Member<'a>,
     request: &'a v1::DkgDealRequest,
+    /// How often this node has dealt under the order.
+    attempts: u32,
 }
 
 pub(crate) fn prepare<'a>(
@@ -29,12 +32,21 @@ pub(crate) fn prepare<'a>(
     request: &'a v1::DkgDealRequest,
 ) -> Result<Ready<'a>, Stop> {
     let member = Member::gather(core, reads, caller, &request.node, &request.session)?;
-    Ok(Ready { member, request })
+    let attempts = match member.found() {
+        Found::Open(open) => {
+            let order = Digest::from_slice(&open.session.order);
+            let order = order.map_err(|_| Refused::new(RefusalCode::OrderMismatch, "no order"))?;
+            let entry = reads.row(&RowKey::attempts(order))?;
+            rows::message::<AttemptsRow>(entry)?.unwrap_or_default().opened
+        }
+        Found::Nothing | Found::Signed { .. } => 0,
+    };
+    Ok(Ready { member, request, attempts })
 }
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { member, request } = self;
+        let Self { member, request, attempts } = self;
         let core = member.core;
         let (ceremony, index, mut open) = match member.take(deciding)? {
             ceremony::Taken::Open { ceremony, index, open } => (ceremony, index, open),
@@ -65,6 +77,16 @@ impl Ready<'_> {
         let (round1, ciphertexts) = deal(core, &ceremony, index, &session, &seeds, digest)?;
         let mut writes = Vec::new();
         if !dealt {
+            // Counted here and not when it was opened: only who has seen dealings can choose to abort,
+            // and whoever may coordinate could otherwise use up an order by opening sessions.
+            let most = ceremony.order.max_attempts();
+            if attempts >= most {
+                let message = format!("all {most} attempts of the order are used up at this node");
+                return Err(Refused::new(RefusalCode::AttemptsExhausted, message));
+            }
+            let row = AttemptsRow { opened: attempts.saturating_add(1) };
+            let place = RowKey::attempts(ceremony.binding.order);
+            writes.push(Write::Put(place, row.encode_to_vec()));
             open.row.all_round0.clone_from(&request.round0);
             open.row.round1_digest = ceremony::payload_digest(&round1.payload).as_bytes().to_vec();
             writes.push(put(&ceremony, &open.row));
@@ -85,7 +107,7 @@ fn deal(
     index: ParticipantIndex,
     session: &dkg::Session<Prf>,
     seeds: &Seeds,
-    round0: quorate_types::Digest,
+    round0: Digest,
 ) -> Result<(v1::Envelope, Vec<Vec<u8>>), Refused> {
     let dealing = session
         .round1(index, &seeds.receive_key(), &seeds.round1)

@@ -147,11 +147,8 @@ impl Ready<'_> {
             ..SessionRow::default()
         };
         own.sessions.push(OpenSession { session: ceremony.id.as_bytes().to_vec(), expires_at });
-        let attempts = AttemptsRow { opened: self.attempts.saturating_add(1) };
         writes.push(Write::Put(RowKey::session(ceremony.id), row.encode_to_vec()));
         writes.push(sessions::write(opener, &own));
-        let attempts_key = RowKey::attempts(ceremony.binding.order);
-        writes.push(Write::Put(attempts_key, attempts.encode_to_vec()));
         let reply = Reply::DkgOpen(v1::DkgOpenReply { round0: Some(round0) });
         Ok(Decision { reply, writes })
     }
