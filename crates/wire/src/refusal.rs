@@ -82,7 +82,7 @@ codes! {
         "Run `quorate key show` to see the key's versions.";
     /// The key version has no complete certificate at this node.
     KeyNotReady, "key_not_ready", Conflict, "No share was used.",
-        "Finish making it with `quorate key create --resume`, or wait until that is done.";
+        "Finish making it with `quorate key create NAME --resume`, or wait until that is done.";
     /// The key's state forbids this.
     KeyState, "key_state", Denied, "The key and every object are as they were.",
         "Run `quorate key show` to see the key's state and since when.";
