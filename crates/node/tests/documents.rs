@@ -159,10 +159,10 @@ fn a_principal_adds_heads_and_bytes_up_to_a_bound_and_an_administrator_merges() 
     let one_more = branch(99, &[&key], "owner", 0);
     assert_eq!(codes(world.put(0, &[one_more])), [Some("too_large".to_owned())]);
     let by_administrator = branch(98, &[&key], "administrator", 0);
-    assert_eq!(codes(world.put(0, &[by_administrator.clone()])), [None]);
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&by_administrator))), [None]);
     let all: Vec<_> = heads.iter().chain([&by_administrator]).collect();
     let merged = branch(100, &all, "owner", 0);
-    assert_eq!(codes(world.put(0, &[merged.clone()])), [None]);
+    assert_eq!(codes(world.put(0, std::slice::from_ref(&merged))), [None]);
     // Bytes: large versions one after another.
     let (mut last, mut bytes) = (branch(101, &[&merged], "owner", 1000), 0);
     loop {
