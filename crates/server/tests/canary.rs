@@ -128,6 +128,11 @@ async fn attack_28_canary_secrets_are_in_no_log_and_no_file() {
     let log = log.0.lock().unwrap().clone();
     let text = String::from_utf8_lossy(&log);
     assert!(text.contains("listening") && text.contains("Evaluate"), "the log was captured");
+    // What an operator is told, at the level that a node has from the start.
+    for said in ["document admitted", "key ceremony signed", "key version certified", "joined"] {
+        let told = text.lines().any(|line| line.contains(said) && line.contains("INFO"));
+        assert!(told, "the log does not say \"{said}\"");
+    }
     assert_eq!(secrets.len(), 6);
     for (name, secret) in &secrets {
         assert!(secret.len() >= 32);
