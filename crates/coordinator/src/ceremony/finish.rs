@@ -21,7 +21,7 @@ use crate::failure::{Failure, Unreachable, UnreachableKind};
 pub enum FinishOutcome {
     /// There is a complete certificate.
     Certified(Box<Certified>),
-    /// There is none, for now or for ever.
+    /// There is none.
     Incomplete(Box<Incomplete>),
 }
 
