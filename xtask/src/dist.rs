@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::run::{Outcome, cargo, must, root};
+use crate::run::{Outcome, cargo, must, output, root};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -23,7 +23,17 @@ pub fn run() -> Outcome {
     fs::copy(root().join("docs/quorate-node.service"), out.join("quorate-node.service"))
         .map_err(|e| format!("docs/quorate-node.service: {e}"))?;
     must(std::process::Command::new(&binary).args(["docs", "man"]).arg(out.join("man")))?;
+    let completions = out.join("completions");
+    fs::create_dir_all(&completions).map_err(|e| format!("{}: {e}", completions.display()))?;
+    for shell in ["bash", "zsh", "fish"] {
+        let text = output(std::process::Command::new(&binary).args(["completions", shell]))?;
+        let path = completions.join(format!("quorate.{shell}"));
+        fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
     let size = fs::metadata(&binary).map_err(|e| e.to_string())?.len();
-    println!("target/dist: quorate ({} MiB, static), quorate-node.service, man/", size >> 20);
+    println!(
+        "target/dist: quorate ({} MiB, static), quorate-node.service, man/, completions/",
+        size >> 20
+    );
     Ok(())
 }
