@@ -205,4 +205,17 @@ mod tests {
         assert!(Pending::begin(&target, false).is_err());
         assert!(Pending::begin(&target, true).is_ok());
     }
+
+    /// Fails when the look at what stands there is taken out: a rename would replace the device.
+    #[test]
+    fn a_device_is_never_replaced_and_an_input_is_known_under_any_name() {
+        let failure = Pending::begin(Path::new("/dev/null"), true).err().unwrap();
+        assert_eq!(failure.code, "output_unwritable");
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&a, b"x").unwrap();
+        fs::hard_link(&a, &b).unwrap();
+        assert!(is_same(&a, &folder.path().join("./a")) && is_same(&a, &b));
+        assert!(!is_same(&a, &folder.path().join("c")));
+    }
 }
