@@ -1,36 +1,39 @@
-//! Sealing and opening streams in bounded memory: reading, sealing and writing go on at once.
+//! Sealing and opening streams in bounded memory: reading and writing go on at once.
 //!
-//! One task reads blocks, several threads seal or open them, and blocks are written in order. At most
-//! [`BLOCKS`] blocks wait between reader and writer, so memory stays below 8 MiB however long the stream
-//! is. Few small blocks, and the buffers that came back last first: what a thread works on is then in a
-//! cache, and memory is what a stream waits for (AES-256-GCM itself is faster).
+//! One task does it all. While a block is sealed and written, the next is read; no other thread takes
+//! part. AES-256-GCM takes less time for a block than it takes to hand the block to another core, whose
+//! caches then lack it: one core seals more bytes a second alone than two did together. What AsyncRead
+//! copies into a block is therefore sealed while it is still in the core's cache.
+//!
+//! Of a stream there are two blocks of input and one of output in memory, 3.1 MiB at most.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Poll, ready};
+use std::sync::Arc;
 
 use quorate_object::ParsedHeader;
 use quorate_object::cobblestone::{
-    CHUNK_BYTES, ChunkPlace, Decryptor, Encryptor, PREFIX_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES,
+    CHUNK_BYTES, Encryptor, PREFIX_BYTES, SEALED_CHUNK_BYTES, SealError, StreamDecryptor,
 };
 use quorate_object::header::{HeaderError, LEAD_IN_BYTES, MAX_HEADER_BYTES};
 use quorate_types::ObjectId;
 use quorate_wire::EncryptionContext;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::client::Client;
 use crate::error::{Error, ObjectError};
 use crate::keys::Key;
 use crate::objects::{OpeningKey, SealingKey, header_error, open_error};
 
-/// Chunks of one block: 512 KiB of plaintext. Smaller ones cost more in handing over, larger ones leave
-/// the caches.
-const BLOCK_CHUNKS: usize = 32;
-const PLAIN_BLOCK: usize = BLOCK_CHUNKS * CHUNK_BYTES;
-const SEALED_BLOCK: usize = BLOCK_CHUNKS * SEALED_CHUNK_BYTES;
-/// Blocks between reader and writer. Each of the two holds one more, so up to four threads seal: more
-/// than one reader keeps busy.
-const BLOCKS: usize = 2;
+/// Chunks of one block as long as the input is never waited for: 256 KiB of plaintext. Three such
+/// blocks stay in a core's second cache.
+const READY_BLOCK: usize = 16;
+/// Chunks of one block once the input was waited for: 1 MiB of plaintext. Each request of a file costs
+/// a change of threads, which counts for more than caches do.
+const WAITING_BLOCK: usize = 64;
+/// Blocks between two chances for other tasks to run: 1 MiB or more.
+const BLOCKS_AT_ONCE: u32 = 4;
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,33 +45,6 @@ pub struct StreamSummary {
     /// Bytes of the sealed object, header included.
     pub sealed_bytes: u64,
 }
-
-/// A block after sealing or opening: the buffer that was read into, to be used again, and the other one.
-struct Done {
-    used: Vec<u8>,
-    out: Vec<u8>,
-}
-
-/// Buffers that the writer is done with.
-#[derive(Default)]
-struct Pool(Mutex<Vec<Done>>);
-
-impl Pool {
-    /// The buffers that were given back last, or new ones, with room for `input` bytes. Old bytes stay in
-    /// them and are overwritten.
-    fn take(&self, input: usize) -> Done {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut done = last.unwrap_or_else(|| Done { used: Vec::new(), out: Vec::new() });
-        done.used.resize(input, 0);
-        done
-    }
-
-    fn give_back(&self, done: Done) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-    }
-}
-
-type Block = JoinHandle<Result<Done, ObjectError>>;
 
 impl Client {
     /// Seals a stream. What was written is an object only once this returns `Ok`; until then it opens
@@ -152,20 +128,33 @@ impl SealingKey {
         W: AsyncWrite + Unpin + Send + ?Sized,
     {
         let object = self.object();
-        let (beginning, encryptor) = self.start();
+        let (beginning, mut encryptor) = self.start();
         output.write_all(&beginning).await.map_err(|e| stream_error("output", e))?;
-        let (send, receive) = mpsc::channel(BLOCKS);
-        let pool = Pool::default();
-        let (read, written) = tokio::join!(
-            read_and_seal(input, encryptor, send, &pool),
-            write_in_order(output, receive, &pool)
-        );
-        // A writer that failed is why the reader stopped.
-        let written = written?;
+        let mut source = Source::new(input, CHUNK_BYTES);
+        let (mut block, mut next, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut plaintext_bytes, mut sealed_bytes) = (0, beginning.len() as u64);
+        let mut full = source.fill(&mut block).await?;
+        while full {
+            let seal_and_write = async {
+                sealed.resize(block.len() / CHUNK_BYTES * SEALED_CHUNK_BYTES, 0);
+                encryptor.seal_chunks(&block, &mut sealed).map_err(seal_error)?;
+                output.write_all(&sealed).await.map_err(|e| stream_error("output", e))
+            };
+            // The input is asked first, so that it works on the next block meanwhile.
+            (full, ()) = tokio::try_join!(source.fill(&mut next), seal_and_write)?;
+            plaintext_bytes += block.len() as u64;
+            sealed_bytes += sealed.len() as u64;
+            core::mem::swap(&mut block, &mut next);
+            source.let_others_run().await;
+        }
+        sealed.resize(Encryptor::finish_len(block.len()), 0);
+        encryptor.finish(&block, &mut sealed).map_err(seal_error)?;
+        output.write_all(&sealed).await.map_err(|e| stream_error("output", e))?;
+        output.flush().await.map_err(|e| stream_error("output", e))?;
         Ok(StreamSummary {
             object,
-            plaintext_bytes: read?,
-            sealed_bytes: beginning.len() as u64 + written,
+            plaintext_bytes: plaintext_bytes + block.len() as u64,
+            sealed_bytes: sealed_bytes + sealed.len() as u64,
         })
     }
 }
@@ -189,147 +178,90 @@ impl OpeningKey {
             std::io::ErrorKind::UnexpectedEof => ObjectError::Truncated.into(),
             _ => stream_error("input", e),
         })?;
-        let decryptor = Arc::new(self.decryptor(&prefix)?);
-        let (send, receive) = mpsc::channel(BLOCKS);
-        let pool = Pool::default();
-        let (read, written) = tokio::join!(
-            read_and_open(input, decryptor, send, &pool),
-            write_in_order(output, receive, &pool)
-        );
-        let written = written?;
+        let mut decryptor = self.decryptor(&prefix)?.stream();
+        let mut source = Source::new(input, SEALED_CHUNK_BYTES);
+        let (mut block, mut next, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut plaintext_bytes, mut sealed_bytes) =
+            (0, (self.header_len() + PREFIX_BYTES) as u64);
+        let mut full = source.fill(&mut block).await?;
+        while full {
+            let open_and_write = async {
+                opened.resize(block.len() / SEALED_CHUNK_BYTES * CHUNK_BYTES, 0);
+                // All of the block verifies before any of it is written.
+                decryptor.open_chunks(&block, &mut opened).map_err(open_error)?;
+                output.write_all(&opened).await.map_err(|e| stream_error("output", e))
+            };
+            (full, ()) = tokio::try_join!(source.fill(&mut next), open_and_write)?;
+            plaintext_bytes += opened.len() as u64;
+            sealed_bytes += block.len() as u64;
+            core::mem::swap(&mut block, &mut next);
+            source.let_others_run().await;
+        }
+        let last = StreamDecryptor::finish_len(block.len()).ok_or(ObjectError::Truncated)?;
+        opened.resize(last, 0);
+        decryptor.finish(&block, &mut opened).map_err(open_error)?;
+        output.write_all(&opened).await.map_err(|e| stream_error("output", e))?;
+        output.flush().await.map_err(|e| stream_error("output", e))?;
         Ok(StreamSummary {
             object: self.object(),
-            plaintext_bytes: written,
-            sealed_bytes: (self.header_len() + PREFIX_BYTES) as u64 + read?,
+            plaintext_bytes: plaintext_bytes + last as u64,
+            sealed_bytes: sealed_bytes + block.len() as u64,
         })
     }
 }
 
-/// Reads until the buffer is full or the input ends: how many bytes.
-async fn read_block<R>(input: &mut R, buffer: &mut [u8]) -> Result<usize, Error>
-where
-    R: AsyncRead + Unpin + Send + ?Sized,
-{
-    let mut filled = 0;
-    while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
-        match input.read(room).await.map_err(|e| stream_error("input", e))? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
+/// An input that is read in blocks of whole chunks.
+struct Source<'a, R: ?Sized> {
+    input: &'a mut R,
+    /// Bytes of one chunk, sealed or not.
+    chunk: usize,
+    /// Whether the input was ever waited for.
+    waited: bool,
+    /// Blocks since other tasks could run.
+    blocks: u32,
 }
 
-async fn read_and_seal<R>(
-    input: &mut R,
-    mut encryptor: Encryptor,
-    send: mpsc::Sender<Block>,
-    pool: &Pool,
-) -> Result<u64, Error>
-where
-    R: AsyncRead + Unpin + Send + ?Sized,
-{
-    let seal = |e: quorate_object::cobblestone::SealError| ObjectError::Seal(e.to_string());
-    let mut total = 0;
-    loop {
-        let Done { used: mut plain, mut out } = pool.take(PLAIN_BLOCK);
-        let filled = read_block(input, &mut plain).await?;
-        total += filled as u64;
-        if filled < PLAIN_BLOCK {
-            let last = tokio::task::spawn_blocking(move || {
-                plain.truncate(filled);
-                out.resize(Encryptor::finish_len(filled), 0);
-                encryptor.finish(&plain, &mut out).map_err(seal)?;
-                Ok(Done { used: plain, out })
-            });
-            let _ = send.send(last).await;
-            return Ok(total);
-        }
-        let chunks = encryptor.reserve(BLOCK_CHUNKS as u64).map_err(seal)?;
-        let block = tokio::task::spawn_blocking(move || {
-            out.resize(SEALED_BLOCK, 0);
-            chunks.seal(&plain, &mut out).map_err(seal)?;
-            Ok(Done { used: plain, out })
-        });
-        if send.send(block).await.is_err() {
-            return Ok(total);
+impl<'a, R: AsyncRead + Unpin + Send + ?Sized> Source<'a, R> {
+    fn new(input: &'a mut R, chunk: usize) -> Self {
+        Self { input, chunk, waited: false, blocks: 0 }
+    }
+
+    /// Reads the next block into `block`, over what stands there. False when the input ended before
+    /// the block was full: it then has what was left, which may be nothing.
+    async fn fill(&mut self, block: &mut Vec<u8>) -> Result<bool, Error> {
+        let chunks = if self.waited { WAITING_BLOCK } else { READY_BLOCK };
+        block.resize(chunks * self.chunk, 0);
+        let mut filled = 0;
+        poll_fn(|cx| {
+            while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+                let mut room = ReadBuf::new(room);
+                let polled = Pin::new(&mut *self.input).poll_read(cx, &mut room);
+                self.waited |= polled.is_pending();
+                ready!(polled).map_err(|e| stream_error("input", e))?;
+                match room.filled().len() {
+                    0 => break,
+                    read => filled += read,
+                }
+            }
+            Poll::Ready(Ok::<(), Error>(()))
+        })
+        .await?;
+        let full = filled == block.len();
+        block.truncate(filled);
+        Ok(full)
+    }
+
+    /// Now and then gives other tasks a turn, also where neither input nor output is waited for.
+    async fn let_others_run(&mut self) {
+        self.blocks = (self.blocks + 1) % BLOCKS_AT_ONCE;
+        if self.blocks == 0 {
+            tokio::task::yield_now().await;
         }
     }
 }
 
-async fn read_and_open<R>(
-    input: &mut R,
-    decryptor: Arc<Decryptor>,
-    send: mpsc::Sender<Block>,
-    pool: &Pool,
-) -> Result<u64, Error>
-where
-    R: AsyncRead + Unpin + Send + ?Sized,
-{
-    let (mut total, mut chunk) = (0, 0);
-    loop {
-        let Done { used: mut sealed, mut out } = pool.take(SEALED_BLOCK);
-        let filled = read_block(input, &mut sealed).await?;
-        total += filled as u64;
-        let first = chunk;
-        let decryptor = Arc::clone(&decryptor);
-        if filled < SEALED_BLOCK {
-            let last = tokio::task::spawn_blocking(move || {
-                sealed.truncate(filled);
-                open_last(&decryptor, first, &sealed, &mut out)?;
-                Ok(Done { used: sealed, out })
-            });
-            let _ = send.send(last).await;
-            return Ok(total);
-        }
-        chunk += BLOCK_CHUNKS as u64;
-        let block = tokio::task::spawn_blocking(move || {
-            out.resize(PLAIN_BLOCK, 0);
-            decryptor.open_chunks(first, &sealed, &mut out).map_err(open_error)?;
-            Ok(Done { used: sealed, out })
-        });
-        if send.send(block).await.is_err() {
-            return Ok(total);
-        }
-    }
-}
-
-/// Opens the end of a payload: whole chunks, and the short last one, without which it is truncated.
-pub(crate) fn open_last(
-    decryptor: &Decryptor,
-    first: u64,
-    sealed: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), ObjectError> {
-    let whole = sealed.len() / SEALED_CHUNK_BYTES;
-    let (inner, last) = sealed.split_at(whole * SEALED_CHUNK_BYTES);
-    let short = last.len().checked_sub(TAG_BYTES).ok_or(ObjectError::Truncated)?;
-    out.resize(whole * CHUNK_BYTES + short, 0);
-    let (inner_out, last_out) = out.split_at_mut(whole * CHUNK_BYTES);
-    decryptor.open_chunks(first, inner, inner_out).map_err(open_error)?;
-    decryptor.open_chunk(first + whole as u64, ChunkPlace::Last, last, last_out).map_err(open_error)
-}
-
-/// Writes blocks in the order in which they were read. Stops at the first that failed.
-async fn write_in_order<W>(
-    output: &mut W,
-    mut receive: mpsc::Receiver<Block>,
-    pool: &Pool,
-) -> Result<u64, Error>
-where
-    W: AsyncWrite + Unpin + Send + ?Sized,
-{
-    let mut total = 0;
-    while let Some(block) = receive.recv().await {
-        let done = block
-            .await
-            .unwrap_or_else(|e| Err(ObjectError::Payload(format!("a thread stopped: {e}"))))?;
-        output.write_all(&done.out).await.map_err(|e| stream_error("output", e))?;
-        total += done.out.len() as u64;
-        pool.give_back(done);
-    }
-    output.flush().await.map_err(|e| stream_error("output", e))?;
-    Ok(total)
+fn seal_error(error: SealError) -> Error {
+    ObjectError::Seal(error.to_string()).into()
 }
 
 pub(crate) fn stream_error(stream: &'static str, source: std::io::Error) -> Error {
