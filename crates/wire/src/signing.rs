@@ -131,6 +131,17 @@ impl SigningKey {
             signature: self.key.sign(&message).to_bytes().to_vec(),
         }
     }
+
+    /// Signs a text as it stands: for formats of others that say themselves what they are, such as
+    /// signed notes.
+    ///
+    /// # Security
+    /// The text must begin with what it is, and never with `DSSEv1`, which every envelope begins with.
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> [u8; 64] {
+        debug_assert!(!text.starts_with("DSSEv1 "), "an envelope's bytes are no text");
+        self.key.sign(text.as_bytes()).to_bytes()
+    }
 }
 
 impl fmt::Debug for SigningKey {
