@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_authz::{Caller, Denied, Standing};
 use quorate_documents::{Heads, Principal, Roster, Tenant};
-use quorate_types::{ClusterId, PrincipalId, TenantId, UnixSeconds};
+use quorate_types::{ClusterId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
 
 use crate::core::{Deciding, NodeCore};
@@ -88,11 +88,6 @@ impl Account {
     /// The caller's tenant, if it is a principal.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.principal.as_ref().map(|principal| principal.tenant())
-    }
-
-    /// The caller, if it is a principal.
-    pub(crate) fn principal(&self) -> Option<PrincipalId> {
-        self.principal.as_ref().map(|principal| principal.principal_id())
     }
 
     /// Refuses a ceremony that was begun under another roster than the one in force here.

@@ -1,5 +1,8 @@
 //! The core itself: what to read, and what to decide.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use quorate_documents::NodeEntry;
 use quorate_secret::RootKey;
 use quorate_types::{Digest, NodeId, UnixSeconds};
@@ -18,6 +21,8 @@ use crate::view::{ReadSet, View};
 /// What the shell knows and the core only passes on in `Status` and `Info`.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
+    /// Set while the request is decided, once nobody waits for the answer any more.
+    pub gone: Option<Arc<AtomicBool>>,
     /// When the process started, seconds since 1970.
     pub started_at: u64,
     /// Size of the database on disk.
@@ -40,6 +45,13 @@ pub struct NodeCore {
 impl core::fmt::Debug for NodeCore {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("NodeCore").field("node", &self.entry.id).finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    /// Whether somebody waits for the answer.
+    pub(crate) fn wanted(&self) -> bool {
+        self.gone.as_ref().is_none_or(|gone| !gone.load(Ordering::Relaxed))
     }
 }
 

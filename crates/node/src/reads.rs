@@ -55,6 +55,15 @@ impl<'v> Reads<'v> {
         }
     }
 
+    /// A range of rows that the decision may rest on as on a count: about. Another that changes them
+    /// meanwhile is no conflict.
+    pub(crate) fn glance(&self, read: Read) -> Result<&'v [Arc<Entry>], Unread> {
+        match self.view.range(&read) {
+            Some(entries) => Ok(entries),
+            None => self.note(read),
+        }
+    }
+
     /// How many rows a table has, about.
     pub(crate) fn count(&self, table: Table) -> Result<u64, Unread> {
         match self.view.count(table) {

@@ -1,8 +1,6 @@
 //! The tables of a node and the keys of their rows.
 
-use quorate_types::{
-    Digest, DocumentId, Generation, KeyId, KeyVersion, PrincipalId, SessionId, TenantId,
-};
+use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, SessionId, TenantId};
 use quorate_wire::PublicKey;
 
 /// A table: rows of bytes under keys of bytes, sorted by key.
@@ -29,9 +27,9 @@ pub enum Table {
     Signed,
     /// Open sessions: session -> `SessionRow`.
     Sessions,
-    /// Open sessions by opener: principal -> `OpenSessionsRow`.
+    /// Open sessions by their openers' tenant: tenant -> `OpenSessionsRow`.
     OpenSessions,
-    /// Sessions opened under an order: order digest -> `AttemptsRow`.
+    /// Sessions dealt in under an order: order digest -> `AttemptsRow`.
     Attempts,
     /// The node's own sealed keys and settings, which only the shell reads: a name -> bytes.
     Local,
@@ -171,10 +169,10 @@ impl RowKey {
         Self::of(Table::Sessions, &[session.as_bytes()])
     }
 
-    /// The open sessions of a principal.
+    /// The open sessions of a tenant's principals.
     #[must_use]
-    pub fn open_sessions(opener: PrincipalId) -> Self {
-        Self::of(Table::OpenSessions, &[opener.as_bytes()])
+    pub fn open_sessions(tenant: TenantId) -> Self {
+        Self::of(Table::OpenSessions, &[tenant.as_bytes()])
     }
 
     /// The attempts of an order.

@@ -547,11 +547,11 @@ fn attack_10_sessions_expire_and_no_principal_fills_the_table() {
     let request = v1::DkgDealRequest { node: node.clone(), session: id, round0: Vec::new() };
     let outcome = world.nodes[0].ask_at(late, &world.owner, Request::DkgDeal(request));
     assert_eq!(code(outcome), "session_unknown");
-    // ... pruned when their opener opens another ...
+    // ... pruned when somebody of their openers' tenant opens another ...
     let session = world.session(&key, FIRST);
     let request = v1::DkgOpenRequest { node, session: Some(session) };
     round0(world.nodes[0].ask_at(late, &world.owner, Request::DkgOpen(request)));
-    assert_eq!(world.nodes[0].store.count(Table::Sessions), 2);
+    assert_eq!(world.nodes[0].store.count(Table::Sessions), 1);
     // ... and by the sweep.
     let later = late.plus(SESSION_SECONDS);
     let node = &mut world.nodes[0];
@@ -560,7 +560,7 @@ fn attack_10_sessions_expire_and_no_principal_fills_the_table() {
         node.store.read(&read, &mut view);
     }
     let step = node.core.decide_sweep(later, &view);
-    assert_eq!(support::run(step.commit(&mut node.store)).unwrap(), 2);
+    assert_eq!(support::run(step.commit(&mut node.store)).unwrap(), 1);
     let left = [Table::Sessions, Table::OpenSessions].map(|table| node.store.count(table));
     assert_eq!(left, [0, 0]);
 }

@@ -139,6 +139,62 @@ fn attack_17_every_operation_answers_foreign_and_unknown_keys_alike() {
     assert!(reply.keys.is_empty());
 }
 
+/// An evaluation under a foreign key reads what one under no key reads, so that time tells nothing and no
+/// share is unsealed for somebody else. Fails when rows of the key are read before its tenant is
+/// compared (tried).
+#[test]
+fn attack_17_a_foreign_key_costs_as_many_reads_as_none() {
+    let (world, key, generation) = made();
+    let caller = Some(quorate_authz::Caller::authenticated(world.stranger.public()));
+    let reads = |world: &World, key: DocumentId| {
+        let items = vec![item(1)];
+        let request = world.evaluate_request(0, key.into(), generation, Action::Encrypt, items);
+        let call = quorate_node::Call { caller, request: Request::Evaluate(request) };
+        let mut view = quorate_node::View::new();
+        let mut all = Vec::new();
+        loop {
+            let plan = world.nodes[0].core.plan(&call, &view);
+            if plan.is_empty() {
+                return all;
+            }
+            for read in &plan {
+                world.nodes[0].store.read(read, &mut view);
+            }
+            all.push(plan.len());
+        }
+    };
+    let absent = DocumentId::from_bytes([9; 32]);
+    assert_eq!(reads(&world, key.id()), reads(&world, absent));
+}
+
+/// Nobody waits for what is computed: a batch is given up between its items. Fails when the handler
+/// does not ask (tried: all is evaluated, and the reply made).
+#[test]
+fn attack_38_a_batch_is_given_up_when_its_client_is_gone() {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    let (mut world, key, generation) = made();
+    let caller = Some(quorate_authz::Caller::authenticated(world.owner.public()));
+    for with_proof in [false, true] {
+        let items = (0..300).map(|n| item((n % 256) as u8)).collect();
+        let mut request =
+            world.evaluate_request(0, key.id().into(), generation, Action::Decrypt, items);
+        request.with_proof = with_proof;
+        let call = quorate_node::Call { caller, request: Request::Evaluate(request) };
+        let node = &mut world.nodes[0];
+        let view = node.view(&call);
+        for gone in [false, true] {
+            let facts = quorate_node::Facts {
+                gone: Some(Arc::new(AtomicBool::new(gone))),
+                ..quorate_node::Facts::default()
+            };
+            let step = node.core.decide(NOW, &mut node.rng, &facts, &view, call.clone());
+            let outcome = support::run(step.commit(&mut node.store)).unwrap();
+            assert_eq!(outcome.is_err(), gone);
+        }
+    }
+}
+
 /// That creator and time are compared is tested in `quorate-authz`; here, that the node asks.
 #[test]
 fn attack_18_encrypt_only_gets_its_own_new_labels_and_no_others() {

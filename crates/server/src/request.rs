@@ -227,6 +227,7 @@ impl<S: Store> Node<S> {
     fn facts(&self, call: &Call) -> Facts {
         let wanted = matches!(call.request, Request::Status(_));
         Facts {
+            gone: None,
             started_at: self.started_at,
             database_bytes: if wanted { self.store.database_bytes() } else { 0 },
             resident_bytes: if wanted { hygiene::resident_bytes() } else { 0 },

@@ -12,7 +12,9 @@ use quorate_schemes::dkg::cocktail::{certify, parse_transcript};
 use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_schemes::sharing::{SigningShare, lagrange_at_zero};
 use quorate_secret::Secret;
-use quorate_types::limits::{MAX_ATTEMPTS_PER_ORDER, MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL};
+use quorate_types::limits::{
+    MAX_ATTEMPTS_PER_ORDER, MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL, MAX_SESSIONS_PER_TENANT,
+};
 use quorate_types::{Generation, KeyId, KeyVersion, NodeId, ParticipantIndex};
 use quorate_wire::proto::store::v1::{
     AttemptsRow, OpenSessionsRow, SessionRow, ShareRow, SignedRow,
@@ -275,10 +277,15 @@ impl Judge {
             report(format!("{id} has {sessions} sessions"));
         }
         for (_, row) in store.rows(Table::OpenSessions) {
-            let open =
-                OpenSessionsRow::decode(row).map(|row| row.sessions.len()).unwrap_or(usize::MAX);
-            if open > MAX_SESSIONS_PER_PRINCIPAL {
-                report(format!("{id} has {open} sessions of one principal"));
+            let open = OpenSessionsRow::decode(row).map(|row| row.sessions).unwrap_or_default();
+            if open.is_empty() || open.len() > MAX_SESSIONS_PER_TENANT {
+                report(format!("{id} has {} sessions of one tenant", open.len()));
+            }
+            for session in &open {
+                let of_one = open.iter().filter(|other| other.opener == session.opener).count();
+                if of_one > MAX_SESSIONS_PER_PRINCIPAL {
+                    report(format!("{id} has {of_one} sessions of one principal"));
+                }
             }
         }
         for (_, row) in store.rows(Table::Attempts) {

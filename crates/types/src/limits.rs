@@ -43,11 +43,36 @@ pub const MAX_CONTEXT_BYTES: usize = 4096;
 /// Bytes of a name or alias that people choose.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Open ceremony sessions at one node. Each holds under 8 KiB until it expires.
+/// Open ceremony sessions at one node. What they hold until they expire is bounded by
+/// [`MAX_SESSION_BYTES`].
 pub const MAX_SESSIONS: usize = 1024;
 
-/// Open ceremony sessions of one principal at one node, so that none can fill the table.
+/// Open ceremony sessions of one principal at one node: half of its tenant's, so that none shuts out
+/// the others of its tenant.
 pub const MAX_SESSIONS_PER_PRINCIPAL: usize = 64;
+
+/// Open ceremony sessions of all principals of one tenant at one node: an eighth of the table.
+pub const MAX_SESSIONS_PER_TENANT: usize = 128;
+
+/// Sessions that every tenant may open as long as the table is not full to the last place. Past
+/// three quarters of [`MAX_SESSIONS`] and of [`MAX_SESSION_BYTES`] only tenants with fewer than these
+/// open another: those with many cannot shut out those with few.
+pub const SESSIONS_OF_EVERY_TENANT: usize = 4;
+
+/// Bytes on disk of all open sessions at one node, counted by [`session_bytes`]: some 250 sessions of
+/// the largest committee.
+pub const MAX_SESSION_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes on disk of one tenant's open sessions at one node: a quarter of all, which is 62 sessions of
+/// the largest committee.
+pub const MAX_SESSION_BYTES_PER_TENANT: usize = 4 * 1024 * 1024;
+
+/// What an open session may come to hold on disk: its secrets, sealed, its own messages, and a signed
+/// round 0 of each participant (about 440 bytes). 66 KiB with 128 participants.
+#[must_use]
+pub const fn session_bytes(participants: usize) -> usize {
+    2048 + 512 * participants
+}
 
 /// Attempts of one order. A last mover can bias a key by aborting, so it may do so few times.
 pub const MAX_ATTEMPTS_PER_ORDER: u32 = 16;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use quorate_authz::Caller;
 use quorate_documents::{Certificate, Heads, Key};
-use quorate_schemes::prf::{self, Labels, Statement};
+use quorate_schemes::prf::{self, EvaluateError, Labels, Statement};
 use quorate_schemes::sharing::SigningShare;
 use quorate_secret::Secret;
 use quorate_types::{Action, Generation, KeyId, KeyVersion};
@@ -13,6 +13,7 @@ use quorate_wire::digests::request_digest;
 use quorate_wire::proto::store::v1::ShareRow;
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{LABEL_NONCE_BYTES, RefusalCode};
+use rand_core::CryptoRng;
 
 use crate::access::{Account, denied};
 use crate::call::Reply;
@@ -71,24 +72,28 @@ pub(crate) fn prepare<'a>(
     let generation = Generation::from_slice(&request.generation).ok();
     // Asked for before anything is awaited, so that the caller's rows come in the same round.
     let key = id.map(|id| reads.row(&RowKey::heads(id.into())));
-    let place = id.zip(version);
-    let certificate_row = place.map(|(id, version)| reads.row(&RowKey::certificate(id, version)));
-    let share_row = place
-        .zip(generation)
-        .map(|((id, version), generation)| reads.row(&RowKey::share(id, version, generation)));
-
-    let account = Account::gather(core, reads, caller, &request.node);
+    let account = Account::gather(core, reads, caller, &request.node)?;
     let key = key.transpose()?.map(|entry| rows::heads::<Key>(entry)).transpose()?.flatten();
+    // A key that is not the caller's costs as many reads as one that does not exist, and no share is
+    // unsealed for it.
+    let key = key.filter(|key| account.tenant() == Some(key.tenant()));
+    let Some(place) = id.zip(version).filter(|_| key.is_some()) else {
+        let (newest_certified, certificate, held) = (None, None, None);
+        return Ok(Ready { request, account, key, newest_certified, certificate, held });
+    };
+    let certificate_row = reads.row(&RowKey::certificate(place.0, place.1));
+    let share_row =
+        generation.map(|generation| reads.row(&RowKey::share(place.0, place.1, generation)));
     let encrypts = request.action == Action::Encrypt.number();
     let newest_certified = newest_certified(reads, key.as_deref(), version, encrypts)?;
-    let certificate = certificate_row.transpose()?.map(|entry| certificate(entry));
+    let certificate = certificate(certificate_row?)?;
     let held = share_row.transpose()?.map(|entry| held(core, entry));
     Ok(Ready {
         request,
-        account: account?,
+        account,
         key,
         newest_certified,
-        certificate: certificate.transpose()?.flatten(),
+        certificate,
         held: held.transpose()?.flatten(),
     })
 }
@@ -168,13 +173,20 @@ impl Ready<'_> {
             Refused::new(RefusalCode::Malformed, error.to_string())
         };
         let labels = Labels::new(&labels).map_err(|error| malformed(&error))?;
-        let evaluation = if request.with_proof {
-            let statement = Statement { request: request_digest(request), generation };
-            prf::evaluate_with_proof(&held.share, &labels, &statement, deciding.rng)
-        } else {
-            prf::evaluate(&held.share, &labels)
-        }
-        .map_err(|error| malformed(&error))?;
+        let statement =
+            request.with_proof.then(|| Statement { request: request_digest(request), generation });
+        let facts = deciding.facts;
+        let rng: &mut dyn CryptoRng = deciding.rng;
+        let proof = statement.as_ref().map(|statement| (statement, rng));
+        let wanted = &mut || facts.wanted();
+        let evaluation = match prf::evaluate_while(&held.share, &labels, proof, wanted) {
+            Ok(evaluation) => evaluation,
+            // Nobody reads this.
+            Err(EvaluateError::GivenUp) => {
+                return Err(Refused::new(RefusalCode::Overloaded, "the client is gone"));
+            }
+            Err(error) => return Err(malformed(&error)),
+        };
         Ok(Decision::reply(Reply::Evaluate(v1::EvaluateReply {
             generation: generation.as_bytes().to_vec(),
             index: held.index,

@@ -40,7 +40,13 @@ pub enum EvaluateError {
         /// The label's position, from 0.
         position: usize,
     },
+    /// Nobody waits for the answer any more.
+    #[error("the evaluation was given up")]
+    GivenUp,
 }
+
+/// Labels between two questions whether somebody still waits: some 3 ms of work.
+const LABELS_AT_A_TIME: usize = 128;
 
 /// `k_i * point`, in constant time.
 #[must_use]
@@ -57,7 +63,24 @@ pub fn partial(share: &SigningShare, point: &RistrettoPoint) -> RistrettoPoint {
 /// # Errors
 /// [`EvaluateError`].
 pub fn evaluate(share: &SigningShare, labels: &Labels<'_>) -> Result<Evaluation, EvaluateError> {
-    Ok(Evaluation { partials: partials(share, labels)?, proof: None })
+    evaluate_while(share, labels, None, &mut || true)
+}
+
+/// [`evaluate`] or [`evaluate_with_proof`], given up with [`EvaluateError::GivenUp`] once `wanted` says no. It is asked before and
+/// between the labels, and whether anybody waits is no secret.
+///
+/// # Errors
+/// [`EvaluateError`].
+pub fn evaluate_while(
+    share: &SigningShare,
+    labels: &Labels<'_>,
+    proof: Option<(&Statement, &mut dyn CryptoRng)>,
+    wanted: &mut dyn FnMut() -> bool,
+) -> Result<Evaluation, EvaluateError> {
+    let partials = partials(share, labels, wanted)?;
+    let proof = proof
+        .map(|(statement, rng)| dleq::prove(share, statement, labels.encoded(), &partials, rng));
+    Ok(Evaluation { partials, proof })
 }
 
 /// Evaluates every label with one node's share and proves that it was used.
@@ -76,16 +99,27 @@ pub fn evaluate_with_proof(
     statement: &Statement,
     rng: &mut dyn CryptoRng,
 ) -> Result<Evaluation, EvaluateError> {
-    let partials = partials(share, labels)?;
-    let proof = dleq::prove(share, statement, labels.encoded(), &partials, rng);
-    Ok(Evaluation { partials, proof: Some(proof) })
+    evaluate_while(share, labels, Some((statement, rng)), &mut || true)
 }
 
 /// Encoding a point costs an inversion, but encoding the doubles of many points costs one for all:
 /// so multiply by half the share, and let the encoder double.
-fn partials(share: &SigningShare, labels: &Labels<'_>) -> Result<Vec<[u8; 32]>, EvaluateError> {
+fn partials(
+    share: &SigningShare,
+    labels: &Labels<'_>,
+    wanted: &mut dyn FnMut() -> bool,
+) -> Result<Vec<[u8; 32]>, EvaluateError> {
     let half = &*Zeroizing::new(share.reveal().div_by_2());
-    let halves: Vec<RistrettoPoint> = labels.points().iter().map(|point| half * point).collect();
+    let mut halves: Vec<RistrettoPoint> = Vec::with_capacity(labels.len());
+    if !wanted() {
+        return Err(EvaluateError::GivenUp);
+    }
+    for points in labels.points().chunks(LABELS_AT_A_TIME) {
+        if !wanted() {
+            return Err(EvaluateError::GivenUp);
+        }
+        halves.extend(points.iter().map(|point| half * point));
+    }
     let partials: Vec<[u8; 32]> = RistrettoPoint::double_and_compress_batch(&halves)
         .into_iter()
         .map(|compressed| compressed.to_bytes())

@@ -20,5 +20,7 @@ mod tests;
 pub use crate::dleq::{Proof, ProofError, Statement};
 pub use crate::group::hash_to_group;
 pub use combine::{CombineError, Combiner, FinishError};
-pub use evaluate::{EvaluateError, Evaluation, evaluate, evaluate_with_proof, partial};
+pub use evaluate::{
+    EvaluateError, Evaluation, evaluate, evaluate_while, evaluate_with_proof, partial,
+};
 pub use labels::{Labels, LabelsError};

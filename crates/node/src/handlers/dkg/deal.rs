@@ -21,8 +21,8 @@ use crate::step::Write;
 pub(crate) struct Ready<'a> {
     member: Member<'a>,
     request: &'a v1::DkgDealRequest,
-    /// How often this node has dealt under the order.
-    attempts: u32,
+    /// Where this node has dealt under the order.
+    attempts: AttemptsRow,
 }
 
 pub(crate) fn prepare<'a>(
@@ -37,16 +37,16 @@ pub(crate) fn prepare<'a>(
             let order = Digest::from_slice(&open.session.order);
             let order = order.map_err(|_| Refused::new(RefusalCode::OrderMismatch, "no order"))?;
             let entry = reads.row(&RowKey::attempts(order))?;
-            rows::message::<AttemptsRow>(entry)?.unwrap_or_default().opened
+            rows::message::<AttemptsRow>(entry)?.unwrap_or_default()
         }
-        Found::Nothing | Found::Signed { .. } => 0,
+        Found::Nothing | Found::Signed { .. } => AttemptsRow::default(),
     };
     Ok(Ready { member, request, attempts })
 }
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { member, request, attempts } = self;
+        let Self { member, request, mut attempts } = self;
         let core = member.core;
         let (ceremony, index, mut open) = match member.take(deciding)? {
             ceremony::Taken::Open { ceremony, index, open } => (ceremony, index, open),
@@ -80,13 +80,14 @@ impl Ready<'_> {
             // Counted here and not when it was opened: only who has seen dealings can choose to abort,
             // and whoever may coordinate could otherwise use up an order by opening sessions.
             let most = ceremony.order.max_attempts();
-            if attempts >= most {
+            if attempts.opened >= most {
                 let message = format!("all {most} attempts of the order are used up at this node");
                 return Err(Refused::new(RefusalCode::AttemptsExhausted, message));
             }
-            let row = AttemptsRow { opened: attempts.saturating_add(1) };
+            attempts.opened = attempts.opened.saturating_add(1);
+            attempts.dealt.push(ceremony.id.as_bytes().to_vec());
             let place = RowKey::attempts(ceremony.binding.order);
-            writes.push(Write::Put(place, row.encode_to_vec()));
+            writes.push(Write::Put(place, attempts.encode_to_vec()));
             open.row.all_round0.clone_from(&request.round0);
             open.row.round1_digest = ceremony::payload_digest(&round1.payload).as_bytes().to_vec();
             writes.push(put(&ceremony, &open.row));

@@ -6,8 +6,8 @@ use prost::Message;
 use quorate_authz::Caller;
 use quorate_documents::{Heads, Key};
 use quorate_schemes::dkg::Suite;
-use quorate_types::limits::{MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL, SESSION_SECONDS};
-use quorate_types::{ParticipantIndex, PrincipalId};
+use quorate_types::limits::{SESSION_SECONDS, session_bytes};
+use quorate_types::{ParticipantIndex, PrincipalId, TenantId};
 use quorate_wire::proto::store::v1::{AttemptsRow, OpenSession, OpenSessionsRow, SessionRow};
 use quorate_wire::proto::v1::{self, Round0};
 use quorate_wire::{PayloadType, RefusalCode, digests, strict};
@@ -19,7 +19,7 @@ use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
-use crate::row::{RowKey, Table};
+use crate::row::RowKey;
 use crate::rows;
 use crate::step::Write;
 
@@ -30,9 +30,11 @@ pub(crate) struct Ready<'a> {
     key: Option<Arc<Heads<Key>>>,
     found: Found,
     signed: bool,
-    attempts: u32,
+    attempts: AttemptsRow,
+    /// The open sessions of the caller's tenant.
     own: OpenSessionsRow,
-    open: u64,
+    /// Those of everybody, about.
+    all: Vec<OpenSession>,
 }
 
 pub(crate) fn prepare<'a>(
@@ -52,12 +54,12 @@ pub(crate) fn prepare<'a>(
     let order = quorate_types::Digest::from_slice(&session.order)
         .map_err(|_| Refused::new(RefusalCode::Malformed, "the session's order is malformed"))?;
     let attempts = reads.row(&RowKey::attempts(order));
-    let open = reads.count(Table::Sessions);
+    let all = sessions::lists(reads);
     let found = sessions::find(reads, digests::session_id(&session));
     let account = account?;
-    let own = match account.principal() {
-        Some(principal) => {
-            let entry = reads.row(&RowKey::open_sessions(principal))?;
+    let own = match account.tenant() {
+        Some(tenant) => {
+            let entry = reads.row(&RowKey::open_sessions(tenant))?;
             rows::message::<OpenSessionsRow>(entry)?.unwrap_or_default()
         }
         None => OpenSessionsRow::default(),
@@ -68,9 +70,9 @@ pub(crate) fn prepare<'a>(
         key: rows::heads::<Key>(heads?)?,
         found: found?,
         signed: signed?.bytes().is_some(),
-        attempts: rows::message::<AttemptsRow>(attempts?)?.unwrap_or_default().opened,
+        attempts: rows::message::<AttemptsRow>(attempts?)?.unwrap_or_default(),
         own,
-        open: open?,
+        all: all?,
         account,
     })
 }
@@ -95,35 +97,30 @@ impl Ready<'_> {
             let reply = v1::DkgOpenReply { round0: open.row.round0 };
             return Ok(Decision::reply(Reply::DkgOpen(reply)));
         }
+        // Its time is over and its row is gone. Opened again it would have another receive key and another
+        // polynomial under one name.
+        if self.attempts.dealt.iter().any(|dealt| dealt == id.as_bytes()) {
+            return Err(sessions::unknown());
+        }
         self.account.believes_roster(&ceremony.session.roster)?;
-        self.admit(&ceremony, standing.principal(), index, deciding)
+        self.admit(&ceremony, (standing.principal(), standing.tenant()), index, deciding)
     }
 
     fn admit(
         &self,
         ceremony: &Ceremony,
-        opener: PrincipalId,
+        (opener, tenant): (PrincipalId, TenantId),
         index: ParticipantIndex,
         deciding: &mut Deciding<'_>,
     ) -> Result<Decision, Refused> {
         let most = ceremony.order.max_attempts();
-        if self.attempts >= most {
+        if self.attempts.opened >= most {
             let message = format!("all {most} attempts of the order are used up at this node");
             return Err(Refused::new(RefusalCode::AttemptsExhausted, message));
         }
         let (mut own, mut writes) = sessions::prune(self.own.clone(), deciding.now);
-        let limit = |message: String| Err(Refused::new(RefusalCode::SessionLimit, message));
-        if own.sessions.len() >= MAX_SESSIONS_PER_PRINCIPAL {
-            return limit(format!(
-                "{opener} has {MAX_SESSIONS_PER_PRINCIPAL} open sessions at this node, the most allowed"
-            ));
-        }
-        let open = self.open.saturating_sub(u64::try_from(writes.len()).unwrap_or(0));
-        if open >= MAX_SESSIONS as u64 {
-            return limit(format!(
-                "{MAX_SESSIONS} sessions are open at this node, the most allowed"
-            ));
-        }
+        let bytes = session_bytes(ceremony.order.members().len());
+        sessions::admit(&own, &self.all, opener, bytes, deciding.now)?;
         let seeds = Seeds::random(deciding.rng);
         let key = seeds.receive_key();
         let statement = ceremony.possession(self.core.id(), index, *key.public());
@@ -140,15 +137,21 @@ impl Ready<'_> {
         let row = SessionRow {
             session: strict::encode(&ceremony.session),
             opener: opener.as_bytes().to_vec(),
+            tenant: tenant.as_bytes().to_vec(),
             expires_at,
             index: index.get().into(),
             seeds: Some(seeds.seal(self.core, ceremony.id, deciding.rng)),
             round0: Some(round0.clone()),
             ..SessionRow::default()
         };
-        own.sessions.push(OpenSession { session: ceremony.id.as_bytes().to_vec(), expires_at });
+        own.sessions.push(OpenSession {
+            session: ceremony.id.as_bytes().to_vec(),
+            expires_at,
+            opener: opener.as_bytes().to_vec(),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        });
         writes.push(Write::Put(RowKey::session(ceremony.id), row.encode_to_vec()));
-        writes.push(sessions::write(opener, &own));
+        writes.push(sessions::write(RowKey::open_sessions(tenant), &own));
         let reply = Reply::DkgOpen(v1::DkgOpenReply { round0: Some(round0) });
         Ok(Decision { reply, writes })
     }

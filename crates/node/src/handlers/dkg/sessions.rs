@@ -2,9 +2,12 @@
 
 use prost::Message;
 use quorate_secret::Secret;
-use quorate_types::limits::MAX_SESSIONS;
-use quorate_types::{PrincipalId, SessionId, UnixSeconds};
-use quorate_wire::proto::store::v1::{OpenSessionsRow, SessionRow, SignedRow};
+use quorate_types::limits::{
+    MAX_SESSION_BYTES, MAX_SESSION_BYTES_PER_TENANT, MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL,
+    MAX_SESSIONS_PER_TENANT, SESSIONS_OF_EVERY_TENANT,
+};
+use quorate_types::{PrincipalId, SessionId, TenantId, UnixSeconds};
+use quorate_wire::proto::store::v1::{OpenSession, OpenSessionsRow, SessionRow, SignedRow};
 use quorate_wire::proto::v1;
 use quorate_wire::{RefusalCode, strict};
 use rand_core::CryptoRng;
@@ -121,7 +124,7 @@ impl Open {
     }
 }
 
-/// The sessions of one opener that are still in time, and the writes that remove the others.
+/// The sessions of one tenant that are still in time, and the writes that remove the others.
 pub(super) fn prune(row: OpenSessionsRow, now: UnixSeconds) -> (OpenSessionsRow, Vec<Write>) {
     let (open, expired): (Vec<_>, Vec<_>) =
         row.sessions.into_iter().partition(|session| now.0 < session.expires_at);
@@ -133,9 +136,15 @@ pub(super) fn prune(row: OpenSessionsRow, now: UnixSeconds) -> (OpenSessionsRow,
     (OpenSessionsRow { sessions: open }, writes)
 }
 
-/// The write of an opener's row: gone when it is empty, so that the table stays bounded.
-pub(super) fn write(opener: PrincipalId, row: &OpenSessionsRow) -> Write {
-    let key = RowKey::open_sessions(opener);
+/// The list that a session stands in.
+pub(super) fn list_of(row: &SessionRow) -> Option<RowKey> {
+    // Before sessions were counted by tenants, a list was the opener's.
+    let whose = if row.tenant.is_empty() { &row.opener } else { &row.tenant };
+    TenantId::from_slice(whose).ok().map(RowKey::open_sessions)
+}
+
+/// The write of a list: gone when it is empty, so that the table stays bounded.
+pub(super) fn write(key: RowKey, row: &OpenSessionsRow) -> Write {
     if row.sessions.is_empty() { Write::Delete(key) } else { Write::Put(key, row.encode_to_vec()) }
 }
 
@@ -144,7 +153,79 @@ fn everything() -> Read {
     Read::Range { table: Table::OpenSessions, prefix: Vec::new(), after: None, limit }
 }
 
-/// What a sweep reads: the list of every opener, of whom each has an open session.
+/// How much is open at this node, in time: a sum over every tenant's list.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Load {
+    sessions: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn of<'a>(sessions: impl IntoIterator<Item = &'a OpenSession>, now: UnixSeconds) -> Self {
+        let mut load = Self::default();
+        for session in sessions.into_iter().filter(|session| now.0 < session.expires_at) {
+            load.sessions += 1;
+            load.bytes += usize::try_from(session.bytes).unwrap_or(usize::MAX);
+        }
+        load
+    }
+}
+
+/// Every list, as it is read before a session is opened.
+pub(super) fn lists(reads: &Reads<'_>) -> Result<Vec<OpenSession>, Stop> {
+    let mut all = Vec::new();
+    for entry in reads.glance(everything())? {
+        all.extend(rows::message::<OpenSessionsRow>(entry)?.unwrap_or_default().sessions);
+    }
+    Ok(all)
+}
+
+/// Refuses one more session of `bytes` past what its opener, the opener's tenant and the node may have.
+///
+/// `own` is the tenant's list, on which the decision rests exactly; `all` is about right.
+pub(super) fn admit(
+    own: &OpenSessionsRow,
+    all: &[OpenSession],
+    opener: PrincipalId,
+    bytes: usize,
+    now: UnixSeconds,
+) -> Result<(), Refused> {
+    let limit = |message: String| Err(Refused::new(RefusalCode::SessionLimit, message));
+    let tenant = Load::of(&own.sessions, now);
+    let of_opener = own.sessions.iter().filter(|session| session.opener == opener.as_bytes());
+    if Load::of(of_opener, now).sessions >= MAX_SESSIONS_PER_PRINCIPAL {
+        return limit(format!(
+            "{opener} has {MAX_SESSIONS_PER_PRINCIPAL} open sessions at this node, the most allowed"
+        ));
+    }
+    if tenant.sessions >= MAX_SESSIONS_PER_TENANT {
+        return limit(format!(
+            "the tenant has {MAX_SESSIONS_PER_TENANT} open sessions at this node, the most allowed"
+        ));
+    }
+    if tenant.bytes.saturating_add(bytes) > MAX_SESSION_BYTES_PER_TENANT {
+        return limit(format!(
+            "the tenant's open sessions hold {} bytes at this node, and {MAX_SESSION_BYTES_PER_TENANT} are the most allowed",
+            tenant.bytes
+        ));
+    }
+    let node = Load::of(all, now);
+    // The last quarter is kept for tenants that have few.
+    let (sessions, most_bytes) = if tenant.sessions < SESSIONS_OF_EVERY_TENANT {
+        (MAX_SESSIONS, MAX_SESSION_BYTES)
+    } else {
+        (MAX_SESSIONS / 4 * 3, MAX_SESSION_BYTES / 4 * 3)
+    };
+    if node.sessions >= sessions || node.bytes.saturating_add(bytes) > most_bytes {
+        return limit(format!(
+            "{} sessions are open at this node, the most allowed to a tenant that has {}",
+            node.sessions, tenant.sessions
+        ));
+    }
+    Ok(())
+}
+
+/// What a sweep reads: the list of every tenant, of which each has an open session.
 pub(crate) fn plan_sweep(reads: &Reads<'_>) -> Result<(), Stop> {
     reads.range(everything())?;
     Ok(())
@@ -162,8 +243,7 @@ pub(crate) fn sweep(reads: &Reads<'_>, now: UnixSeconds) -> Result<(usize, Vec<W
         }
         pruned += deletes.len();
         writes.extend(deletes);
-        let opener = PrincipalId::from_slice(&entry.key().key).map_err(|_| rows::damaged(entry))?;
-        writes.push(write(opener, &left));
+        writes.push(write(entry.key().clone(), &left));
     }
     Ok((pruned, writes))
 }

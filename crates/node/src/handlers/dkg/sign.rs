@@ -8,7 +8,7 @@ use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
 use quorate_schemes::dkg::cocktail::certify;
 use quorate_schemes::dkg::evidence::{self, NoEvidence};
 use quorate_schemes::dkg::{Delivery, Round1Message, Round2Error, Round2Output, Session};
-use quorate_types::{Generation, ParticipantIndex, PrincipalId};
+use quorate_types::{Generation, ParticipantIndex};
 use quorate_wire::proto::store::v1::{OpenSessionsRow, ShareRow, SignedRow, SignedSessionRow};
 use quorate_wire::proto::v1;
 use quorate_wire::{PayloadType, RefusalCode};
@@ -26,8 +26,8 @@ use crate::{rows, sealing};
 pub(crate) struct Ready<'a> {
     member: Member<'a>,
     request: &'a v1::DkgSignRequest,
-    /// The opener's list, from which the session goes.
-    opener: Option<(PrincipalId, OpenSessionsRow)>,
+    /// The list from which the session goes.
+    list: Option<(RowKey, OpenSessionsRow)>,
 }
 
 pub(crate) fn prepare<'a>(
@@ -37,17 +37,17 @@ pub(crate) fn prepare<'a>(
     request: &'a v1::DkgSignRequest,
 ) -> Result<Ready<'a>, Stop> {
     let member = Member::gather(core, reads, caller, &request.node, &request.session)?;
-    let opener = match member.found() {
-        Found::Open(open) => match PrincipalId::from_slice(&open.row.opener) {
-            Ok(opener) => {
-                let entry = reads.row(&RowKey::open_sessions(opener))?;
-                Some((opener, rows::message(entry)?.unwrap_or_default()))
+    let list = match member.found() {
+        Found::Open(open) => match sessions::list_of(&open.row) {
+            Some(key) => {
+                let entry = reads.row(&key)?;
+                Some((key, rows::message(entry)?.unwrap_or_default()))
             }
-            Err(_) => None,
+            None => None,
         },
         _ => None,
     };
-    Ok(Ready { member, request, opener })
+    Ok(Ready { member, request, list })
 }
 
 /// What this node has signed, as a reply.
@@ -60,7 +60,7 @@ pub(super) fn signed(row: SignedRow) -> Reply {
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { member, request, opener } = self;
+        let Self { member, request, list } = self;
         let core = member.core;
         let (ceremony, index, open) = match member.take(deciding)? {
             // The answer was lost, or another coordinator finishes: the same signatures again.
@@ -76,9 +76,9 @@ impl Ready<'_> {
         let output = received.open(&ceremony, index, &seeds, request, deciding)?;
         let writes = promise(core, &ceremony, index, &received.session, &seeds, &output, deciding)?;
         let (row, mut writes) = writes;
-        if let Some((opener, mut list)) = opener {
+        if let Some((key, mut list)) = list {
             list.sessions.retain(|session| session.session != ceremony.id.as_bytes());
-            writes.push(sessions::write(opener, &list));
+            writes.push(sessions::write(key, &list));
         }
         Ok(Decision { reply: signed(row), writes })
     }
