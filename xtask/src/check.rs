@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("secret", &["types"]),
     ("wire", &["secret"]),
+    ("keyslots", &["wire"]),
     ("schemes", &["wire"]),
     ("documents", &["wire"]),
     ("object", &["wire"]),
@@ -40,8 +41,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["node"]),
     ("coordinator", &["schemes", "documents"]),
     ("sim", &["node", "coordinator"]),
-    ("server", &["node", "authn", "storage"]),
-    ("sdk", &["coordinator", "object"]),
+    ("server", &["keyslots", "node", "authn", "storage"]),
+    ("sdk", &["keyslots", "coordinator", "object"]),
     ("cli", &["sdk", "server"]),
 ];
 
@@ -50,6 +51,7 @@ const PURE: &[&str] = &[
     "types",
     "secret",
     "wire",
+    "keyslots",
     "schemes",
     "documents",
     "object",

@@ -1,21 +1,17 @@
 //! Key slots: the root key, wrapped once for each way to unlock it.
 //!
-//! `root-key.slots` in the data directory is JSON. Every slot wraps the same 32-byte root key with
-//! AES-256-GCM (SP 800-38D) under a key made from a key file or from a passphrase (Argon2id, RFC
-//! 9106); what the slot says of itself is associated data. Any one slot unlocks the node.
+//! `root-key.slots` in the data directory is JSON. Every slot ([`Slot`]) wraps the same 32-byte root
+//! key, and any one of them unlocks the node.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use data_encoding::BASE64;
+use quorate_keyslots::{KEY_FILE_BYTES, Kind, Protected, Slot, SlotError};
 use quorate_secret::{RootKey, Secret, SecretVec};
-use quorate_wire::Transcript;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::files::{self, FileError, Readable};
 
@@ -24,19 +20,6 @@ pub const SLOTS_FILE: &str = "root-key.slots";
 
 /// The format that is written.
 const VERSION: u32 = 1;
-
-/// Argon2id for new slots: RFC 9106 section 4, second recommended option (64 MiB, 3 passes, 4 lanes).
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
-const LANES: u32 = 4;
-
-/// What a slots file may ask for, so that a planted one cannot stop the machine.
-const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-const MAX_PASSES: u32 = 64;
-const MAX_LANES: u32 = 64;
-
-/// Bytes of a key file.
-const KEY_FILE_BYTES: usize = 32;
 
 /// Slots at most; each is a way in.
 const MAX_SLOTS: usize = 16;
@@ -112,12 +95,9 @@ pub enum KeySlotError {
         /// Its version.
         found: u32,
     },
-    /// A slot's Argon2id parameters are out of bounds.
-    #[error("slot {slot} asks for Argon2id parameters that are out of bounds")]
-    Parameters {
-        /// The slot's number.
-        slot: u32,
-    },
+    /// A slot was not made or not tried.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// The last slot.
     #[error("slot {slot} is the last one: without it nothing opens this node; add another first")]
     Last {
@@ -133,30 +113,6 @@ pub enum KeySlotError {
     /// Too many slots.
     #[error("there are {MAX_SLOTS} slots already; remove one first")]
     TooMany,
-    /// AES-256-GCM or Argon2id refused their input, which no code path here makes happen.
-    #[error("the root key could not be wrapped")]
-    Cryptography,
-}
-
-/// What unlocks a slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum Lock {
-    KeyFile,
-    Passphrase { memory_kib: u32, passes: u32, lanes: u32 },
-}
-
-/// One way to unlock the root key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Slot {
-    number: u32,
-    lock: Lock,
-    #[serde(with = "base64_bytes")]
-    salt: Vec<u8>,
-    #[serde(with = "base64_bytes")]
-    nonce: Vec<u8>,
-    #[serde(with = "base64_bytes")]
-    wrapped: Vec<u8>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -173,76 +129,10 @@ pub struct KeySlots {
     slots: Vec<Slot>,
 }
 
-impl Slot {
-    fn associated_data(&self) -> [u8; 64] {
-        let transcript =
-            Transcript::new("root-key-slot").number(u64::from(self.number)).field(&self.salt);
-        match &self.lock {
-            Lock::KeyFile => transcript.field(b"key-file"),
-            Lock::Passphrase { memory_kib, passes, lanes } => transcript
-                .field(b"passphrase")
-                .number(u64::from(*memory_kib))
-                .number(u64::from(*passes))
-                .number(u64::from(*lanes)),
-        }
-        .wide()
-    }
-
-    /// The key that this slot wraps the root key under, from what the source holds.
-    fn wrapping_key(&self, secret: &[u8]) -> Result<LessSafeKey, KeySlotError> {
-        let mut key = Zeroizing::new([0u8; 32]);
-        match &self.lock {
-            Lock::KeyFile => {
-                let transcript = Transcript::new("root-key-file").field(&self.salt).field(secret);
-                let mut wide = transcript.wide();
-                key.copy_from_slice(wide.first_chunk::<32>().ok_or(KeySlotError::Cryptography)?);
-                wide.zeroize();
-            }
-            Lock::Passphrase { memory_kib, passes, lanes } => {
-                let bounded =
-                    *memory_kib <= MAX_MEMORY_KIB && *passes <= MAX_PASSES && *lanes <= MAX_LANES;
-                let parameters = Params::new(*memory_kib, *passes, *lanes, Some(32))
-                    .ok()
-                    .filter(|_| bounded)
-                    .ok_or(KeySlotError::Parameters { slot: self.number })?;
-                Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
-                    .hash_password_into(secret, &self.salt, &mut *key)
-                    .map_err(|_| KeySlotError::Parameters { slot: self.number })?;
-            }
-        }
-        UnboundKey::new(&AES_256_GCM, &*key)
-            .map(LessSafeKey::new)
-            .map_err(|_| KeySlotError::Cryptography)
-    }
-
-    fn wrap(&mut self, root: &RootKey, secret: &[u8]) -> Result<(), KeySlotError> {
-        let key = self.wrapping_key(secret)?;
-        let nonce = Nonce::try_assume_unique_for_key(&self.nonce)
-            .map_err(|_| KeySlotError::Cryptography)?;
-        let mut bytes = Vec::with_capacity(48);
-        bytes.extend_from_slice(root.reveal());
-        key.seal_in_place_append_tag(nonce, Aad::from(self.associated_data()), &mut bytes)
-            .map_err(|_| KeySlotError::Cryptography)?;
-        self.wrapped = bytes;
-        Ok(())
-    }
-
-    /// The root key, or nothing where the secret is another slot's.
-    fn unwrap(&self, secret: &[u8]) -> Result<Option<RootKey>, KeySlotError> {
-        let key = self.wrapping_key(secret)?;
-        let Ok(nonce) = Nonce::try_assume_unique_for_key(&self.nonce) else { return Ok(None) };
-        let mut bytes = Zeroizing::new(self.wrapped.clone());
-        let aad = Aad::from(self.associated_data());
-        let opened = key.open_in_place(nonce, aad, &mut bytes).ok();
-        Ok(opened.and_then(|root| Secret::from_slice(root)).map(RootKey::new))
-    }
-
-    fn is_for(&self, source: &RootKeySource) -> bool {
-        matches!(
-            (&self.lock, source),
-            (Lock::KeyFile, RootKeySource::KeyFile(_))
-                | (Lock::Passphrase { .. }, RootKeySource::Passphrase(_))
-        )
+fn kind(source: &RootKeySource) -> Kind {
+    match source {
+        RootKeySource::KeyFile(_) => Kind::KeyFile,
+        RootKeySource::Passphrase(_) => Kind::Passphrase,
     }
 }
 
@@ -282,10 +172,7 @@ impl KeySlots {
 
     /// The numbers of the slots and what unlocks each.
     pub fn list(&self) -> impl Iterator<Item = (u32, &'static str)> {
-        self.slots.iter().map(|slot| match slot.lock {
-            Lock::KeyFile => (slot.number, "key file"),
-            Lock::Passphrase { .. } => (slot.number, "passphrase"),
-        })
+        self.slots.iter().map(|slot| (slot.number(), slot.kind().name()))
     }
 
     /// Unlocks the root key.
@@ -294,9 +181,9 @@ impl KeySlots {
     /// [`KeySlotError`], naming the key file that does not fit.
     pub fn unlock(&self, source: &RootKeySource) -> Result<RootKey, KeySlotError> {
         let secret = secret_of(source)?;
-        for slot in self.slots.iter().filter(|slot| slot.is_for(source)) {
-            if let Some(root) = slot.unwrap(secret.reveal())? {
-                return Ok(root);
+        for slot in self.slots.iter().filter(|slot| slot.kind() == kind(source)) {
+            if let Some(root) = slot.open(Protected::RootKey, secret.reveal())? {
+                return Ok(RootKey::new(root));
             }
         }
         let slots = self.path.clone();
@@ -322,18 +209,15 @@ impl KeySlots {
             return Err(KeySlotError::TooMany);
         }
         let secret = secret_of(source)?;
-        let number = self.slots.iter().map(|slot| slot.number).max().unwrap_or(0).saturating_add(1);
-        let lock = match source {
-            RootKeySource::KeyFile(_) => Lock::KeyFile,
-            RootKeySource::Passphrase(_) => {
-                Lock::Passphrase { memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES }
-            }
-        };
-        let (mut salt, mut nonce) = (vec![0; 16], vec![0; 12]);
-        rng.fill_bytes(&mut salt);
-        rng.fill_bytes(&mut nonce);
-        let mut slot = Slot { number, lock, salt, nonce, wrapped: Vec::new() };
-        slot.wrap(root, secret.reveal())?;
+        let number = self.slots.iter().map(Slot::number).max().unwrap_or(0).saturating_add(1);
+        let slot = Slot::seal(
+            Protected::RootKey,
+            number,
+            kind(source),
+            root.reveal(),
+            secret.reveal(),
+            rng,
+        )?;
         self.slots.push(slot);
         Ok(number)
     }
@@ -346,7 +230,7 @@ impl KeySlots {
     /// # Security
     /// Whoever has an old copy of the slots file still opens it with what the slot was for.
     pub fn remove(&mut self, slot: u32) -> Result<(), KeySlotError> {
-        let at = self.slots.iter().position(|s| s.number == slot);
+        let at = self.slots.iter().position(|s| s.number() == slot);
         let at = at.ok_or(KeySlotError::Unknown { slot })?;
         if self.slots.len() == 1 {
             return Err(KeySlotError::Last { slot });
@@ -421,20 +305,6 @@ fn read_key_file(path: &Path) -> Result<SecretVec, KeySlotError> {
     match bytes.get(..length) {
         Some(key) if length == KEY_FILE_BYTES => Ok(SecretVec::new(key.to_vec())),
         _ => Err(KeySlotError::KeyFileLength { path: path.to_owned(), found: length }),
-    }
-}
-
-mod base64_bytes {
-    use super::BASE64;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(d)?;
-        BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
     }
 }
 
@@ -545,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_slots_file_does_not_unlock() {
+    fn a_cut_or_newer_slots_file_does_not_load() {
         let mut place = place();
         let path = place.directory.path().join("root.key");
         make_key_file(&path, &mut place.rng).unwrap();
@@ -555,13 +425,6 @@ mod tests {
         slots.store().unwrap();
         let original = std::fs::read(&slots.path).unwrap();
 
-        let changes: [fn(&mut Slot); 4] =
-            [|s| s.number += 1, |s| s.salt[0] ^= 1, |s| s.nonce[0] ^= 1, |s| s.wrapped[0] ^= 1];
-        for change in changes {
-            let mut changed = KeySlots::load(place.directory.path()).unwrap();
-            change(&mut changed.slots[0]);
-            assert!(matches!(changed.unlock(&source), Err(KeySlotError::WrongKeyFile { .. })));
-        }
         for end in 0..original.len() - 1 {
             std::fs::write(&slots.path, &original[..end]).unwrap();
             assert!(KeySlots::load(place.directory.path()).is_err(), "cut at {end}");
@@ -572,19 +435,6 @@ mod tests {
         assert!(matches!(
             KeySlots::load(place.directory.path()),
             Err(KeySlotError::Newer { found: 2, .. })
-        ));
-    }
-
-    #[test]
-    fn a_planted_slot_cannot_ask_for_all_memory() {
-        let lock = Lock::Passphrase { memory_kib: u32::MAX, passes: 1, lanes: 1 };
-        let slot =
-            Slot { number: 1, lock, salt: vec![0; 16], nonce: vec![0; 12], wrapped: vec![0; 48] };
-        let place = place();
-        let slots = KeySlots { slots: vec![slot], ..KeySlots::new(place.directory.path()) };
-        assert!(matches!(
-            slots.unlock(&passphrase("x")),
-            Err(KeySlotError::Parameters { slot: 1 })
         ));
     }
 }
