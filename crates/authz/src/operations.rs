@@ -112,8 +112,8 @@ pub struct ReadDocuments {
 }
 
 impl ReadDocuments {
-    /// Whether the caller may see the document: rosters, its own tenant, and that tenant's
-    /// principals and keys. Others are left out, as if they did not exist.
+    /// Whether the caller may see the document: rosters, its own tenant with what belongs to it, and
+    /// grants to its principals. Others are left out, as if they did not exist.
     #[must_use]
     pub fn may_see(&self, document: &Document) -> bool {
         match document.body() {
@@ -121,6 +121,11 @@ impl ReadDocuments {
             Body::Tenant(_) => TenantId::from(document.id()) == self.tenant,
             Body::Principal(principal) => principal.tenant == self.tenant,
             Body::Key(key) => key.tenant == self.tenant,
+            Body::Policy(policy) => policy.tenant == self.tenant,
+            Body::Grant(grant) => {
+                grant.tenant == self.tenant || grant.grantee_tenant == self.tenant
+            }
+            Body::Terms(terms) => terms.tenant == self.tenant,
         }
     }
 }

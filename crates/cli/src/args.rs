@@ -359,6 +359,9 @@ pub enum Allow {
     Decrypt,
     Rewrap,
     Coordinate,
+    Grant,
+    Change,
+    Audit,
 }
 
 #[derive(Debug, Subcommand)]

@@ -53,6 +53,27 @@ pub fn vectors() -> Value {
     revoked.revoked = true;
     let revoked = next(&[&c.principal], Body::Principal(revoked), Some(&c.tenant), vec![], &[4]);
 
+    let mut offered = principal_of(&c.principal);
+    offered.next_public_key = Some(public(11));
+    let rotated = offered.acknowledged().unwrap();
+    let offered = Body::Principal(offered);
+    let offered = next(&[&c.principal], offered, Some(&c.tenant), vec![], &[10]);
+    let rotated = next(&[&offered], Body::Principal(rotated), Some(&c.tenant), vec![], &[11]);
+    let text = "permit(principal, action, resource);";
+    let policy = Body::Policy(policy(c.tenant_id(), text));
+    let policy = first(policy, Some(&c.tenant), 5, &[4]);
+    let mut granted = grant(&c.key, &c.principal, &[Action::Decrypt]);
+    granted.context = quorate_wire::EncryptionContext::new([("file", "report.pdf")]).unwrap();
+    let grant = first(Body::Grant(granted), Some(&c.tenant), 6, &[10]);
+    let terms = first(Body::Terms(terms(c.tenant_id())), Some(&c.roster), 7, &[1, 3]);
+    let mut going = key_of(&c.key);
+    going.enter_state(KeyState::Deactivated, UnixSeconds(NOW));
+    going.tags = vec![("project".into(), "files".into())];
+    going.rotation_seconds = 90 * 86_400;
+    let requested_at = UnixSeconds(NOW);
+    going.destruction = Some(Destruction { requested_at, wait_seconds: 7 * 86_400 });
+    let going = next(&[&c.key], Body::Key(going), Some(&c.tenant), vec![], &[4]);
+
     let order = key_of(&c.key).versions[0].order.clone();
     let id = KeyId::from(c.key.id());
     // Not points of a real ceremony: the base point and its double, which decode.
@@ -85,6 +106,12 @@ pub fn vectors() -> Value {
             document("key, signed by the principal", &[10], &c.key),
             document("second roster, which keeps the tenant", &[2, 3], &successor),
             document("second version of the principal: revoked", &[4], &revoked),
+            document("another second version: the principal offers a key", &[10], &offered),
+            document("its third: the key offered takes its place", &[11], &rotated),
+            document("policy, signed under the tenant", &[4], &policy),
+            document("grant, signed by the principal", &[10], &grant),
+            document("terms of the root tenant, signed under the roster", &[1, 3], &terms),
+            document("second version of the key: to be destroyed", &[4], &going),
         ],
         "certificate": {
             "signer_seeds": seeds.map(|n| HEX.encode(&[n; 32])),

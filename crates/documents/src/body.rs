@@ -4,14 +4,15 @@
 //! inside a [`crate::Document`] has passed every check of `from_proto`; a draft passes them before
 //! it can be signed.
 
-use quorate_types::{Action, KeyId, NodeId, TenantId, UnixSeconds};
+use quorate_types::{NodeId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::v1::{self, document};
 
-use crate::Key;
-use crate::fields::{
-    BodyError, Jurisdiction, count, distinct, fixed, name, public_key, sorted, text_or_empty,
-};
+use crate::fields::{BodyError, Jurisdiction, count, distinct, fixed, name, public_key, sorted};
+use crate::grant::{Grant, Policy};
+use crate::key::Key;
+use crate::principal::Principal;
+use crate::tenant::{Tenant, Terms};
 
 /// Keys of one set of administrators: all must fit on an envelope, with room for recovery keys.
 const MAX_ADMINISTRATORS: usize = 64;
@@ -21,10 +22,6 @@ const MAX_NODES: usize = 512;
 const MAX_URLS: usize = 8;
 /// Bytes of one address.
 const MAX_URL_BYTES: usize = 512;
-/// Permissions of one principal: more call for a policy.
-const MAX_PERMISSIONS: usize = 1024;
-/// Attributes of one principal.
-const MAX_ATTRIBUTES: usize = 64;
 
 /// Who administers a cluster or a tenant: a majority quorum of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +80,7 @@ impl Administrators {
         Self::new(keys, proto.quorum)
     }
 
-    fn to_proto(&self) -> v1::Administrators {
+    pub(crate) fn to_proto(&self) -> v1::Administrators {
         v1::Administrators {
             keys: self.keys.iter().map(|k| k.as_bytes().to_vec()).collect(),
             quorum: self.quorum,
@@ -147,11 +144,15 @@ impl Roster {
     }
 }
 
-fn administrators(proto: Option<&v1::Administrators>) -> Result<Administrators, BodyError> {
+pub(crate) fn administrators(
+    proto: Option<&v1::Administrators>,
+) -> Result<Administrators, BodyError> {
     Administrators::from_proto(proto.ok_or(BodyError::Missing("administrators"))?)
 }
 
-fn recovery(proto: Option<&v1::Administrators>) -> Result<Option<Administrators>, BodyError> {
+pub(crate) fn recovery(
+    proto: Option<&v1::Administrators>,
+) -> Result<Option<Administrators>, BodyError> {
     proto.map(Administrators::from_proto).transpose()
 }
 
@@ -174,6 +175,8 @@ pub struct NodeEntry {
     pub tls_key: PublicKey,
     /// Signs audit checkpoints.
     pub log_key: PublicKey,
+    /// Which of the node's audit logs counts: a node whose log lost records begins another one.
+    pub log_incarnation: u64,
 }
 
 impl NodeEntry {
@@ -200,6 +203,7 @@ impl NodeEntry {
             identity_key: public_key("nodes.identity_key", &proto.identity_key)?,
             tls_key: public_key("nodes.tls_key", &proto.tls_key)?,
             log_key: public_key("nodes.log_key", &proto.log_key)?,
+            log_incarnation: proto.log_incarnation,
         };
         distinct("a node's key", [entry.identity_key, entry.tls_key, entry.log_key].into_iter())?;
         Ok(entry)
@@ -217,170 +221,7 @@ impl NodeEntry {
             identity_key: self.identity_key.as_bytes().to_vec(),
             tls_key: self.tls_key.as_bytes().to_vec(),
             log_key: self.log_key.as_bytes().to_vec(),
-        }
-    }
-}
-
-/// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenant {
-    /// Its name.
-    pub name: String,
-    /// The tenant that made it; none for a root tenant, which the cluster's administrators made.
-    pub parent: Option<TenantId>,
-    /// Who signs its principals and its next version.
-    pub administrators: Administrators,
-    /// Who settles it when it is contested.
-    pub recovery: Option<Administrators>,
-    /// Whom its users ask for help; may be empty.
-    pub support_contact: String,
-    /// Nothing is allowed to its principals while this is set.
-    pub suspended: bool,
-}
-
-impl Tenant {
-    /// A checked tenant.
-    ///
-    /// # Errors
-    /// [`BodyError`].
-    pub fn from_proto(proto: &v1::Tenant) -> Result<Self, BodyError> {
-        let parent = optional(&proto.parent, "parent")?.map(TenantId::from_bytes);
-        Ok(Self {
-            name: name("name", &proto.name)?,
-            parent,
-            administrators: administrators(proto.administrators.as_ref())?,
-            recovery: recovery(proto.recovery.as_ref())?,
-            support_contact: text_or_empty("support_contact", &proto.support_contact)?,
-            suspended: proto.suspended,
-        })
-    }
-
-    /// The message.
-    #[must_use]
-    pub fn to_proto(&self) -> v1::Tenant {
-        v1::Tenant {
-            name: self.name.clone(),
-            parent: self.parent.map(|p| p.as_bytes().to_vec()).unwrap_or_default(),
-            administrators: Some(self.administrators.to_proto()),
-            recovery: self.recovery.as_ref().map(Administrators::to_proto),
-            support_contact: self.support_contact.clone(),
-            suspended: self.suspended,
-        }
-    }
-}
-
-fn optional(bytes: &[u8], field: &'static str) -> Result<Option<[u8; 32]>, BodyError> {
-    if bytes.is_empty() { Ok(None) } else { fixed(field, bytes).map(Some) }
-}
-
-/// One action on one key, or on every key of the tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Permission {
-    /// The action.
-    pub action: Action,
-    /// The key; none for all keys of the principal's tenant.
-    pub key: Option<KeyId>,
-}
-
-impl Permission {
-    /// Whether this permits the action. `key` is none where there is no key yet.
-    #[must_use]
-    pub fn permits(&self, action: Action, key: Option<&KeyId>) -> bool {
-        self.action == action && (self.key.is_none() || self.key.as_ref() == key)
-    }
-}
-
-/// Somebody or something that may act: a public key, for a time, with permissions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// Its tenant; no version changes it.
-    pub tenant: TenantId,
-    /// What people call it.
-    pub name: String,
-    /// The key of its TLS certificate and of the documents that it signs.
-    pub public_key: PublicKey,
-    /// From when it may do nothing.
-    pub expires_at: UnixSeconds,
-    /// What it may do, in any order; documents hold them sorted.
-    pub permissions: Vec<Permission>,
-    /// Names and values for policies, sorted by name.
-    pub attributes: Vec<(String, String)>,
-    /// It may do nothing from now on.
-    pub revoked: bool,
-}
-
-impl Principal {
-    /// Whether this version gives the permission; revocation and time are asked separately.
-    #[must_use]
-    pub fn permits(&self, action: Action, key: Option<&KeyId>) -> bool {
-        self.permissions.iter().any(|p| p.permits(action, key))
-    }
-
-    /// A checked principal.
-    ///
-    /// # Errors
-    /// [`BodyError`].
-    pub fn from_proto(proto: &v1::Principal) -> Result<Self, BodyError> {
-        if proto.permissions.len() > MAX_PERMISSIONS {
-            count("permissions", proto.permissions.len(), MAX_PERMISSIONS)?;
-        }
-        if proto.attributes.len() > MAX_ATTRIBUTES {
-            count("attributes", proto.attributes.len(), MAX_ATTRIBUTES)?;
-        }
-        let mut permissions = Vec::with_capacity(proto.permissions.len());
-        for permission in &proto.permissions {
-            let number = permission.action;
-            let action = Action::from_number(number)
-                .ok_or(BodyError::Number { field: "permissions.action", value: number.into() })?;
-            let key = optional(&permission.key, "permissions.key")?.map(KeyId::from_bytes);
-            permissions.push(Permission { action, key });
-        }
-        sorted("permissions", &permissions)?;
-        let mut attributes = Vec::with_capacity(proto.attributes.len());
-        for attribute in &proto.attributes {
-            attributes.push((
-                name("attributes.name", &attribute.name)?,
-                text_or_empty("attributes.value", &attribute.value)?,
-            ));
-        }
-        let names: Vec<&str> = attributes.iter().map(|(n, _)| n.as_str()).collect();
-        sorted("attributes", &names)?;
-        Ok(Self {
-            tenant: TenantId::from_bytes(fixed("tenant", &proto.tenant)?),
-            name: name("name", &proto.name)?,
-            public_key: public_key("public_key", &proto.public_key)?,
-            expires_at: UnixSeconds(proto.expires_at),
-            permissions,
-            attributes,
-            revoked: proto.revoked,
-        })
-    }
-
-    /// The message, with permissions and attributes sorted.
-    #[must_use]
-    pub fn to_proto(&self) -> v1::Principal {
-        let mut permissions = self.permissions.clone();
-        permissions.sort_unstable();
-        permissions.dedup();
-        let mut attributes = self.attributes.clone();
-        attributes.sort_unstable();
-        v1::Principal {
-            tenant: self.tenant.as_bytes().to_vec(),
-            name: self.name.clone(),
-            public_key: self.public_key.as_bytes().to_vec(),
-            expires_at: self.expires_at.0,
-            permissions: permissions
-                .iter()
-                .map(|p| v1::Permission {
-                    action: p.action.number(),
-                    key: p.key.map(|k| k.as_bytes().to_vec()).unwrap_or_default(),
-                })
-                .collect(),
-            attributes: attributes
-                .into_iter()
-                .map(|(name, value)| v1::Attribute { name, value })
-                .collect(),
-            revoked: self.revoked,
+            log_incarnation: self.log_incarnation,
         }
     }
 }
@@ -396,11 +237,25 @@ pub enum Kind {
     Principal,
     /// A key.
     Key,
+    /// Rules for a tenant's keys.
+    Policy,
+    /// What a principal may do with a key.
+    Grant,
+    /// What the authority above says of a tenant.
+    Terms,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Roster, Self::Tenant, Self::Principal, Self::Key];
+    pub const ALL: [Self; 7] = [
+        Self::Roster,
+        Self::Tenant,
+        Self::Principal,
+        Self::Key,
+        Self::Policy,
+        Self::Grant,
+        Self::Terms,
+    ];
 
     /// The number of its field in `Document.body`.
     #[must_use]
@@ -410,6 +265,9 @@ impl Kind {
             Self::Tenant => 17,
             Self::Principal => 18,
             Self::Key => 19,
+            Self::Policy => 21,
+            Self::Grant => 22,
+            Self::Terms => 23,
         }
     }
 
@@ -427,6 +285,9 @@ impl Kind {
             Self::Tenant => "tenant",
             Self::Principal => "principal",
             Self::Key => "key",
+            Self::Policy => "policy",
+            Self::Grant => "grant",
+            Self::Terms => "terms",
         }
     }
 
@@ -454,6 +315,12 @@ pub enum Body {
     Principal(Principal),
     /// A key.
     Key(Key),
+    /// Rules for a tenant's keys.
+    Policy(Policy),
+    /// What a principal may do with a key.
+    Grant(Grant),
+    /// What the authority above says of a tenant.
+    Terms(Terms),
 }
 
 impl Body {
@@ -465,6 +332,9 @@ impl Body {
             Self::Tenant(_) => Kind::Tenant,
             Self::Principal(_) => Kind::Principal,
             Self::Key(_) => Kind::Key,
+            Self::Policy(_) => Kind::Policy,
+            Self::Grant(_) => Kind::Grant,
+            Self::Terms(_) => Kind::Terms,
         }
     }
 
@@ -474,7 +344,7 @@ impl Body {
         match self {
             Self::Roster(roster) => Some(&roster.administrators),
             Self::Tenant(tenant) => Some(&tenant.administrators),
-            Self::Principal(_) | Self::Key(_) => None,
+            _ => None,
         }
     }
 
@@ -484,13 +354,28 @@ impl Body {
         match self {
             Self::Roster(roster) => roster.recovery.as_ref(),
             Self::Tenant(tenant) => tenant.recovery.as_ref(),
-            Self::Principal(_) | Self::Key(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The tenant that the document belongs to: the parent of a tenant, the tenant that terms are
+    /// about, the owner of everything else. None for rosters and root tenants.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Self::Roster(_) => None,
+            Self::Tenant(tenant) => tenant.parent,
+            Self::Principal(principal) => Some(principal.tenant),
+            Self::Key(key) => Some(key.tenant),
+            Self::Policy(policy) => Some(policy.tenant),
+            Self::Grant(grant) => Some(grant.tenant),
+            Self::Terms(terms) => Some(terms.tenant),
         }
     }
 
     /// Whether this takes something away and so counts even where an authority version left it
-    /// out: a revoked principal, a suspended tenant, a key that is suspended, deactivated,
-    /// compromised or destroyed.
+    /// out: a revoked principal or grant, a tenant suspended by itself or by terms, a key that is
+    /// suspended, deactivated, compromised, destroyed or about to be destroyed.
     #[must_use]
     pub fn restricts(&self) -> bool {
         use quorate_types::KeyState::{Compromised, Deactivated, Destroyed, Suspended};
@@ -500,7 +385,11 @@ impl Body {
             Self::Principal(principal) => principal.revoked,
             Self::Key(key) => {
                 matches!(key.state, Suspended | Deactivated | Compromised | Destroyed)
+                    || key.destruction.is_some()
             }
+            Self::Policy(_) => false,
+            Self::Grant(grant) => grant.revoked,
+            Self::Terms(terms) => terms.suspended,
         }
     }
 
@@ -512,6 +401,9 @@ impl Body {
                 Self::Principal(Principal::from_proto(principal)?)
             }
             document::Body::Key(key) => Self::Key(Key::from_proto(key)?),
+            document::Body::Policy(policy) => Self::Policy(Policy::from_proto(policy)?),
+            document::Body::Grant(grant) => Self::Grant(Grant::from_proto(grant)?),
+            document::Body::Terms(terms) => Self::Terms(Terms::from_proto(terms)?),
         })
     }
 
@@ -521,14 +413,9 @@ impl Body {
             Self::Tenant(tenant) => document::Body::Tenant(tenant.to_proto()),
             Self::Principal(principal) => document::Body::Principal(principal.to_proto()),
             Self::Key(key) => document::Body::Key(key.to_proto()),
+            Self::Policy(policy) => document::Body::Policy(policy.to_proto()),
+            Self::Grant(grant) => document::Body::Grant(grant.to_proto()),
+            Self::Terms(terms) => document::Body::Terms(terms.to_proto()),
         }
-    }
-}
-
-impl Permission {
-    /// This action on every key of the tenant.
-    #[must_use]
-    pub const fn all_keys(action: Action) -> Self {
-        Self { action, key: None }
     }
 }

@@ -7,7 +7,7 @@ use quorate_wire::proto::v1::{CertificateStatement, Envelope, Signature};
 use quorate_wire::{EnvelopeError, PayloadType, PublicKey, SigningKey, Verified, strict};
 
 use crate::fields::{BodyError, fixed};
-use crate::key::{Member, Order};
+use crate::order::{Member, Order};
 
 /// COCKTAIL's ciphersuite id for `PRF_RISTRETTO255_SHA512`.
 pub const SUITE_RISTRETTO255_SHA512: &str = "COCKTAIL(Ristretto255, SHA-512)";

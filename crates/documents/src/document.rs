@@ -1,6 +1,8 @@
 //! Document versions: reading them strictly, writing and signing them.
 
-use quorate_types::limits::{MAX_DOCUMENT_BYTES, ROSTER_DAYS};
+use quorate_types::limits::{
+    GRANT_DAYS, MAX_AUTHORITY_BYTES, MAX_DOCUMENT_BYTES, MAX_FRONTIER, ROSTER_DAYS,
+};
 use quorate_types::{Digest, DocumentId, UnixSeconds};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{EnvelopeError, PayloadType, PublicKey, SigningKey, Verified, digests, strict};
@@ -25,7 +27,9 @@ pub enum DocumentError {
     #[error(transparent)]
     Decode(#[from] strict::DecodeError),
     /// Larger than any document may be.
-    #[error("the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed")]
+    #[error(
+        "the document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are allowed, or {MAX_AUTHORITY_BYTES} in a roster or tenant"
+    )]
     TooLong(usize),
     /// The body breaks a rule of its kind.
     #[error("the {kind} document is not valid: {source}")]
@@ -49,12 +53,20 @@ pub enum DocumentError {
     #[error("a roster names no authority, and every other document names one")]
     Authority,
     /// A frontier where none may be (in anything but a later version of a roster or tenant), or
-    /// one that is not sorted by id and digest.
-    #[error("the frontier is not sorted by id, or the document may have none")]
+    /// one that is not sorted by id and digest, or too long.
+    #[error(
+        "the frontier is not sorted by id, has more than {MAX_FRONTIER} entries, or the document may have none"
+    )]
     Frontier,
     /// A roster that is believed for longer than 400 days, or never.
     #[error("a roster expires after its creation and within {ROSTER_DAYS} days of it")]
     RosterExpiry,
+    /// A grant that lasts longer than 400 days.
+    #[error("a grant expires within {GRANT_DAYS} days of its creation")]
+    GrantExpiry,
+    /// A key that came into a state after its document was signed.
+    #[error("a key cannot have come into a state after its document was signed")]
+    StateTime,
     /// The draft was signed by nobody.
     #[error("a document needs at least one signature")]
     Unsigned,
@@ -98,7 +110,7 @@ impl Document {
     /// # Errors
     /// [`DocumentError`]: decoding is as strict as for bytes from the network.
     pub fn from_payload(payload: &[u8]) -> Result<Self, DocumentError> {
-        if payload.len() > MAX_DOCUMENT_BYTES {
+        if payload.len() > MAX_AUTHORITY_BYTES {
             return Err(DocumentError::TooLong(payload.len()));
         }
         let proto: v1::Document = strict::decode("Document", payload)?;
@@ -121,14 +133,12 @@ impl Document {
             }
             _ => return Err(DocumentError::Authority),
         };
+        if !body.kind().is_authority() && payload.len() > MAX_DOCUMENT_BYTES {
+            return Err(DocumentError::TooLong(payload.len()));
+        }
         let frontier = frontier_of(&proto, &body)?;
         let created_at = UnixSeconds(proto.created_at);
-        if let Body::Roster(roster) = &body {
-            let latest = created_at.plus(ROSTER_DAYS * SECONDS_PER_DAY);
-            if roster.expires_at <= created_at || roster.expires_at > latest {
-                return Err(DocumentError::RosterExpiry);
-            }
-        }
+        times(&body, created_at)?;
         Ok(Self {
             id,
             digest,
@@ -209,12 +219,34 @@ impl Document {
     }
 }
 
+/// What the body says of times, against the time of the document.
+fn times(body: &Body, created_at: UnixSeconds) -> Result<(), DocumentError> {
+    match body {
+        Body::Roster(roster)
+            if roster.expires_at <= created_at
+                || roster.expires_at > created_at.plus(ROSTER_DAYS * SECONDS_PER_DAY) =>
+        {
+            Err(DocumentError::RosterExpiry)
+        }
+        Body::Grant(grant) if grant.expires_at > created_at.plus(GRANT_DAYS * SECONDS_PER_DAY) => {
+            Err(DocumentError::GrantExpiry)
+        }
+        Body::Key(key) if key.state_history.iter().any(|change| change.at > created_at) => {
+            Err(DocumentError::StateTime)
+        }
+        _ => Ok(()),
+    }
+}
+
 const fn kind_of(body: &v1::document::Body) -> Kind {
     match body {
         v1::document::Body::Roster(_) => Kind::Roster,
         v1::document::Body::Tenant(_) => Kind::Tenant,
         v1::document::Body::Principal(_) => Kind::Principal,
         v1::document::Body::Key(_) => Kind::Key,
+        v1::document::Body::Policy(_) => Kind::Policy,
+        v1::document::Body::Grant(_) => Kind::Grant,
+        v1::document::Body::Terms(_) => Kind::Terms,
     }
 }
 
@@ -242,7 +274,8 @@ fn lineage(proto: &v1::Document, digest: Digest) -> Result<DocumentId, DocumentE
 }
 
 fn frontier_of(proto: &v1::Document, body: &Body) -> Result<Vec<FrontierEntry>, DocumentError> {
-    if !proto.frontier.is_empty() && (proto.version == 1 || !body.kind().is_authority()) {
+    let allowed = proto.version > 1 && body.kind().is_authority();
+    if !proto.frontier.is_empty() && !allowed || proto.frontier.len() > MAX_FRONTIER {
         return Err(DocumentError::Frontier);
     }
     let mut frontier = Vec::with_capacity(proto.frontier.len());
@@ -274,7 +307,7 @@ impl SignedDocument {
     /// # Errors
     /// [`DocumentError`].
     pub fn parse(envelope: Envelope) -> Result<Self, DocumentError> {
-        if envelope.payload.len() > MAX_DOCUMENT_BYTES {
+        if envelope.payload.len() > MAX_AUTHORITY_BYTES {
             return Err(DocumentError::TooLong(envelope.payload.len()));
         }
         let verified = Verified::new(PayloadType::Document, envelope)?;

@@ -3,8 +3,10 @@
 use core::fmt;
 use core::str::FromStr;
 
+use quorate_types::Action;
 use quorate_types::limits::MAX_NAME_BYTES;
-use quorate_wire::PublicKey;
+use quorate_wire::proto::v1;
+use quorate_wire::{ContextError, PublicKey};
 
 /// Why a document's body is not valid. Fields are named as in `documents.proto`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +62,19 @@ pub enum BodyError {
         /// How many keys there are.
         keys: usize,
     },
+    /// More bytes than allowed.
+    #[error("\"{field}\" has {found} bytes; at most {most} are allowed")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// What an encryption context must contain is no encryption context.
+    #[error(transparent)]
+    Context(ContextError),
     /// Not an address of a node.
     #[error("a node's address must begin with https:// and have no spaces: \"{0}\"")]
     Url(String),
@@ -157,4 +172,57 @@ pub(crate) fn distinct<T: Ord>(
     let mut items: Vec<T> = items.collect();
     items.sort_unstable();
     if items.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(BodyError::Duplicate(field)) }
+}
+
+pub(crate) fn optional(bytes: &[u8], field: &'static str) -> Result<Option<[u8; 32]>, BodyError> {
+    if bytes.is_empty() { Ok(None) } else { fixed(field, bytes).map(Some) }
+}
+
+/// Names and values, sorted by name.
+pub(crate) fn attributes(
+    field: &'static str,
+    list: &[v1::Attribute],
+    most: usize,
+) -> Result<Vec<(String, String)>, BodyError> {
+    if list.len() > most {
+        count(field, list.len(), most)?;
+    }
+    let attributes: Vec<(String, String)> = list
+        .iter()
+        .map(|a| Ok((name(field, &a.name)?, text_or_empty(field, &a.value)?)))
+        .collect::<Result<_, BodyError>>()?;
+    let names: Vec<&str> = attributes.iter().map(|(name, _)| name.as_str()).collect();
+    sorted(field, &names)?;
+    Ok(attributes)
+}
+
+/// The messages, sorted.
+pub(crate) fn attributes_to_proto(list: &[(String, String)]) -> Vec<v1::Attribute> {
+    let mut list = list.to_vec();
+    list.sort_unstable();
+    list.into_iter().map(|(name, value)| v1::Attribute { name, value }).collect()
+}
+
+/// Actions by their numbers, sorted, each once, of those allowed here.
+pub(crate) fn actions(
+    field: &'static str,
+    numbers: &[u32],
+    allowed: &[Action],
+) -> Result<Vec<Action>, BodyError> {
+    sorted(field, numbers)?;
+    numbers
+        .iter()
+        .map(|number| {
+            let action = Action::from_number(*number).filter(|action| allowed.contains(action));
+            action.ok_or(BodyError::Number { field, value: (*number).into() })
+        })
+        .collect()
+}
+
+/// The numbers, sorted, each once.
+pub(crate) fn actions_to_proto(actions: &[Action]) -> Vec<u32> {
+    let mut numbers: Vec<u32> = actions.iter().map(|action| action.number()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }

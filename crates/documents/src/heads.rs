@@ -5,12 +5,15 @@ use quorate_types::{
     Action, Digest, DocumentId, KeyId, KeySpec, KeyState, KeyVersion, PrincipalId, TenantId,
     UnixSeconds,
 };
-use quorate_wire::PublicKey;
+use quorate_wire::{EncryptionContext, PublicKey};
 
-use crate::body::{Body, Kind, Principal, Roster, Tenant};
+use crate::body::{Body, Kind, Roster};
 use crate::document::{Document, DocumentError};
 use crate::fields::Jurisdiction;
-use crate::key::{Key, KeyVersionEntry};
+use crate::grant::{Grant, Policy};
+use crate::key::{Destruction, Key, KeyVersionEntry};
+use crate::principal::Principal;
+use crate::tenant::{Quota, Tenant, Terms};
 
 /// A body that documents of one kind carry.
 pub trait BodyOf: Sized {
@@ -33,7 +36,7 @@ macro_rules! body_of {
         }
     )*};
 }
-body_of!(Roster, Tenant, Principal, Key);
+body_of!(Roster, Tenant, Principal, Key, Policy, Grant, Terms);
 
 /// Why versions are not the heads of one document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -186,10 +189,35 @@ impl Heads<Tenant> {
         !self.rest.is_empty()
     }
 
-    /// Whether any head suspends the tenant.
+    /// Whether any head suspends the tenant. Those above it may do so too: [`crate::standing`].
     #[must_use]
     pub fn suspended(&self) -> bool {
         self.bodies().any(|t| t.suspended)
+    }
+
+    /// The tenant that made it, which no version changes.
+    #[must_use]
+    pub const fn parent(&self) -> Option<TenantId> {
+        self.first.body.parent
+    }
+
+    /// Its name, by the first head.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.first.body.name
+    }
+
+    /// Whom its users ask for help, by the first head that says so; may be empty.
+    #[must_use]
+    pub fn support_contact(&self) -> &str {
+        let said = self.bodies().map(|t| t.support_contact.as_str());
+        said.into_iter().find(|contact| !contact.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether under any head only a quorum of administrators may sign this.
+    #[must_use]
+    pub fn is_critical(&self, action: Action) -> bool {
+        self.bodies().any(|t| t.is_critical(action))
     }
 }
 
@@ -212,10 +240,27 @@ impl Heads<Principal> {
         &self.first.body.name
     }
 
-    /// Whether every head names this public key.
+    /// Whether every head accepts this public key: as the principal's own, or as the one offered.
     #[must_use]
     pub fn has_key(&self, key: &PublicKey) -> bool {
-        self.bodies().all(|p| p.public_key == *key)
+        self.bodies().all(|p| p.accepts(key))
+    }
+
+    /// Whether under any head the principal had this key and has it no more: whoever comes with it
+    /// has kept, or stolen, an old one.
+    #[must_use]
+    pub fn has_retired(&self, key: &PublicKey) -> bool {
+        self.bodies().any(|p| p.retired_keys.contains(key))
+    }
+
+    /// Attributes that every head gives alike, sorted by name.
+    #[must_use]
+    pub fn attributes(&self) -> Vec<(&str, &str)> {
+        let first = self.first.body.attributes.iter();
+        first
+            .filter(|pair| self.rest.iter().all(|head| head.body.attributes.contains(pair)))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
     }
 
     /// Whether any head revokes it.
@@ -280,22 +325,69 @@ impl Heads<Key> {
             KeyState::Suspended => 4,
             KeyState::Destroyed => 5,
         };
-        self.bodies().map(|k| k.state).max_by_key(|s| rank(*s)).unwrap_or(KeyState::Suspended)
+        let shown = |k: &Key| match k.destruction {
+            Some(_) if k.state != KeyState::Destroyed => KeyState::Suspended,
+            _ => k.state,
+        };
+        self.bodies().map(shown).max_by_key(|s| rank(*s)).unwrap_or(KeyState::Suspended)
+    }
+
+    /// Whether any head says that the key is to be destroyed, so that it is used for nothing.
+    #[must_use]
+    pub fn to_be_destroyed(&self) -> bool {
+        self.bodies().any(|k| k.destruction.is_some())
+    }
+
+    /// What a node waits for before it erases its shares: while the document has one head, and that
+    /// head says so. A node counts from when this value came to stand in its own rows, without a
+    /// break; a document with several heads, or another value, begins again.
+    #[must_use]
+    pub fn destruction(&self) -> Option<Destruction> {
+        self.single().and_then(|head| head.body.destruction)
+    }
+
+    /// Who may run this key's ceremonies and nothing else, where every head says so.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<PrincipalId> {
+        let coordinator = self.first.body.coordinator;
+        self.bodies().all(|k| k.coordinator == coordinator).then_some(coordinator).flatten()
+    }
+
+    /// Tags that every head gives alike, sorted by name.
+    #[must_use]
+    pub fn tags(&self) -> Vec<(&str, &str)> {
+        let first = self.first.body.tags.iter();
+        first
+            .filter(|pair| self.rest.iter().all(|head| head.body.tags.contains(pair)))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// When the first head would have a new version made; none where no head has a period.
+    #[must_use]
+    pub fn rotation_due(&self) -> Option<UnixSeconds> {
+        self.bodies().filter_map(Key::rotation_due).min()
     }
 
     /// Whether the state allows the action under every head.
     ///
     /// SP 800-57 part 1 section 7: only an active key protects; a deactivated or compromised one
     /// still opens what it protected; one that is suspended, not yet active or destroyed does
-    /// neither. `Create` asks whether a version may still be made: of an active key, or of one not
-    /// yet active.
+    /// neither, and one that is to be destroyed is used for nothing. `Create` asks whether a version
+    /// may still be made: of an active key, or of one not yet active. The other actions are about the
+    /// key's document and not about the key, and no state forbids them.
     #[must_use]
     pub fn state_allows(&self, action: Action) -> bool {
         use KeyState::{Active, Compromised, Deactivated, PreActivation};
+        let uses = !matches!(action, Action::Grant | Action::Change | Action::Audit);
+        if uses && self.to_be_destroyed() {
+            return false;
+        }
         self.bodies().all(|key| match action {
             Action::Encrypt | Action::Rewrap => key.state == Active,
             Action::Decrypt => matches!(key.state, Active | Deactivated | Compromised),
             Action::Create | Action::Coordinate => matches!(key.state, Active | PreActivation),
+            Action::Grant | Action::Change | Action::Audit => true,
         })
     }
 
@@ -334,5 +426,136 @@ impl Heads<Key> {
     #[must_use]
     pub fn minimum_committee(&self) -> u32 {
         self.bodies().map(|k| k.minimum_committee).max().unwrap_or(u32::MAX)
+    }
+}
+
+impl Heads<Policy> {
+    /// Whose keys, which no version changes.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.first.body.tenant
+    }
+
+    /// Its name, by the first head.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.first.body.name
+    }
+
+    /// The texts of all heads that are not disabled: what any of them forbids is forbidden. While the
+    /// tenant is contested these are also the heads that only one side keeps, and then no policy
+    /// permits anything.
+    pub fn forbidding(&self) -> impl Iterator<Item = &str> {
+        self.bodies().filter(|p| !p.disabled).map(|p| p.text.as_str())
+    }
+
+    /// The texts that must all permit for this policy to permit; none where a head is disabled, and
+    /// then it permits nothing.
+    #[must_use]
+    pub fn permitting(&self) -> Vec<&str> {
+        if self.bodies().any(|p| p.disabled) {
+            return Vec::new();
+        }
+        self.forbidding().collect()
+    }
+}
+
+impl Heads<Grant> {
+    /// Whose key it is, which no version changes.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.first.body.tenant
+    }
+
+    /// With which key, which no version changes.
+    #[must_use]
+    pub const fn key(&self) -> KeyId {
+        self.first.body.key
+    }
+
+    /// Who may, which no version changes.
+    #[must_use]
+    pub const fn grantee(&self) -> PrincipalId {
+        self.first.body.grantee
+    }
+
+    /// The grantee's tenant, which no version changes.
+    #[must_use]
+    pub const fn grantee_tenant(&self) -> TenantId {
+        self.first.body.grantee_tenant
+    }
+
+    /// Whether any head revokes it.
+    #[must_use]
+    pub fn revoked(&self) -> bool {
+        self.bodies().any(|g| g.revoked)
+    }
+
+    /// From when every head allows it.
+    #[must_use]
+    pub fn not_before(&self) -> UnixSeconds {
+        self.bodies().map(|g| g.not_before).max().unwrap_or(UnixSeconds(u64::MAX))
+    }
+
+    /// When the first head's time is over.
+    #[must_use]
+    pub fn expires_at(&self) -> UnixSeconds {
+        self.bodies().map(|g| g.expires_at).min().unwrap_or(UnixSeconds(0))
+    }
+
+    /// Whether every head allows this action now: not revoked, and in its time. What the encryption
+    /// context must contain is asked for each label: [`Heads::<Grant>::covers`].
+    #[must_use]
+    pub fn allows(&self, action: Action, now: UnixSeconds) -> bool {
+        !self.revoked()
+            && now >= self.not_before()
+            && now < self.expires_at()
+            && self.bodies().all(|g| g.actions.contains(&action))
+    }
+
+    /// Whether the encryption context contains what every head asks for.
+    #[must_use]
+    pub fn covers(&self, context: &EncryptionContext) -> bool {
+        self.bodies().flat_map(|g| g.context.pairs()).all(|pair| context.pairs().contains(pair))
+    }
+
+    /// Whether it asks for nothing of the encryption context.
+    #[must_use]
+    pub fn covers_any(&self) -> bool {
+        self.bodies().all(|g| g.context.is_empty())
+    }
+}
+
+impl Heads<Terms> {
+    /// The tenant that they are about, which no version changes.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.first.body.tenant
+    }
+
+    /// Whether any head suspends the tenant.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.bodies().any(|t| t.suspended)
+    }
+
+    /// The strictest of all heads in each.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        self.bodies().fold(Quota::default(), |quota, t| quota.strictest(t.quota))
+    }
+
+    /// Whom the tenant's users ask for help, by the first head that says so; may be empty.
+    #[must_use]
+    pub fn support_contact(&self) -> &str {
+        let said = self.bodies().map(|t| t.support_contact.as_str());
+        said.into_iter().find(|contact| !contact.is_empty()).unwrap_or_default()
+    }
+
+    /// Why, by the first head that says so; may be empty.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        let said = self.bodies().map(|t| t.reason.as_str());
+        said.into_iter().find(|reason| !reason.is_empty()).unwrap_or_default()
     }
 }

@@ -1,203 +1,27 @@
-//! Keys, their versions, and the orders to make them.
+//! Keys: their rules, their versions and their states.
 
-use quorate_types::limits::{MAX_ATTEMPTS_PER_ORDER, MAX_COMMITTEE};
+use quorate_types::limits::{
+    MAX_COMMITTEE, MAX_DESTRUCTION_SECONDS, MAX_STATE_CHANGES, MIN_DESTRUCTION_SECONDS,
+    MIN_ROTATION_SECONDS,
+};
 use quorate_types::{
-    Digest, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, ParticipantIndex, TenantId,
-    Threshold, UnixSeconds,
+    Action, KeySpec, KeyState, KeyUsage, KeyVersion, PrincipalId, TenantId, Threshold, UnixSeconds,
 };
 use quorate_wire::proto::v1;
-use quorate_wire::{PublicKey, digests};
 
-use crate::fields::{BodyError, Jurisdiction, count, distinct, fixed, name, public_key, sorted};
+use crate::fields::{
+    BodyError, Jurisdiction, attributes, attributes_to_proto, count, fixed, name, optional, sorted,
+};
+use crate::order::Order;
 
+/// Tags of one key.
+const MAX_TAGS: usize = 64;
 /// Versions of one key: with a committee of three, a document of 256 KiB holds this many.
 const MAX_VERSIONS: usize = 1024;
 /// Jurisdictions of one key; there are about 250 in the world.
 const MAX_JURISDICTIONS: usize = 256;
 /// The only origin so far: made by distributed key generation, never whole anywhere.
 const ORIGIN_DKG: u32 = 1;
-
-/// One member of a committee.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Member {
-    /// Its Shamir evaluation point.
-    pub index: ParticipantIndex,
-    /// The node.
-    pub node: NodeId,
-    /// The identity key with which it takes part.
-    pub identity_key: PublicKey,
-}
-
-impl Member {
-    /// Members as they stand in orders and certificates: indices exactly `1..=n` in this order, no
-    /// node and no identity key twice.
-    pub(crate) fn committee(
-        threshold: u32,
-        members: &[v1::Member],
-    ) -> Result<(Threshold, Vec<Self>), BodyError> {
-        count("members", members.len(), usize::from(MAX_COMMITTEE))?;
-        let bad = BodyError::Number { field: "threshold", value: threshold.into() };
-        let n = u16::try_from(members.len()).map_err(|_| bad.clone())?;
-        let t = u16::try_from(threshold).map_err(|_| bad.clone())?;
-        let threshold = Threshold::new(t, n).map_err(|_| bad)?;
-        let mut committee = Vec::with_capacity(members.len());
-        for (member, expected) in members.iter().zip(threshold.indices()) {
-            if member.index != u32::from(expected.get()) {
-                let value = member.index.into();
-                return Err(BodyError::Number { field: "members.index", value });
-            }
-            committee.push(Self {
-                index: expected,
-                node: NodeId::from_bytes(fixed("members.node", &member.node)?),
-                identity_key: public_key("members.identity_key", &member.identity_key)?,
-            });
-        }
-        distinct("members.node", committee.iter().map(|m| m.node))?;
-        distinct("members.identity_key", committee.iter().map(|m| m.identity_key))?;
-        Ok((threshold, committee))
-    }
-
-    pub(crate) fn to_proto(self) -> v1::Member {
-        v1::Member {
-            index: self.index.get().into(),
-            node: self.node.as_bytes().to_vec(),
-            identity_key: self.identity_key.as_bytes().to_vec(),
-        }
-    }
-}
-
-/// Who holds the shares of a key version, and how its ceremonies may be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    threshold: Threshold,
-    members: Vec<Member>,
-    max_attempts: u32,
-    refresh_seconds: u64,
-}
-
-impl Order {
-    /// The first order of a key version: `t` of the nodes, which get the indices `1..=n` in the
-    /// order given, with the most attempts allowed and no standing refresh.
-    ///
-    /// # Errors
-    /// [`BodyError`] unless `1 <= t <= n <= 128` and no node and no key stands twice.
-    pub fn new(
-        t: u16,
-        nodes: impl IntoIterator<Item = (NodeId, PublicKey)>,
-    ) -> Result<Self, BodyError> {
-        let members: Vec<v1::Member> = nodes
-            .into_iter()
-            .zip(1u32..)
-            .map(|((node, identity_key), index)| v1::Member {
-                index,
-                node: node.as_bytes().to_vec(),
-                identity_key: identity_key.as_bytes().to_vec(),
-            })
-            .collect();
-        let (threshold, members) = Member::committee(t.into(), &members)?;
-        Ok(Self { threshold, members, max_attempts: MAX_ATTEMPTS_PER_ORDER, refresh_seconds: 0 })
-    }
-
-    /// The same order with another bound on sessions.
-    ///
-    /// # Errors
-    /// [`BodyError::Number`] unless `1 <= attempts <= 16`.
-    pub fn with_max_attempts(self, attempts: u32) -> Result<Self, BodyError> {
-        check_attempts(attempts)?;
-        Ok(Self { max_attempts: attempts, ..self })
-    }
-
-    /// The same order with a standing refresh once in so many seconds; 0 for never.
-    #[must_use]
-    pub fn with_refresh_seconds(self, seconds: u64) -> Self {
-        Self { refresh_seconds: seconds, ..self }
-    }
-
-    /// The order's number: 1, the order in the key document. Later orders are documents of their own.
-    #[must_use]
-    pub const fn number(&self) -> u32 {
-        1
-    }
-
-    /// T-of-N.
-    #[must_use]
-    pub const fn threshold(&self) -> Threshold {
-        self.threshold
-    }
-
-    /// The members, in the order of their indices `1..=n`.
-    #[must_use]
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    /// The member that this node is.
-    #[must_use]
-    pub fn member(&self, node: &NodeId) -> Option<&Member> {
-        self.members.iter().find(|m| m.node == *node)
-    }
-
-    /// How many sessions may be opened under the order.
-    #[must_use]
-    pub const fn max_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
-    /// A plain refresh may be run once in so many seconds; 0 for never.
-    #[must_use]
-    pub const fn refresh_seconds(&self) -> u64 {
-        self.refresh_seconds
-    }
-
-    /// Whether the loss of one node stops the key for good while others would go on: N = T > 1.
-    #[must_use]
-    pub const fn fragile(&self) -> bool {
-        self.threshold.n() > 1 && self.threshold.spare() == 0
-    }
-
-    /// What ceremonies and certificates name the order by.
-    #[must_use]
-    pub fn digest(&self, key: KeyId, version: KeyVersion) -> Digest {
-        digests::order_digest(key, version, &self.to_proto())
-    }
-
-    /// A checked order.
-    ///
-    /// # Errors
-    /// [`BodyError`].
-    pub fn from_proto(proto: &v1::Order) -> Result<Self, BodyError> {
-        if proto.number != 1 {
-            return Err(BodyError::Number { field: "order.number", value: proto.number.into() });
-        }
-        let (threshold, members) = Member::committee(proto.threshold, &proto.members)?;
-        check_attempts(proto.max_attempts)?;
-        Ok(Self {
-            threshold,
-            members,
-            max_attempts: proto.max_attempts,
-            refresh_seconds: proto.refresh_seconds,
-        })
-    }
-
-    /// The message.
-    #[must_use]
-    pub fn to_proto(&self) -> v1::Order {
-        v1::Order {
-            number: self.number(),
-            threshold: self.threshold.t().into(),
-            members: self.members.iter().map(|m| m.to_proto()).collect(),
-            max_attempts: self.max_attempts,
-            refresh_seconds: self.refresh_seconds,
-        }
-    }
-}
-
-fn check_attempts(attempts: u32) -> Result<(), BodyError> {
-    if attempts == 0 || attempts > MAX_ATTEMPTS_PER_ORDER {
-        return Err(BodyError::Number { field: "max_attempts", value: attempts.into() });
-    }
-    Ok(())
-}
 
 /// One version of a key and the order to make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +32,30 @@ pub struct KeyVersionEntry {
     pub created_at: UnixSeconds,
     /// Who holds its shares.
     pub order: Order,
+}
+
+/// When a key came into a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StateChange {
+    /// When, by its signer's clock.
+    pub at: UnixSeconds,
+    /// The state.
+    pub state: KeyState,
+}
+
+impl StateChange {
+    const fn place(&self) -> (UnixSeconds, u32) {
+        (self.at, self.state.number())
+    }
+}
+
+/// That a key is to be destroyed once every node has waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Destruction {
+    /// When it was asked for, by its signers' clocks.
+    pub requested_at: UnixSeconds,
+    /// How long each node waits by its own running time, from when it first stored this.
+    pub wait_seconds: u64,
 }
 
 /// A key: its rules and its versions.
@@ -233,6 +81,16 @@ pub struct Key {
     pub fragment_required: bool,
     /// Its versions, numbered from 1 without gaps. There is always one.
     pub versions: Vec<KeyVersionEntry>,
+    /// Names and values for people and policies, in any order; documents hold them sorted.
+    pub tags: Vec<(String, String)>,
+    /// A new version is due so many seconds after the newest; 0 for never.
+    pub rotation_seconds: u64,
+    /// When it came into which state, sorted by time. See [`Key::enter_state`].
+    pub state_history: Vec<StateChange>,
+    /// A principal of any tenant that may run this key's ceremonies and nothing else.
+    pub coordinator: Option<PrincipalId>,
+    /// It is to be destroyed, and used for nothing until then.
+    pub destruction: Option<Destruction>,
 }
 
 /// Whether a key may go from one state to another without allowing more: whoever suspended, deactivated
@@ -266,6 +124,7 @@ impl Key {
     #[must_use]
     pub fn weakens(&self, before: &Self) -> bool {
         !restricts_no_less(before.state, self.state)
+            || (before.destruction.is_some() && self.destruction.is_none())
             || self.shrinks(before)
             || self.minimum_committee < before.minimum_committee
             || (self.allow_fragile && !before.allow_fragile)
@@ -273,6 +132,70 @@ impl Key {
             || (!before.jurisdictions.is_empty()
                 && (self.jurisdictions.is_empty()
                     || self.jurisdictions.iter().any(|j| !before.jurisdictions.contains(j))))
+    }
+
+    /// Puts the key into a state, and notes when. Where its history knows a later time, that one is
+    /// noted, since the newest entry is the state.
+    pub fn enter_state(&mut self, state: KeyState, at: UnixSeconds) {
+        let newest = self.state_history.iter().map(|change| change.at).max();
+        let at = newest.map_or(at, |newest| at.max(newest));
+        self.state = state;
+        self.state_history.push(StateChange { at, state });
+        self.state_history.sort_unstable_by_key(StateChange::place);
+        self.state_history.dedup();
+    }
+
+    /// Takes over the changes of state that another head knows, and notes the state of this one anew
+    /// where the other changed later: what a merge of both must contain.
+    pub fn remember(&mut self, other: &Self, at: UnixSeconds) {
+        let state = self.state;
+        self.state_history.extend(&other.state_history);
+        self.state_history.sort_unstable_by_key(StateChange::place);
+        self.state_history.dedup();
+        let newest = self.state_history.last().map(|change| change.at);
+        if newest.is_some_and(|at| !self.state_history.contains(&StateChange { at, state })) {
+            self.enter_state(state, at);
+        }
+    }
+
+    /// When it came into its present state, where that was noted.
+    #[must_use]
+    pub fn state_since(&self) -> Option<UnixSeconds> {
+        let newest = self.state_history.iter().map(|change| change.at).max()?;
+        // The same state may have been entered twice in a row, by two who did not know of each other.
+        let other = self.state_history.iter().rfind(|c| c.state != self.state && c.at < newest);
+        let after = other.map(|change| change.at);
+        let entered = self.state_history.iter().filter(|c| c.state == self.state);
+        entered.map(|c| c.at).find(|at| after.is_none_or(|after| *at > after)).or(Some(newest))
+    }
+
+    /// When the next version is due, by its rotation period.
+    #[must_use]
+    pub fn rotation_due(&self) -> Option<UnixSeconds> {
+        let newest = self.versions.last()?;
+        (self.rotation_seconds > 0).then(|| newest.created_at.plus(self.rotation_seconds))
+    }
+
+    /// What it takes to make this version of the document out of those: `create` where key versions
+    /// were added, `change` where anything else is different.
+    pub(crate) fn takes(&self, before: &[&Self]) -> Vec<Action> {
+        let most = before.iter().map(|key| key.versions.len()).max().unwrap_or(0);
+        let mut actions = Vec::new();
+        if before.is_empty() || self.versions.len() > most {
+            actions.push(Action::Create);
+        }
+        let changed = |before: &&&Self| {
+            Self { versions: before.versions.clone(), ..self.clone() } != ***before
+        };
+        if before.iter().any(|before| changed(&before)) {
+            actions.push(Action::Change);
+        }
+        actions
+    }
+
+    /// Whether this version of the document forgets a change of state that `before` knows.
+    pub(crate) fn forgets(&self, before: &Self) -> bool {
+        before.state_history.iter().any(|change| !self.state_history.contains(change))
     }
 
     /// Whether a version that `before` lacks, or the newest, has a smaller T or N than the one it follows.
@@ -315,18 +238,35 @@ impl Key {
                 order,
             });
         }
-        Ok(Self {
+        let state = |number: u32| KeyState::from_number(number).ok_or(unknown("state", number));
+        let rotation = proto.rotation_seconds;
+        if rotation != 0 && rotation < MIN_ROTATION_SECONDS {
+            return Err(BodyError::Number { field: "rotation_seconds", value: rotation });
+        }
+        let key = Self {
             tenant: TenantId::from_bytes(fixed("tenant", &proto.tenant)?),
             alias: name("alias", &proto.alias)?,
             spec: KeySpec::from_number(proto.spec).ok_or(unknown("spec", proto.spec))?,
             usage: KeyUsage::from_number(proto.usage).ok_or(unknown("usage", proto.usage))?,
-            state: KeyState::from_number(proto.state).ok_or(unknown("state", proto.state))?,
+            state: state(proto.state)?,
             minimum_committee: proto.minimum_committee,
             allow_fragile: proto.allow_fragile,
             jurisdictions,
             fragment_required: proto.fragment_required,
             versions,
-        })
+            tags: attributes("tags", &proto.tags, MAX_TAGS)?,
+            rotation_seconds: rotation,
+            state_history: history(&proto.state_history)?,
+            coordinator: optional(&proto.coordinator, "coordinator")?.map(PrincipalId::from_bytes),
+            destruction: proto.destruction.as_ref().map(Destruction::from_proto).transpose()?,
+        };
+        // Two who did not know of each other may have changed it in the same second.
+        if let Some(newest) = key.state_history.last()
+            && !key.state_history.contains(&StateChange { at: newest.at, state: key.state })
+        {
+            return Err(unknown("state", proto.state));
+        }
+        Ok(key)
     }
 
     /// The message.
@@ -352,6 +292,44 @@ impl Key {
                     order: Some(v.order.to_proto()),
                 })
                 .collect(),
+            tags: attributes_to_proto(&self.tags),
+            rotation_seconds: self.rotation_seconds,
+            state_history: self
+                .state_history
+                .iter()
+                .map(|c| v1::StateChange { state: c.state.number(), at: c.at.0 })
+                .collect(),
+            coordinator: self.coordinator.map(|c| c.as_bytes().to_vec()).unwrap_or_default(),
+            destruction: self.destruction.map(|d| v1::Destruction {
+                requested_at: d.requested_at.0,
+                wait_seconds: d.wait_seconds,
+            }),
         }
+    }
+}
+
+fn history(proto: &[v1::StateChange]) -> Result<Vec<StateChange>, BodyError> {
+    if proto.len() > MAX_STATE_CHANGES {
+        count("state_history", proto.len(), MAX_STATE_CHANGES)?;
+    }
+    let change = |change: &v1::StateChange| {
+        let state = KeyState::from_number(change.state)
+            .ok_or(BodyError::Number { field: "state_history", value: change.state.into() })?;
+        Ok(StateChange { at: UnixSeconds(change.at), state })
+    };
+    let changes: Vec<StateChange> = proto.iter().map(change).collect::<Result<_, BodyError>>()?;
+    let places: Vec<_> = changes.iter().map(StateChange::place).collect();
+    sorted("state_history", &places)?;
+    Ok(changes)
+}
+
+impl Destruction {
+    fn from_proto(proto: &v1::Destruction) -> Result<Self, BodyError> {
+        if !(MIN_DESTRUCTION_SECONDS..=MAX_DESTRUCTION_SECONDS).contains(&proto.wait_seconds) {
+            let (field, value) = ("destruction.wait_seconds", proto.wait_seconds);
+            return Err(BodyError::Number { field, value });
+        }
+        let requested_at = UnixSeconds(proto.requested_at);
+        Ok(Self { requested_at, wait_seconds: proto.wait_seconds })
     }
 }

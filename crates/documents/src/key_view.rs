@@ -3,12 +3,14 @@
 use quorate_types::{Digest, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, UnixSeconds};
 use quorate_wire::proto::v1;
 
+use crate::admit_error::AdmitError;
 use crate::body::Roster;
 use crate::certificate::{Certificate, CertificateError};
 use crate::document::{DocumentError, SignedDocument};
 use crate::heads::{BodyOf, Heads};
-use crate::key::{Key, KeyVersionEntry, Order};
-use crate::rules::{AdmitError, Lookup};
+use crate::key::{Key, KeyVersionEntry};
+use crate::lookup::Lookup;
+use crate::order::Order;
 use crate::set::DocumentSet;
 
 /// Why the views of a key do not add up. `view` is the position of the view at fault, from 0.

@@ -7,24 +7,41 @@
 //! to is what [`authority`] and [`heads`] say: pure functions of the set, whatever order it came in.
 #![forbid(unsafe_code)]
 
+mod admit_error;
 mod body;
 pub mod certificate;
 mod document;
 mod fields;
+mod grant;
 mod heads;
 mod key;
 pub mod key_view;
+mod lookup;
+mod order;
+mod principal;
 mod rules;
+mod say;
 mod set;
+mod sight;
+mod standing;
 mod state;
+mod tenant;
 
-pub use body::{Administrators, Body, Kind, NodeEntry, Permission, Principal, Roster, Tenant};
+pub use admit_error::{AdmitError, Admitted};
+pub use body::{Administrators, Body, Kind, NodeEntry, Roster};
 pub use certificate::{Certificate, CertificateError, Statement};
 pub use document::{Document, DocumentError, Draft, FrontierEntry, SignedDocument};
 pub use fields::{BodyError, Jurisdiction};
+pub use grant::{Grant, Policy};
 pub use heads::{BodyOf, Head, Heads, HeadsError};
-pub use key::{Key, KeyVersionEntry, Member, Order};
+pub use key::{Destruction, Key, KeyVersionEntry, StateChange};
 pub use key_view::{KeyViewError, VerifiedKey, VerifiedVersion};
-pub use rules::{AdmitError, Admitted, Lookup, admit, first_sight};
+pub use lookup::{InForceCache, Lookup};
+pub use order::{Member, Order};
+pub use principal::{Permission, Principal};
+pub use rules::admit;
 pub use set::DocumentSet;
+pub use sight::first_sight;
+pub use standing::{Rung, StandingError, TenantStanding, standing};
 pub use state::{Authority, authority, counts, heads, kept_by_some};
+pub use tenant::{Quota, Tenant, Terms};

@@ -2,167 +2,24 @@
 //!
 //! Admission asks only what is there, never what is absent: a version that is admitted into a set
 //! is admitted into every larger one. So what ends up in the set does not depend on the order of
-//! arrival. What a single node refuses at first sight, by its own clock, is [`first_sight`].
+//! arrival. What a single node refuses at first sight, by its own clock, is [`crate::first_sight`].
 
-use quorate_types::limits::CLOCK_TOLERANCE_SECONDS;
-use quorate_types::{Action, ClusterId, Digest, DocumentId, KeyState, PrincipalId, UnixSeconds};
-use quorate_wire::{PublicKey, RefusalCode};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyState, PrincipalId, TenantId};
+use quorate_wire::PublicKey;
 
-use crate::body::{Administrators, Body, Kind, Principal, Tenant};
+use crate::admit_error::{AdmitError, Admitted};
+use crate::body::{Administrators, Body, Kind};
 use crate::document::{Document, SignedDocument};
-use crate::heads::{BodyOf, Heads};
-use crate::key::Key;
-use crate::state;
+use crate::grant::{Grant, Policy};
+use crate::heads::BodyOf;
+use crate::key::{Destruction, Key};
+use crate::lookup::Lookup;
+use crate::principal::Principal;
+use crate::say::Say;
+use crate::tenant::{Tenant, Terms};
 
 /// Tenants above one another; a platform, resellers and customers are three. Bounds recursion.
-const MAX_TENANT_DEPTH: usize = 8;
-
-/// What is known: a set of admitted document versions of one cluster.
-pub trait Lookup {
-    /// The cluster: the digest of the first roster, which is configured and never learned.
-    fn cluster(&self) -> ClusterId;
-
-    /// The version with this digest.
-    fn version(&self, digest: &Digest) -> Option<&SignedDocument>;
-
-    /// All versions of a document, in any order.
-    fn versions(&self, id: &DocumentId) -> Vec<&SignedDocument>;
-
-    /// All versions of principal documents that name this public key.
-    fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument>;
-
-    /// Whether everything that the carriers have is meant to be here. A node says yes: an authority
-    /// version takes effect only once its frontier is present. A client that was given the documents
-    /// of one key says no: the newest authority version takes effect at once.
-    fn whole(&self) -> bool {
-        true
-    }
-
-    /// The versions of a roster or tenant that are in force: one, or several when it is contested.
-    /// The default computes them; a node may answer from a row that it keeps.
-    fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
-        state::compute_in_force(id, self)
-    }
-}
-
-/// Why a document version may not join the set.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AdmitError {
-    /// It names a version that is not here.
-    #[error("the document names {0}, which is not here")]
-    Missing(Digest),
-    /// The first roster of another cluster.
-    #[error("the roster begins another cluster ({0})")]
-    OtherCluster(DocumentId),
-    /// A predecessor is a version of another document or of another kind.
-    #[error("the document names a predecessor of another document")]
-    Predecessor,
-    /// The version is not one more than the newest predecessor's.
-    #[error("the document's version is {found} where {expected} is expected")]
-    Version {
-        /// The version that would fit.
-        expected: u64,
-        /// The version found.
-        found: u64,
-    },
-    /// The authority named has no say over this document.
-    #[error("the document is signed under an authority that has no say over it")]
-    Authority,
-    /// Somebody signed who has no say.
-    #[error("{0} signed the document and may not")]
-    Stranger(PublicKey),
-    /// Too few administrators signed.
-    #[error("{signed} of the administrators signed the document where {quorum} must")]
-    Quorum {
-        /// How many signed.
-        signed: usize,
-        /// How many must.
-        quorum: u32,
-    },
-    /// Recovery keys must sign this and did not, or there are none.
-    #[error(
-        "only the recovery keys of every version that is merged can settle a contested document or change recovery keys"
-    )]
-    Recovery,
-    /// A field that no version may change was changed.
-    #[error("no version of a {kind} document may change its {field}")]
-    Immutable {
-        /// The kind of document.
-        kind: Kind,
-        /// The field.
-        field: &'static str,
-    },
-    /// An order has fewer members than the key asks for.
-    #[error("an order names {members} members where the key asks for at least {minimum}")]
-    Committee {
-        /// Members named.
-        members: usize,
-        /// The key's minimum.
-        minimum: u32,
-    },
-    /// A key document that destroys its key: that takes more than a key document.
-    #[error("a key is not destroyed by a key document")]
-    Destruction,
-    /// The key document's signer is no principal of the tenant with `create`, or its time was over.
-    #[error("{0} is no principal of the key's tenant that may create keys at that time")]
-    NotPermitted(PublicKey),
-    /// A principal weakened a key's protection, which takes the administrators.
-    #[error(
-        "only administrators may lower a key's minimum committee, its threshold or its number of nodes, allow a fragile one, add jurisdictions, drop the fragment, or take back that it was suspended, deactivated or reported compromised"
-    )]
-    Weakens,
-    /// Tenants too deep.
-    #[error("tenants stand at most {MAX_TENANT_DEPTH} above one another")]
-    TooDeep,
-    /// Signed by administrators who rule no longer, and nothing that counts keeps it.
-    #[error(
-        "the authority that the document is signed under is superseded, and no later one keeps the document"
-    )]
-    Superseded,
-    /// Signed in the future.
-    #[error("by this node's clock the document was signed in the future, {} s after 1970", .0.0)]
-    Future(UnixSeconds),
-    /// The principal that signed is revoked or expired, or may no longer create keys.
-    #[error("{0}, which signed the key document, may not any more")]
-    Stale(PublicKey),
-}
-
-impl AdmitError {
-    /// The refusal's stable code.
-    #[must_use]
-    pub const fn code(&self) -> RefusalCode {
-        match self {
-            Self::Missing(_) => RefusalCode::DocumentMissing,
-            Self::Stranger(_)
-            | Self::Quorum { .. }
-            | Self::Recovery
-            | Self::NotPermitted(_)
-            | Self::Weakens
-            | Self::Authority
-            | Self::Superseded
-            | Self::Stale(_) => RefusalCode::DocumentUnauthorized,
-            Self::OtherCluster(_)
-            | Self::Predecessor
-            | Self::Version { .. }
-            | Self::Immutable { .. }
-            | Self::Committee { .. }
-            | Self::Destruction
-            | Self::TooDeep
-            | Self::Future(_) => RefusalCode::DocumentInvalid,
-        }
-    }
-}
-
-/// That a document version may join the set, and by whose say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admitted {
-    /// Signed by a quorum of administrators.
-    ByAdministrators,
-    /// Signed by a quorum of recovery keys.
-    ByRecovery,
-    /// A key document, signed by this principal.
-    ByPrincipal(PrincipalId),
-}
+pub(crate) const MAX_TENANT_DEPTH: usize = 8;
 
 /// Whether a document version may join the set: section 9's rules, in full.
 ///
@@ -184,13 +41,23 @@ pub fn admit<L: Lookup + ?Sized>(
         Body::Roster(_) => successor_of_authority(candidate, &predecessors),
         Body::Tenant(tenant) => admit_tenant(candidate, tenant, &predecessors, lookup),
         Body::Principal(principal) => {
-            let authority = authority_of(candidate, principal.tenant.into(), lookup)?;
             for before in bodies::<Principal>(&predecessors) {
                 unchanged(candidate, "tenant", before.tenant == principal.tenant)?;
             }
-            by_administrators(candidate, authority)
+            by_authority_or_principal(candidate, principal.tenant, lookup, |_| {
+                rotates(candidate, principal, &predecessors)
+            })
         }
         Body::Key(key) => admit_key(candidate, key, &predecessors, lookup),
+        Body::Policy(policy) => {
+            let authority = authority_of(candidate, policy.tenant.into(), lookup)?;
+            for before in bodies::<Policy>(&predecessors) {
+                unchanged(candidate, "tenant", before.tenant == policy.tenant)?;
+            }
+            by_administrators(candidate, authority)
+        }
+        Body::Grant(grant) => admit_grant(candidate, grant, &predecessors, lookup),
+        Body::Terms(terms) => admit_terms(candidate, terms, &predecessors, lookup),
     }
 }
 
@@ -314,8 +181,8 @@ fn first_tenant<L: Lookup + ?Sized>(id: DocumentId, lookup: &L) -> Result<&Tenan
     Tenant::of(first.body()).ok_or(AdmitError::Authority)
 }
 
-/// The authority version that a principal or key document names: a version of its tenant, or of
-/// the roster if its tenant is a root tenant.
+/// The authority version that what belongs to a tenant names: a version of the tenant, or of the
+/// roster if it is a root tenant.
 fn authority_of<'a, L: Lookup + ?Sized>(
     candidate: &Document,
     tenant: DocumentId,
@@ -331,36 +198,146 @@ fn authority_of<'a, L: Lookup + ?Sized>(
     }
 }
 
+/// By a quorum of the authority's administrators, or by exactly one principal, of which `by_principal`
+/// says whether it may. A principal signs under its tenant and not under the roster: the tenant says
+/// what is critical, and what counts under the roster outlives the tenant's changes of mind.
+fn by_authority_or_principal<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    tenant: TenantId,
+    lookup: &L,
+    by_principal: impl FnOnce(&Tenant) -> Result<PrincipalId, AdmitError>,
+) -> Result<Admitted, AdmitError> {
+    let authority = authority_of(candidate, tenant.into(), lookup)?;
+    match (by_administrators(candidate, authority), Tenant::of(authority.body())) {
+        (Ok(admitted), _) => Ok(admitted),
+        (Err(refused), Some(tenant)) if candidate.signers().len() == 1 => {
+            match by_principal(tenant) {
+                Err(AdmitError::Stranger(_)) => Err(refused),
+                said => said.map(Admitted::ByPrincipal),
+            }
+        }
+        (Err(refused), _) => Err(refused),
+    }
+}
+
+/// One principal that may sign this, by some version of its document that is here.
+fn one_that_may<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    tenant: &Tenant,
+    lookup: &L,
+) -> Result<PrincipalId, AdmitError> {
+    let signer = *candidate.signers().first().ok_or(AdmitError::Authority)?;
+    let say = Say::of(candidate, lookup).ok_or(AdmitError::Authority)?;
+    if let Some(action) = say.all.iter().find(|action| tenant.is_critical(**action)) {
+        return Err(AdmitError::Critical(*action));
+    }
+    let principals = say.principals(candidate, &signer, lookup);
+    let principal = principals.first().ok_or(AdmitError::NotPermitted(signer))?;
+    Ok(PrincipalId::from(principal.id()))
+}
+
+/// A principal's own next key: offered by the key it has, or in its place by the key that was offered.
+fn rotates(
+    candidate: &SignedDocument,
+    principal: &Principal,
+    predecessors: &[&SignedDocument],
+) -> Result<PrincipalId, AdmitError> {
+    let signer = *candidate.signers().first().ok_or(AdmitError::Authority)?;
+    let before: Vec<&Principal> = bodies::<Principal>(predecessors).collect();
+    // A stranger, and not somebody who reached too far.
+    if !before.iter().any(|before| before.accepts(&signer)) {
+        return Err(AdmitError::Stranger(signer));
+    }
+    let [before] = before.as_slice() else { return Err(AdmitError::Rotation) };
+    let offers = signer == before.public_key && principal.only_offers(before);
+    let acknowledges =
+        before.next_public_key == Some(signer) && principal.only_acknowledges(before);
+    if before.revoked || !(offers || acknowledges) {
+        return Err(AdmitError::Rotation);
+    }
+    if candidate.created_at() > before.expires_at {
+        return Err(AdmitError::NotPermitted(signer));
+    }
+    Ok(candidate.id().into())
+}
+
 fn admit_key<L: Lookup + ?Sized>(
     candidate: &SignedDocument,
     key: &Key,
     predecessors: &[&SignedDocument],
     lookup: &L,
 ) -> Result<Admitted, AdmitError> {
-    let authority = authority_of(candidate, key.tenant.into(), lookup)?;
     for before in bodies::<Key>(predecessors) {
         unchanged(candidate, "tenant", before.tenant == key.tenant)?;
         unchanged(candidate, "spec", before.spec == key.spec)?;
         unchanged(candidate, "usage", before.usage == key.usage)?;
+        if key.forgets(before) || (key.state != before.state && key.state_history.is_empty()) {
+            return Err(AdmitError::StateHistory);
+        }
     }
     if key.state == KeyState::Destroyed {
         return Err(AdmitError::Destruction);
     }
     keeps_versions(candidate, key, predecessors)?;
-    match by_administrators(candidate, authority) {
-        Ok(admitted) => return Ok(admitted),
-        Err(refused) if candidate.signers().len() != 1 => return Err(refused),
-        Err(_) => {}
+    by_authority_or_principal(candidate, key.tenant, lookup, |tenant| {
+        let principal = one_that_may(candidate, tenant, lookup)?;
+        let known = |d: &Destruction| {
+            bodies::<Key>(predecessors).any(|k| k.destruction.as_ref() == Some(d))
+        };
+        if key.destruction.as_ref().is_some_and(|destruction| !known(destruction)) {
+            return Err(AdmitError::Destruction);
+        }
+        if bodies::<Key>(predecessors).any(|before| key.weakens(before)) {
+            return Err(AdmitError::Weakens);
+        }
+        Ok(principal)
+    })
+}
+
+fn admit_grant<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    grant: &Grant,
+    predecessors: &[&SignedDocument],
+    lookup: &L,
+) -> Result<Admitted, AdmitError> {
+    for before in bodies::<Grant>(predecessors) {
+        unchanged(candidate, "tenant", before.tenant == grant.tenant)?;
+        unchanged(candidate, "grantee", before.grantee == grant.grantee)?;
+        unchanged(candidate, "grantee_tenant", before.grantee_tenant == grant.grantee_tenant)?;
+        unchanged(candidate, "key", before.key == grant.key)?;
     }
-    let signer = *candidate.signers().first().ok_or(AdmitError::Authority)?;
-    let principal = signing_principals(candidate, key, &signer, lookup)
-        .first()
-        .map(|p| PrincipalId::from(p.id()))
-        .ok_or(AdmitError::NotPermitted(signer))?;
-    if bodies::<Key>(predecessors).any(|before| key.weakens(before)) {
-        return Err(AdmitError::Weakens);
+    let first = Digest::from_bytes(*grant.key.as_bytes());
+    let key = lookup.version(&first).ok_or(AdmitError::Missing(first))?;
+    if Key::of(key.body()).is_none_or(|key| key.tenant != grant.tenant) {
+        return Err(AdmitError::GrantKey);
     }
-    Ok(Admitted::ByPrincipal(principal))
+    by_authority_or_principal(candidate, grant.tenant, lookup, |tenant| {
+        if bodies::<Grant>(predecessors).any(|before| before.revoked && !grant.revoked) {
+            return Err(AdmitError::Weakens);
+        }
+        one_that_may(candidate, tenant, lookup)
+    })
+}
+
+/// Terms of a tenant: signed by the administrators of its parent, or of the roster for a root tenant.
+fn admit_terms<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    terms: &Terms,
+    predecessors: &[&SignedDocument],
+    lookup: &L,
+) -> Result<Admitted, AdmitError> {
+    for before in bodies::<Terms>(predecessors) {
+        unchanged(candidate, "tenant", before.tenant == terms.tenant)?;
+    }
+    let named = candidate.authority().ok_or(AdmitError::Authority)?;
+    let parent = first_tenant(terms.tenant.into(), lookup)?.parent;
+    let authority = lookup.version(&named).ok_or(AdmitError::Missing(named))?;
+    match (parent, authority.kind()) {
+        (None, Kind::Roster) => {}
+        (Some(parent), Kind::Tenant) if authority.id() == DocumentId::from(parent) => {}
+        _ => return Err(AdmitError::Authority),
+    }
+    by_administrators(candidate, authority)
 }
 
 /// No version of a key is changed or removed. A merge of heads that disagree on one takes one of
@@ -385,76 +362,4 @@ fn keeps_versions(
         }
     }
     Ok(())
-}
-
-/// Versions of principal documents by which this signer could sign this key document: of the key's
-/// tenant, with `create`, not revoked in that version, and not expired when the document was signed.
-pub(crate) fn signing_principals<'a, L: Lookup + ?Sized>(
-    candidate: &Document,
-    key: &Key,
-    signer: &PublicKey,
-    lookup: &'a L,
-) -> Vec<&'a SignedDocument> {
-    let id = (candidate.version() > 1).then(|| candidate.id().into());
-    let may = |version: &&SignedDocument| {
-        Principal::of(version.body()).is_some_and(|p| {
-            p.public_key == *signer
-                && p.tenant == key.tenant
-                && !p.revoked
-                && candidate.created_at() <= p.expires_at
-                && p.permits(Action::Create, id.as_ref())
-        })
-    };
-    lookup.principals(signer).into_iter().filter(may).collect()
-}
-
-/// What a node asks when it sees an admitted version for the first time: that it was not signed in
-/// the future; that the principal that signed a key document still may, now; and that a principal or
-/// key document by administrators counts, restricts, is kept by some authority version, or is stood on
-/// by a version that counts. A document that the authority version in force keeps needs no principal
-/// any more. `lookup` holds what came with the candidate, too.
-///
-/// # Errors
-/// [`AdmitError::Future`], [`AdmitError::Stale`], [`AdmitError::Superseded`].
-///
-/// # Security
-/// This is what stops a revoked or expired principal from back-dating key documents, and a removed
-/// administrator from filling nodes with documents that never count. It depends on
-/// this node's clock and on what has reached it, so it is no part of what the set means: a document
-/// that one node saw in time and another did not is adopted by an authority version's frontier.
-pub fn first_sight<L: Lookup + ?Sized>(
-    candidate: &SignedDocument,
-    lookup: &L,
-    now: UnixSeconds,
-) -> Result<(), AdmitError> {
-    if candidate.created_at() > now.plus(CLOCK_TOLERANCE_SECONDS) {
-        return Err(AdmitError::Future(candidate.created_at()));
-    }
-    if candidate.kind().is_authority() || state::kept(candidate, lookup) {
-        return Ok(());
-    }
-    if state::signed_by_administrators(candidate, lookup) {
-        return if state::matters(candidate, lookup) {
-            Ok(())
-        } else {
-            Err(AdmitError::Superseded)
-        };
-    }
-    let Body::Key(key) = candidate.body() else { return Err(AdmitError::Authority) };
-    let id = (candidate.version() > 1).then(|| candidate.id().into());
-    for signer in candidate.signers() {
-        for principal in signing_principals(candidate, key, signer, lookup) {
-            let heads: Option<Heads<Principal>> = state::heads(&principal.id(), lookup);
-            let may = heads.is_some_and(|heads| {
-                !heads.revoked()
-                    && heads.has_key(signer)
-                    && now <= heads.expires_at().plus(CLOCK_TOLERANCE_SECONDS)
-                    && heads.permits(Action::Create, id.as_ref())
-            });
-            if may {
-                return Ok(());
-            }
-        }
-    }
-    Err(AdmitError::Stale(candidate.signers().first().copied().ok_or(AdmitError::Authority)?))
 }

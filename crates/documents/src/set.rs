@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use quorate_types::{ClusterId, Digest, DocumentId};
 use quorate_wire::PublicKey;
 
-use crate::Key;
-use crate::body::{Kind, Principal, Roster, Tenant};
+use crate::admit_error::{AdmitError, Admitted};
+use crate::body::{Kind, Roster};
 use crate::document::{FrontierEntry, SignedDocument};
+use crate::grant::{Grant, Policy};
 use crate::heads::{BodyOf, Heads};
-use crate::rules::{AdmitError, Admitted, Lookup, admit};
+use crate::key::Key;
+use crate::lookup::{InForceCache, Lookup};
+use crate::principal::Principal;
+use crate::rules::admit;
 use crate::state::{self, Authority};
+use crate::tenant::{Tenant, Terms};
 
 /// Admitted document versions of one cluster. It only grows.
 #[derive(Debug, Clone)]
@@ -20,12 +25,13 @@ pub struct DocumentSet {
     versions: BTreeMap<Digest, SignedDocument>,
     ids: BTreeMap<DocumentId, Vec<Digest>>,
     by_key: BTreeMap<PublicKey, Vec<Digest>>,
+    in_force: InForceCache,
 }
 
 impl DocumentSet {
     /// An empty set that is meant to hold all documents of the cluster, as a node's does.
     #[must_use]
-    pub const fn whole(cluster: ClusterId) -> Self {
+    pub fn whole(cluster: ClusterId) -> Self {
         Self::new(cluster, true)
     }
 
@@ -33,17 +39,18 @@ impl DocumentSet {
     /// roster and tenant versions take effect at once. That is the strict side: fewer documents
     /// count, never more.
     #[must_use]
-    pub const fn partial(cluster: ClusterId) -> Self {
+    pub fn partial(cluster: ClusterId) -> Self {
         Self::new(cluster, false)
     }
 
-    const fn new(cluster: ClusterId, whole: bool) -> Self {
+    fn new(cluster: ClusterId, whole: bool) -> Self {
         Self {
             cluster,
             whole,
             versions: BTreeMap::new(),
             ids: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            in_force: InForceCache::default(),
         }
     }
 
@@ -58,6 +65,7 @@ impl DocumentSet {
     }
 
     fn put(&mut self, document: SignedDocument) {
+        self.in_force.clear();
         let digest = document.digest();
         if let Some(known) = self.versions.get_mut(&digest) {
             // Every signer was entitled, or this copy had not been admitted, so an envelope fills
@@ -67,7 +75,9 @@ impl DocumentSet {
         }
         self.ids.entry(document.id()).or_default().push(digest);
         if let Some(principal) = Principal::of(document.body()) {
-            self.by_key.entry(principal.public_key).or_default().push(digest);
+            for key in [principal.public_key].into_iter().chain(principal.next_public_key) {
+                self.by_key.entry(key).or_default().push(digest);
+            }
         }
         self.versions.insert(digest, document);
     }
@@ -150,6 +160,9 @@ impl DocumentSet {
             Some(Kind::Tenant) => self.heads::<Tenant>(id).map(|h| h.digests()),
             Some(Kind::Principal) => self.heads::<Principal>(id).map(|h| h.digests()),
             Some(Kind::Key) => self.heads::<Key>(id).map(|h| h.digests()),
+            Some(Kind::Policy) => self.heads::<Policy>(id).map(|h| h.digests()),
+            Some(Kind::Grant) => self.heads::<Grant>(id).map(|h| h.digests()),
+            Some(Kind::Terms) => self.heads::<Terms>(id).map(|h| h.digests()),
             None => None,
         };
         digests
@@ -182,5 +195,9 @@ impl Lookup for DocumentSet {
 
     fn whole(&self) -> bool {
         self.whole
+    }
+
+    fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
+        self.in_force.in_force(id, self)
     }
 }

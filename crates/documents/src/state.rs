@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use quorate_types::{Digest, DocumentId};
 
-use crate::body::{Body, Kind};
+use crate::body::Kind;
 use crate::document::{Document, SignedDocument};
 use crate::heads::{BodyOf, Heads};
-use crate::rules::{Lookup, signing_principals};
+use crate::lookup::Lookup;
+use crate::say::Say;
 
 /// What is in force of a roster or a tenant.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,35 +67,46 @@ pub(crate) fn compute_in_force<'a, L: Lookup + ?Sized>(
     }
     let effective: Vec<&SignedDocument> =
         lookup.versions(id).into_iter().filter(|v| effective(v, lookup)).collect();
-    let merges = merges(&effective, lookup);
+    let recovered = recovered(&effective, lookup);
     let mut heads: Vec<&SignedDocument> = newest(&effective, lookup)
         .into_iter()
-        .filter(|v| !settled(&behind(v.digest(), lookup), &merges))
+        .filter(|v| !settled(&behind(v.digest(), lookup), &recovered))
         .collect();
     heads.sort_by_key(|v| v.digest());
     heads
 }
 
 /// Whether an authority version may take effect: everything that it keeps is here.
-fn effective<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
-    !lookup.whole() || version.frontier().iter().all(|e| frontier_present(e, lookup))
+pub(crate) fn effective<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
+    !lookup.whole()
+        || lookup.complete_before(&version.digest())
+        || version.frontier().iter().all(|e| frontier_present(e, lookup))
 }
 
-/// Versions with several predecessors, which recovery keys have signed, and what stands behind each.
-fn merges<L: Lookup + ?Sized>(
+/// Versions that recovery keys have signed, those of every version before, and what stands behind each.
+fn recovered<L: Lookup + ?Sized>(
     versions: &[&SignedDocument],
     lookup: &L,
 ) -> Vec<(Digest, BTreeSet<Digest>)> {
-    let merging = versions.iter().filter(|v| v.predecessors().len() > 1);
-    merging.map(|v| (v.digest(), behind(v.digest(), lookup))).collect()
+    let by_recovery = versions.iter().filter(|v| signed_by_recovery(v, lookup));
+    by_recovery.map(|v| (v.digest(), behind(v.digest(), lookup))).collect()
 }
 
-/// A merge settles every branch that leaves from behind it, seen by its signers or not, unless the
-/// branch has a merge of its own that the other does not stand on.
-fn settled(line: &BTreeSet<Digest>, merges: &[(Digest, BTreeSet<Digest>)]) -> bool {
-    merges.iter().any(|(merge, behind_merge)| {
-        !line.contains(merge)
-            && !merges.iter().any(|(m, _)| line.contains(m) && !behind_merge.contains(m))
+fn signed_by_recovery<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
+    let mut before = version.predecessors().iter().map(|digest| lookup.version(digest));
+    version.version() > 1
+        && before.all(|before| {
+            let recovery = before.and_then(|before| before.body().recovery());
+            recovery.is_some_and(|recovery| recovery.quorum_of(version.signers()))
+        })
+}
+
+/// A version that recovery keys signed settles every branch that leaves from behind it, seen by its
+/// signers or not, unless the branch has such a version of its own that the other does not stand on.
+fn settled(line: &BTreeSet<Digest>, recovered: &[(Digest, BTreeSet<Digest>)]) -> bool {
+    recovered.iter().any(|(version, behind_version)| {
+        !line.contains(version)
+            && !recovered.iter().any(|(r, _)| line.contains(r) && !behind_version.contains(r))
     })
 }
 
@@ -110,7 +122,7 @@ fn acknowledged_authority<L: Lookup + ?Sized>(first: &SignedDocument, lookup: &L
     match first.kind() {
         Kind::Roster => quorate_types::ClusterId::from(first.id()) == lookup.cluster(),
         Kind::Tenant => counts(first, lookup),
-        Kind::Principal | Kind::Key => false,
+        _ => false,
     }
 }
 
@@ -124,7 +136,9 @@ pub(crate) fn kept<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
 /// once more has arrived.
 pub(crate) fn matters<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
     let digest = version.digest();
-    if version.body().restricts() || counts(version, lookup) {
+    // A restriction of a document that is not there yet restricts nothing.
+    let restricts = version.body().restricts() && version.version() > 1;
+    if restricts || counts(version, lookup) {
         return true;
     }
     let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
@@ -150,7 +164,11 @@ pub fn kept_by_some<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool 
 }
 
 fn in_frontier<L: Lookup + ?Sized>(version: &Document, authority: &Document, lookup: &L) -> bool {
-    authority.frontier().iter().filter(|e| e.id == version.id()).any(|entry| {
+    // Sorted by id, and it may have ten thousand entries.
+    let frontier = authority.frontier();
+    let from = frontier.partition_point(|entry| entry.id < version.id());
+    let entries = frontier.get(from..).unwrap_or_default();
+    entries.iter().take_while(|entry| entry.id == version.id()).any(|entry| {
         entry.digest == version.digest() || behind(entry.digest, lookup).contains(&version.digest())
     })
 }
@@ -171,26 +189,46 @@ fn each_in_force<L: Lookup + ?Sized>(
 /// versions must agree.
 #[must_use]
 pub fn counts<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
-    each_in_force(version, lookup, |authority| {
-        let under = version.authority() == Some(authority.digest());
-        (under && signer_stands(version, lookup)) || in_frontier(version, authority, lookup)
-    })
+    each_in_force(version, lookup, |authority| counts_under(version, authority, lookup))
 }
 
-/// A key document that a principal signed counts as long as the principal's document does, or
-/// stands behind one that does. Everything else was signed by administrators, or not admitted.
+/// Whether one of the authority versions in force keeps it, or has it signed under itself.
+fn counts_for_some<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
+    let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
+    let in_force = lookup.in_force(&named.id());
+    in_force.into_iter().any(|authority| counts_under(version, authority, lookup))
+}
+
+fn counts_under<L: Lookup + ?Sized>(
+    version: &SignedDocument,
+    authority: &SignedDocument,
+    lookup: &L,
+) -> bool {
+    let under = version.authority() == Some(authority.digest());
+    (under && signer_stands(version, lookup)) || in_frontier(version, authority, lookup)
+}
+
+/// What a principal signed counts as long as the principal's document does, or stands behind one that
+/// does; its own next key, as long as the version before does. Everything else was signed by
+/// administrators, or not admitted.
 fn signer_stands<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
-    let Body::Key(key) = version.body() else { return true };
-    signed_by_administrators(version, lookup)
-        || version.signers().iter().any(|signer| {
-            signing_principals(version, key, signer, lookup).into_iter().any(|principal| {
-                counts(principal, lookup)
-                    || lookup.versions(&principal.id()).into_iter().any(|later| {
-                        counts(later, lookup)
-                            && behind(later.digest(), lookup).contains(&principal.digest())
-                    })
-            })
+    if signed_by_administrators(version, lookup) {
+        return true;
+    }
+    if version.kind() == Kind::Principal {
+        let mut before = version.predecessors().iter().map(|digest| lookup.version(digest));
+        return before.all(|before| before.is_some_and(|before| counts(before, lookup)));
+    }
+    let Some(say) = Say::of(version, lookup) else { return true };
+    version.signers().iter().any(|signer| {
+        say.principals(version, signer, lookup).into_iter().any(|principal| {
+            counts(principal, lookup)
+                || lookup.versions(&principal.id()).into_iter().any(|later| {
+                    counts(later, lookup)
+                        && behind(later.digest(), lookup).contains(&principal.digest())
+                })
         })
+    })
 }
 
 pub(crate) fn signed_by_administrators<L: Lookup + ?Sized>(
@@ -215,10 +253,13 @@ pub fn heads<T: BodyOf + Clone, L: Lookup + ?Sized>(
     id: &DocumentId,
     lookup: &L,
 ) -> Option<Heads<T>> {
-    let counting: Vec<&SignedDocument> = if T::KIND.is_authority() {
-        lookup.in_force(id)
-    } else {
-        lookup.versions(id).into_iter().filter(|v| counts(v, lookup)).collect()
+    let counting: Vec<&SignedDocument> = match T::KIND {
+        Kind::Roster | Kind::Tenant => lookup.in_force(id),
+        // What either side of a contest forbids is forbidden.
+        Kind::Policy => {
+            lookup.versions(id).into_iter().filter(|v| counts_for_some(v, lookup)).collect()
+        }
+        _ => lookup.versions(id).into_iter().filter(|v| counts(v, lookup)).collect(),
     };
     if counting.is_empty() {
         return None;
@@ -231,10 +272,10 @@ pub fn heads<T: BodyOf + Clone, L: Lookup + ?Sized>(
     let mut restricting = lookup.versions(id);
     restricting.retain(|v| v.body().restricts() && !taken_in.contains(&v.digest()));
     if T::KIND.is_authority() {
-        // One that waits for its frontier restricts already; one that lost to a merge is settled.
-        let merges = merges(&lookup.versions(id), lookup);
+        // One that waits for its frontier restricts already; one that lost to recovery is settled.
+        let recovered = recovered(&lookup.versions(id), lookup);
         restricting
-            .retain(|v| !effective(v, lookup) && !settled(&behind(v.digest(), lookup), &merges));
+            .retain(|v| !effective(v, lookup) && !settled(&behind(v.digest(), lookup), &recovered));
     }
     heads.extend(newest(&restricting, lookup));
     Heads::new(heads.into_iter().map(|v| v.document().clone())).ok()

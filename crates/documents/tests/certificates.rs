@@ -259,7 +259,7 @@ fn a_committee_of_invented_nodes_is_refused() {
 fn views_are_taken_together() {
     let c = Cluster::new();
     let mut body = key_of(&c.key);
-    body.state = KeyState::Suspended;
+    body.enter_state(KeyState::Suspended, UnixSeconds(NOW));
     let suspended = next(&[&c.key], Body::Key(body), Some(&c.tenant), vec![], &[10]);
     let mut honest = view(&c);
     honest.documents.push(suspended.envelope().clone());

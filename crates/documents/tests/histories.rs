@@ -150,7 +150,7 @@ impl History {
             let before = versions.as_ref().map(|v| key_of(&v[0]));
             let mut body = before.unwrap_or_else(|| key_body(owner, order(2, &[1, 2, 3])));
             if self.one_in(2) {
-                body.state = KeyState::ALL[self.below(5)];
+                body.enter_state(KeyState::ALL[self.below(5)], UnixSeconds(NOW));
             }
             if self.one_in(3) {
                 let mut added = body.versions[0].clone();
@@ -239,6 +239,9 @@ fn state(set: &DocumentSet) -> BTreeMap<String, Vec<String>> {
             Kind::Tenant => set.heads::<Tenant>(&document.id()).map(|h| h.digests()),
             Kind::Principal => set.heads::<Principal>(&document.id()).map(|h| h.digests()),
             Kind::Key => set.heads::<Key>(&document.id()).map(|h| h.digests()),
+            Kind::Policy => set.heads::<Policy>(&document.id()).map(|h| h.digests()),
+            Kind::Grant => set.heads::<Grant>(&document.id()).map(|h| h.digests()),
+            Kind::Terms => set.heads::<Terms>(&document.id()).map(|h| h.digests()),
         };
         let text = |list: Vec<Digest>| list.iter().map(ToString::to_string).collect();
         state.insert(format!("heads {}", document.id()), text(digests.unwrap_or_default()));

@@ -155,7 +155,7 @@ fn attack_32_revocation_kept_from_the_compiler_still_counts_until_it_is_lifted()
     body.permissions.push(Permission::all_keys(Action::Create));
     let revoked = next(&[&c.principal], Body::Principal(body), Some(&c.tenant), vec![], &[2]);
     let mut body = key_of(&c.key);
-    body.state = KeyState::Suspended;
+    body.enter_state(KeyState::Suspended, UnixSeconds(NOW));
     body.fragment_required = true;
     let suspended = next(&[&c.key], Body::Key(body), Some(&c.tenant), vec![], &[10]);
     let second = Body::Tenant(tenant(&[4], 1, None));
@@ -183,7 +183,7 @@ fn what_a_restriction_says_beyond_restricting_does_not_count() {
     let mut c = Cluster::new();
     let frontier = c.set.frontier(&c.tenant.id());
     let mut body = key_of(&c.key);
-    body.state = KeyState::Deactivated;
+    body.enter_state(KeyState::Deactivated, UnixSeconds(NOW));
     let mut added = body.versions[0].clone();
     added.number = KeyVersion::new(2).unwrap();
     body.versions.push(added);
@@ -348,8 +348,11 @@ fn no_version_of_a_key_document_changes_what_was_made() {
     };
     let immutable = |field| Some(AdmitError::Immutable { kind: Kind::Key, field });
     assert_eq!(refused(&|k| k.alias = "renamed".into()), None);
-    assert_eq!(refused(&|k| k.state = KeyState::Compromised), None);
-    assert_eq!(refused(&|k| k.state = KeyState::Destroyed), Some(AdmitError::Destruction));
+    assert_eq!(refused(&|k| k.enter_state(KeyState::Compromised, UnixSeconds(NOW))), None);
+    assert_eq!(
+        refused(&|k| k.enter_state(KeyState::Destroyed, UnixSeconds(NOW))),
+        Some(AdmitError::Destruction)
+    );
     assert_eq!(refused(&|k| k.versions[0].order = order(1, &[1, 2, 3])), immutable("versions"));
     assert_eq!(refused(&|k| k.versions[0].created_at.0 += 1), immutable("versions"));
     let rotated = |t: u16, nodes: &[u8]| KeyVersionEntry {
@@ -408,11 +411,11 @@ fn only_administrators_take_a_restriction_of_a_key_back() {
     let states = [PreActivation, Active, Suspended, Deactivated, Compromised];
     for from in states {
         let mut c = Cluster::new();
-        let in_state = |state| Body::Key(Key { state, ..key_of(&c.key) });
+        let in_state = |state| Body::Key(entering(key_of(&c.key), state));
         let before = next(&[&c.key], in_state(from), Some(&c.tenant), vec![], &[2]);
         c.add(&before);
         for to in states {
-            let body = || Body::Key(Key { state: to, ..key_of(&before) });
+            let body = || Body::Key(entering(key_of(&before), to));
             let by_principal = next(&[&before], body(), Some(&c.tenant), vec![], &[10]);
             let refused = admit(&by_principal, &c.set).err();
             let expected = (!allowed.contains(&(from, to))).then_some(AdmitError::Weakens);
@@ -423,10 +426,12 @@ fn only_administrators_take_a_restriction_of_a_key_back() {
     }
     // Nor by a branch beside it: under two heads, only what both allow is allowed.
     let mut c = Cluster::new();
-    let in_state = |state| Body::Key(Key { state, ..key_of(&c.key) });
+    let in_state = |state| Body::Key(entering(key_of(&c.key), state));
     let suspended = next(&[&c.key], in_state(Suspended), Some(&c.tenant), vec![], &[2]);
     let beside = next(&[&c.key], in_state(Active), Some(&c.tenant), vec![], &[10]);
-    let merged = next(&[&suspended, &beside], in_state(Active), Some(&c.tenant), vec![], &[10]);
+    let mut body = key_of(&beside);
+    body.remember(&key_of(&suspended), UnixSeconds(NOW));
+    let merged = next(&[&suspended, &beside], Body::Key(body), Some(&c.tenant), vec![], &[10]);
     c.add(&suspended);
     c.add(&beside);
     assert!(!c.key_heads().unwrap().state_allows(Action::Encrypt));
@@ -449,7 +454,7 @@ fn several_heads_allow_what_each_allows_until_they_are_merged() {
     let one = changed(&|k| k.versions.push(rotated(2)));
     let two = changed(&|k| {
         k.versions.push(rotated(3));
-        k.state = KeyState::Deactivated;
+        k.enter_state(KeyState::Deactivated, UnixSeconds(NOW));
     });
     c.add(&one);
     c.add(&two);
@@ -459,11 +464,16 @@ fn several_heads_allow_what_each_allows_until_they_are_merged() {
     assert_eq!(heads.newest_version().unwrap().number, KeyVersion::FIRST);
     assert_eq!(Heads::<Key>::from_row(&heads.to_row()), Ok(heads));
     // A merge takes one of theirs, and cannot bring a third.
-    let mut body = key_of(&one);
+    let mut merged = key_of(&one);
+    let forgetful = next(&[&one, &two], Body::Key(merged.clone()), Some(&c.tenant), vec![], &[2]);
+    assert_eq!(c.refused(&forgetful), AdmitError::StateHistory);
+    merged.enter_state(KeyState::Active, UnixSeconds(NOW));
+    merged.remember(&key_of(&two), UnixSeconds(NOW));
+    let mut body = merged.clone();
     body.versions[1].order = order(3, &[1, 2, 3, 4]);
     let third = next(&[&one, &two], Body::Key(body), Some(&c.tenant), vec![], &[10]);
     assert!(matches!(c.refused(&third), AdmitError::Immutable { .. }));
-    let body = || Body::Key(key_of(&one));
+    let body = || Body::Key(merged.clone());
     let merge = next(&[&one, &two], body(), Some(&c.tenant), vec![], &[10]);
     assert_eq!(c.refused(&merge), AdmitError::Weakens, "the smaller T, and active again");
     let merge = next(&[&one, &two], body(), Some(&c.tenant), vec![], &[2]);

@@ -1,6 +1,8 @@
 //! The tables of a node and the keys of their rows.
 
-use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, SessionId, TenantId};
+use quorate_types::{
+    Digest, DocumentId, Generation, KeyId, KeyVersion, PrincipalId, SessionId, TenantId,
+};
 use quorate_wire::PublicKey;
 
 /// A table: rows of bytes under keys of bytes, sorted by key.
@@ -17,6 +19,10 @@ pub enum Table {
     PrincipalKeys,
     /// Which keys have an alias: tenant, SHA-512/256 of the alias, key id -> nothing.
     Aliases,
+    /// Policies and terms that count: kind (1 byte), tenant, id -> nothing.
+    Counting,
+    /// Grants that count, by who is granted: principal, grant -> nothing.
+    Granted,
     /// What the node knows of its cluster: a name -> bytes.
     Cluster,
     /// The highest certificate: key, version -> compact certificate.
@@ -37,12 +43,14 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Documents,
         Self::Heads,
         Self::Kinds,
         Self::PrincipalKeys,
         Self::Aliases,
+        Self::Counting,
+        Self::Granted,
         Self::Cluster,
         Self::Certificates,
         Self::Shares,
@@ -62,6 +70,8 @@ impl Table {
             Self::Kinds => "kinds",
             Self::PrincipalKeys => "principal_keys",
             Self::Aliases => "aliases",
+            Self::Counting => "counting",
+            Self::Granted => "granted",
             Self::Cluster => "cluster",
             Self::Certificates => "certificates",
             Self::Shares => "shares",
@@ -128,6 +138,18 @@ impl RowKey {
     #[must_use]
     pub fn alias(tenant: TenantId, alias: &str, key: KeyId) -> Self {
         Self::of(Table::Aliases, &[&alias_prefix(tenant, alias), key.as_bytes()])
+    }
+
+    /// A policy or terms in the list of those that count.
+    #[must_use]
+    pub fn counting(kind: u8, tenant: TenantId, id: DocumentId) -> Self {
+        Self::of(Table::Counting, &[&[kind], tenant.as_bytes(), id.as_bytes()])
+    }
+
+    /// A grant in the list of a grantee's that count.
+    #[must_use]
+    pub fn granted(grantee: PrincipalId, grant: DocumentId) -> Self {
+        Self::of(Table::Granted, &[grantee.as_bytes(), grant.as_bytes()])
     }
 
     /// A named fact about the cluster.

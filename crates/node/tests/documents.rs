@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message;
 use quorate_documents::{
-    Administrators, Body, DocumentSet, Draft, Key, Kind, Principal, Roster, SignedDocument, Tenant,
+    Administrators, Body, DocumentSet, Draft, Grant, Key, Kind, Policy, Principal, Roster,
+    SignedDocument, Tenant, Terms,
 };
 use quorate_node::{MAX_PLAN_ROUNDS, Reply, Request, RowKey, Table};
 use quorate_types::limits::{MAX_BYTES_PER_DOCUMENT, MAX_HEADS_PER_DOCUMENT};
@@ -59,6 +60,9 @@ fn expected(
                 Kind::Tenant => set.heads::<Tenant>(&id).map(|h| h.to_row()),
                 Kind::Principal => set.heads::<Principal>(&id).map(|h| h.to_row()),
                 Kind::Key => set.heads::<Key>(&id).map(|h| h.to_row()),
+                Kind::Policy => set.heads::<Policy>(&id).map(|h| h.to_row()),
+                Kind::Grant => set.heads::<Grant>(&id).map(|h| h.to_row()),
+                Kind::Terms => set.heads::<Terms>(&id).map(|h| h.to_row()),
             };
             heads.extend(row.map(|row| (id, row)));
         }

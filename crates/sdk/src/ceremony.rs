@@ -10,7 +10,7 @@ use quorate_coordinator::ceremony::{
 };
 use quorate_documents::{
     Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, Kind, NodeEntry, Order, SignedDocument,
-    Tenant,
+    StateChange, Tenant,
 };
 use quorate_types::{
     DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold, UnixSeconds,
@@ -144,6 +144,11 @@ impl Client {
                 created_at: at,
                 order: order.clone(),
             }],
+            tags: Vec::new(),
+            rotation_seconds: 0,
+            state_history: vec![StateChange { at, state: KeyState::Active }],
+            coordinator: None,
+            destruction: None,
         };
         let authority = Some(self.tenant_heads().await?.digests().first().copied())
             .flatten()

@@ -170,6 +170,7 @@ pub fn create_cluster(request: ClusterRequest<'_>) -> Result<ClusterBundle, Erro
         recovery,
         support_contact: String::new(),
         suspended: false,
+        critical: Vec::new(),
     });
     let tenant = sign(Draft::first(tenant, authority, at, rng).map_err(|e| bad(&e))?)?;
     let principal = principal_body(
@@ -212,6 +213,8 @@ pub(crate) fn principal_body(
         permissions,
         attributes: Vec::new(),
         revoked: false,
+        next_public_key: None,
+        retired_keys: Vec::new(),
     })
 }
 
@@ -233,6 +236,7 @@ pub(crate) mod tests {
             identity_key: identity.public(),
             tls_key: tls.public(),
             log_key: log.public(),
+            log_incarnation: 0,
         };
         let payload = v1::NodeCard { node: Some(entry.to_proto()) }.encode_to_vec();
         NodeCard::from_envelope(identity.envelop(PayloadType::NodeCard, payload)).unwrap()

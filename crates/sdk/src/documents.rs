@@ -419,7 +419,7 @@ impl Client {
     ) -> Result<Fetched, Error> {
         let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
-        let kinds: Vec<u32> = kinds.into_iter().map(kind_number).collect();
+        let kinds: Vec<u32> = kinds.into_iter().map(Kind::number).collect();
         let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
         let mut failed = BTreeMap::new();
         let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
@@ -472,15 +472,6 @@ impl Client {
             return Err(self.most_error("fetch documents", nodes.len() - failed.len(), failed));
         }
         Ok(Fetched { documents: found, has, failed })
-    }
-}
-
-const fn kind_number(kind: Kind) -> u32 {
-    match kind {
-        Kind::Roster => 16,
-        Kind::Tenant => 17,
-        Kind::Principal => 18,
-        Kind::Key => 19,
     }
 }
 

@@ -118,6 +118,7 @@ impl FakeCluster {
                 identity_key: identity.public(),
                 tls_key: tls.public(),
                 log_key: log.public(),
+                log_incarnation: 0,
             };
             let card = v1::NodeCard { node: Some(entry.to_proto()) }.encode_to_vec();
             let card = identity.envelop(PayloadType::NodeCard, card);
@@ -156,8 +157,14 @@ impl FakeCluster {
                 created_at: now(),
                 order: order.clone(),
             }],
+            tags: Vec::new(),
+            rotation_seconds: 0,
+            state_history: Vec::new(),
+            coordinator: None,
+            destruction: None,
         };
-        let document = Draft::first(Body::Key(body), Some(bundle.digest), now(), rng)
+        let authority = quorate_types::Digest::from_bytes(*bundle.tenant.as_bytes());
+        let document = Draft::first(Body::Key(body), Some(authority), now(), rng)
             .unwrap()
             .sign(&[profile.principal_key()])
             .unwrap();

@@ -218,6 +218,11 @@ impl Cluster {
             jurisdictions: ["CH", "DE", "IS"].map(|j| j.parse().unwrap()).to_vec(),
             fragment_required: false,
             versions: vec![entry],
+            tags: Vec::new(),
+            rotation_seconds: 0,
+            state_history: Vec::new(),
+            coordinator: None,
+            destruction: None,
         };
         let document = Draft::first(Body::Key(key), Some(tenant.digest()), now(), rng)
             .unwrap()

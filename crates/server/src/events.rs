@@ -120,6 +120,9 @@ fn admitted(principal: &str, payload: &[u8], digest: &[u8]) {
         Some(document::Body::Tenant(_)) => "tenant",
         Some(document::Body::Principal(_)) => "principal",
         Some(document::Body::Key(_)) => "key",
+        Some(document::Body::Policy(_)) => "policy",
+        Some(document::Body::Grant(_)) => "grant",
+        Some(document::Body::Terms(_)) => "terms",
         None => "document",
     };
     // A first version is named by its own digest.

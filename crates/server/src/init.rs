@@ -13,6 +13,7 @@ use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, Transcript, strict};
 use rand_core::{CryptoRng, UnwrapErr};
 
+use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, NodeConfig};
 use crate::files::{self, FileError, Readable};
 use crate::identity::{self, NodeKeys};
@@ -192,6 +193,7 @@ fn check(
         identity_key: keys.identity.public().as_bytes().to_vec(),
         tls_key: keys.tls.public().as_bytes().to_vec(),
         log_key: keys.log.public().as_bytes().to_vec(),
+        log_incarnation: Clock::new(0).now().0,
     })?;
     Ok((options, entry))
 }

@@ -473,7 +473,9 @@ fn decoded(key: &RowKey, bytes: &[u8]) -> Option<Sealed> {
             SignedDocument::parse(row::<DocumentRow>(bytes).envelope.unwrap()).unwrap();
         }
         Table::Heads => assert!(!row::<HeadsRow>(bytes).payloads.is_empty()),
-        Table::Kinds | Table::Aliases => assert!(bytes.is_empty()),
+        Table::Kinds | Table::Aliases | Table::Counting | Table::Granted => {
+            assert!(bytes.is_empty());
+        }
         Table::PrincipalKeys => assert_eq!(bytes.len(), 32),
         Table::Cluster => assert!([8, 32].contains(&bytes.len())),
         Table::Certificates => {
@@ -599,7 +601,8 @@ fn stored_documents_are_admitted_and_have_the_same_heads() {
 
         let heads = |id: DocumentId| documents.heads::<Principal>(&id);
         let founder = heads(set.known.founder.into()).unwrap();
-        assert!(Action::ALL.iter().all(|action| founder.permits(*action, None)));
+        let (at_the_time, _) = Action::ALL.split_at(5);
+        assert!(at_the_time.iter().all(|action| founder.permits(*action, None)));
         let app = heads(set.known.app.into()).unwrap();
         assert!(app.permits(Action::Encrypt, None) && !app.permits(Action::Decrypt, None));
         let torn = heads(set.known.torn).unwrap();

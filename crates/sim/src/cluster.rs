@@ -47,6 +47,7 @@ impl NodeKeys {
             identity_key: identity.public(),
             tls_key: SigningKey::generate(rng).public(),
             log_key: SigningKey::generate(rng).public(),
+            log_incarnation: 0,
         };
         Ok(Self { entry, identity, root: RootKey::random(rng) })
     }
@@ -119,6 +120,7 @@ impl Cluster {
                 recovery: None,
                 support_contact: String::new(),
                 suspended: false,
+                critical: Vec::new(),
             }),
             Some(roster.digest()),
             EPOCH,
@@ -136,6 +138,8 @@ impl Cluster {
                     permissions: actions.iter().map(|a| Permission::all_keys(*a)).collect(),
                     attributes: Vec::new(),
                     revoked: false,
+                    next_public_key: None,
+                    retired_keys: Vec::new(),
                 }),
                 Some(tenant.digest()),
                 EPOCH,
@@ -210,6 +214,11 @@ impl Cluster {
                     created_at: now,
                     order: order.clone(),
                 }],
+                tags: Vec::new(),
+                rotation_seconds: 0,
+                state_history: Vec::new(),
+                coordinator: None,
+                destruction: None,
             }),
             Some(self.tenant.digest()),
             now,

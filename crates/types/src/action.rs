@@ -6,7 +6,7 @@ use core::str::FromStr;
 /// An action on a key, each a permission of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Make keys, and sign the key documents that order their ceremonies.
+    /// Make keys and new versions of keys, which orders their ceremonies.
     Create,
     /// Derive keys for the caller's own new objects, and no others.
     Encrypt,
@@ -16,12 +16,26 @@ pub enum Action {
     Rewrap,
     /// Drive ceremonies that are already ordered. Gives nothing else.
     Coordinate,
+    /// Sign grants of what the principal may do itself.
+    Grant,
+    /// Change the state, tags, alias and rotation period of existing keys.
+    Change,
+    /// Read the tenant's audit records and usage.
+    Audit,
 }
 
 impl Action {
     /// All actions, in the order of their wire numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Create, Self::Encrypt, Self::Decrypt, Self::Rewrap, Self::Coordinate];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Encrypt,
+        Self::Decrypt,
+        Self::Rewrap,
+        Self::Coordinate,
+        Self::Grant,
+        Self::Change,
+        Self::Audit,
+    ];
 
     /// The word used on the command line, in documents and in audit records.
     #[must_use]
@@ -32,6 +46,9 @@ impl Action {
             Self::Decrypt => "decrypt",
             Self::Rewrap => "rewrap",
             Self::Coordinate => "coordinate",
+            Self::Grant => "grant",
+            Self::Change => "change",
+            Self::Audit => "audit",
         }
     }
 
@@ -44,6 +61,9 @@ impl Action {
             Self::Decrypt => 3,
             Self::Rewrap => 4,
             Self::Coordinate => 5,
+            Self::Grant => 6,
+            Self::Change => 7,
+            Self::Audit => 8,
         }
     }
 
@@ -70,7 +90,7 @@ impl FromStr for Action {
 
 /// The text names no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("actions are create, encrypt, decrypt, rewrap and coordinate")]
+#[error("actions are create, encrypt, decrypt, rewrap, coordinate, grant, change and audit")]
 pub struct UnknownAction;
 
 /// What a label's PRF output is for; the first field of every label, so that purposes never share outputs.

@@ -17,8 +17,56 @@ pub const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of one reply body that a client accepts: a `GetKey` of a 128-node key with several versions.
 pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes of one signed document: a roster of 128 nodes with long names fits four times.
+/// Bytes of one signed document that keeps no others: a key of 128 nodes fits with 20 versions.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Bytes of one roster or tenant: [`MAX_FRONTIER`] entries of 72 bytes, and a body of 256 KiB.
+pub const MAX_AUTHORITY_BYTES: usize = 1024 * 1024;
+
+/// Documents that one version of a roster or tenant keeps. A tenant has no more that count
+/// ([`MAX_DOCUMENTS_PER_TENANT`]), so its administrators can always be changed and lose nothing.
+pub const MAX_FRONTIER: usize = 10_000;
+
+/// Documents that stand directly under one tenant and count: children and what is said of them,
+/// principals, keys, policies and grants. Administrators' change of a tenant looks at each once,
+/// which takes about a second at this size; larger businesses have child tenants.
+pub const MAX_DOCUMENTS_PER_TENANT: u32 = 10_000;
+
+/// Documents under one tenant at a node, whether they count or not. What an authority version left
+/// out stays stored, so a tenant whose credentials were stolen can shed what was made with them
+/// three times over before its node's operator is asked.
+pub const MAX_STORED_PER_TENANT: u32 = 4 * MAX_DOCUMENTS_PER_TENANT;
+
+/// Bytes of all documents under one tenant at a node: 10,000 keys of three nodes with monthly
+/// versions for three years.
+pub const MAX_DOCUMENT_BYTES_PER_TENANT: u64 = 1024 * 1024 * 1024;
+
+/// Policies of one tenant: each is read for every request that concerns its keys.
+pub const MAX_POLICIES_PER_TENANT: u32 = 64;
+
+/// Bytes of one policy.
+pub const MAX_POLICY_BYTES: usize = 64 * 1024;
+
+/// Terms of one tenant: each is read for every request of its principals.
+pub const MAX_TERMS_PER_TENANT: u32 = 16;
+
+/// Days for which a grant may last, as a roster may.
+pub const GRANT_DAYS: u64 = 400;
+
+/// Seconds that a key waits for its destruction at least: a week, in which somebody notices.
+pub const MIN_DESTRUCTION_SECONDS: u64 = 7 * 86_400;
+
+/// Seconds that a key may wait for its destruction at most.
+pub const MAX_DESTRUCTION_SECONDS: u64 = 400 * 86_400;
+
+/// Seconds between two versions of a key that rotates by itself, at least.
+pub const MIN_ROTATION_SECONDS: u64 = 86_400;
+
+/// Changes of state that one key document remembers.
+pub const MAX_STATE_CHANGES: usize = 256;
+
+/// Retired public keys that a principal remembers: at one rotation a month for over a year.
+pub const MAX_RETIRED_KEYS: usize = 16;
 
 /// Heads of one document past which no principal adds another: people race in twos and threes, and each
 /// head is read for every request that concerns the key. Administrators may, to merge.

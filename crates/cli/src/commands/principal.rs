@@ -25,6 +25,9 @@ impl From<Allow> for Action {
             Allow::Decrypt => Self::Decrypt,
             Allow::Rewrap => Self::Rewrap,
             Allow::Coordinate => Self::Coordinate,
+            Allow::Grant => Self::Grant,
+            Allow::Change => Self::Change,
+            Allow::Audit => Self::Audit,
         }
     }
 }

@@ -49,6 +49,7 @@ pub fn node(n: u8) -> NodeEntry {
         identity_key: public(100 + 3 * n),
         tls_key: public(101 + 3 * n),
         log_key: public(102 + 3 * n),
+        log_incarnation: 0,
     }
 }
 
@@ -74,6 +75,7 @@ pub fn tenant(admins: &[u8], quorum: u32, parent: Option<TenantId>) -> Tenant {
         recovery: Some(administrators(&[91], 1)),
         support_contact: String::new(),
         suspended: false,
+        critical: Vec::new(),
     }
 }
 
@@ -86,6 +88,8 @@ pub fn principal(tenant: TenantId, n: u8, actions: &[Action]) -> Principal {
         permissions: actions.iter().map(|a| Permission::all_keys(*a)).collect(),
         attributes: vec![("team".into(), "blue".into())],
         revoked: false,
+        next_public_key: None,
+        retired_keys: Vec::new(),
     }
 }
 
@@ -105,6 +109,11 @@ pub fn key_body(tenant: TenantId, order: Order) -> Key {
             created_at: UnixSeconds(NOW),
             order,
         }],
+        tags: Vec::new(),
+        rotation_seconds: 0,
+        state_history: Vec::new(),
+        coordinator: None,
+        destruction: None,
     }
 }
 
@@ -201,5 +210,46 @@ impl Cluster {
 
     pub fn principal_heads(&self) -> Option<Heads<Principal>> {
         self.set.heads(&self.principal.id())
+    }
+}
+
+/// The same key in another state, a second after it last changed.
+pub fn entering(mut key: Key, state: KeyState) -> Key {
+    if key.state != state {
+        key.enter_state(state, UnixSeconds(NOW));
+    }
+    key
+}
+
+pub fn policy(tenant: TenantId, text: &str) -> Policy {
+    Policy { tenant, name: "rules".into(), text: text.into(), disabled: false }
+}
+
+/// A week of the actions on a key, for a principal.
+pub fn grant(key: &SignedDocument, grantee: &SignedDocument, actions: &[Action]) -> Grant {
+    Grant {
+        tenant: key_of(key).tenant,
+        grantee: grantee.id().into(),
+        grantee_tenant: principal_of(grantee).tenant,
+        actions: actions.to_vec(),
+        key: key.id().into(),
+        context: quorate_wire::EncryptionContext::default(),
+        not_before: UnixSeconds(NOW),
+        expires_at: UnixSeconds(NOW + 7 * 86_400),
+        revoked: false,
+    }
+}
+
+pub fn grant_of(document: &SignedDocument) -> Grant {
+    Grant::of(document.body()).unwrap().clone()
+}
+
+pub fn terms(tenant: TenantId) -> Terms {
+    Terms {
+        tenant,
+        suspended: false,
+        quota: Quota { keys: 100, ..Quota::default() },
+        support_contact: "help@platform.example".into(),
+        reason: String::new(),
     }
 }

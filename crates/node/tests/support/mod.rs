@@ -207,6 +207,7 @@ pub fn entry(at: usize) -> NodeEntry {
         identity_key: seed_key("identity", at).public(),
         tls_key: seed_key("tls", at).public(),
         log_key: seed_key("log", at).public(),
+        log_incarnation: 0,
     }
 }
 
@@ -252,6 +253,8 @@ pub fn principal_document(
         permissions: actions.iter().map(|action| Permission::all_keys(*action)).collect(),
         attributes: Vec::new(),
         revoked: false,
+        next_public_key: None,
+        retired_keys: Vec::new(),
     };
     Draft::first(Body::Principal(body), Some(tenant.digest()), NOW, world_rng)
         .unwrap()
@@ -273,6 +276,7 @@ pub fn tenant_document(
         recovery: None,
         support_contact: String::new(),
         suspended: false,
+        critical: Vec::new(),
     };
     Draft::first(Body::Tenant(body), Some(authority.digest()), NOW, rng)
         .unwrap()
@@ -399,6 +403,11 @@ impl World {
             jurisdictions: Vec::new(),
             fragment_required: false,
             versions: vec![KeyVersionEntry { number: KeyVersion::FIRST, created_at: NOW, order }],
+            tags: Vec::new(),
+            rotation_seconds: 0,
+            state_history: Vec::new(),
+            coordinator: None,
+            destruction: None,
         }
     }
 

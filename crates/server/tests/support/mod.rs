@@ -386,6 +386,7 @@ impl Cluster {
             recovery: None,
             support_contact: String::new(),
             suspended: false,
+            critical: Vec::new(),
         };
         let tenant = sign(Body::Tenant(tenant), Some(&roster));
         let principal = Principal {
@@ -396,6 +397,8 @@ impl Cluster {
             permissions: Action::ALL.iter().map(|a| Permission::all_keys(*a)).collect(),
             attributes: Vec::new(),
             revoked: false,
+            next_public_key: None,
+            retired_keys: Vec::new(),
         };
         let principal = sign(Body::Principal(principal), Some(&tenant));
         let mut running = Vec::new();
@@ -457,6 +460,11 @@ impl Cluster {
                 created_at: now(),
                 order: Order::new(t, members).unwrap(),
             }],
+            tags: Vec::new(),
+            rotation_seconds: 0,
+            state_history: Vec::new(),
+            coordinator: None,
+            destruction: None,
         };
         let authority = Some(self.tenant.digest());
         let document = Draft::first(Body::Key(key), authority, now(), &mut self.rng)

@@ -62,7 +62,7 @@ pub(crate) fn prepare(
                 Kind::Tenant => {
                     ids.insert(tenant.into());
                 }
-                Kind::Principal | Kind::Key => {
+                _ => {
                     let prefix = [&[kind_byte(kind)], tenant.as_bytes().as_slice()].concat();
                     let start = prefix.len();
                     let after = after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());

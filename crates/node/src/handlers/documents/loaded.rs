@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use prost::Message;
-use quorate_documents::{Body, BodyOf, Document, Kind, Lookup, Principal, SignedDocument};
+use quorate_documents::{
+    Body, BodyOf, Document, Grant, InForceCache, Key, Kind, Lookup, Principal, SignedDocument,
+};
 use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::store::v1::DocumentRow;
@@ -26,22 +28,29 @@ pub(crate) struct Loaded {
     cluster: ClusterId,
     versions: HashMap<Digest, Arc<SignedDocument>>,
     by_id: BTreeMap<DocumentId, Vec<Digest>>,
+    /// Versions of principals by every key that they name, retired ones too.
+    by_key: BTreeMap<PublicKey, BTreeSet<Digest>>,
     /// Documents of which all versions are here; of others only what a frontier names.
     complete: BTreeSet<DocumentId>,
+    in_force: InForceCache,
 }
 
 impl Loaded {
     pub(super) fn new(cluster: ClusterId) -> Self {
-        let (versions, by_id, complete) = Default::default();
-        Self { cluster, versions, by_id, complete }
+        let (versions, by_id, by_key, complete, in_force) = Default::default();
+        Self { cluster, versions, by_id, by_key, complete, in_force }
     }
 
     /// Takes a version in, in place of the same version with fewer signatures.
     pub(super) fn insert(&mut self, document: Arc<SignedDocument>) {
+        self.in_force.clear();
         let digest = document.digest();
         let digests = self.by_id.entry(document.id()).or_default();
         if !digests.contains(&digest) {
             digests.push(digest);
+        }
+        for key in Principal::of(document.body()).into_iter().flat_map(Principal::named_keys) {
+            self.by_key.entry(key).or_default().insert(digest);
         }
         self.versions.insert(digest, document);
     }
@@ -68,6 +77,11 @@ impl Loaded {
         self.complete.extend(&more.complete);
     }
 
+    /// Versions of principals that name a key, as theirs, as the one offered, or as one they had.
+    pub(super) fn naming(&self, key: &PublicKey) -> impl Iterator<Item = &SignedDocument> {
+        self.by_key.get(key).into_iter().flatten().filter_map(|digest| self.version(digest))
+    }
+
     pub(super) fn count(&self, id: &DocumentId) -> usize {
         self.by_id.get(id).map_or(0, Vec::len)
     }
@@ -88,10 +102,14 @@ impl Lookup for Loaded {
     }
 
     fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument> {
-        let named = |version: &&SignedDocument| {
-            Principal::of(version.body()).is_some_and(|p| p.public_key == *key)
+        let accepted = |version: &&SignedDocument| {
+            Principal::of(version.body()).is_some_and(|p| p.accepts(key))
         };
-        self.versions.values().map(Arc::as_ref).filter(named).collect()
+        self.naming(key).filter(accepted).collect()
+    }
+
+    fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
+        self.in_force.in_force(id, self)
     }
 }
 
@@ -226,14 +244,32 @@ impl<'a, 'v> Loader<'a, 'v> {
             Body::Principal(principal) => {
                 self.want(principal.tenant.into());
                 // Whether it has its key depends on the others that name it.
-                self.signer(principal.public_key)?;
+                for key in principal.named_keys() {
+                    self.signer(key)?;
+                }
             }
-            Body::Key(key) => {
-                self.want(key.tenant.into());
+            Body::Key(Key { tenant, .. }) | Body::Grant(Grant { tenant, .. }) => {
+                self.want((*tenant).into());
                 for signer in signers {
                     self.signer(*signer)?;
                 }
+                if let Body::Grant(grant) = document.body() {
+                    self.first_version(grant.key.into())?;
+                }
             }
+            Body::Policy(policy) => self.want(policy.tenant.into()),
+            Body::Terms(terms) => self.want(terms.tenant.into()),
+        }
+        Ok(())
+    }
+
+    /// Loads the first version of a document, without the others.
+    fn first_version(&mut self, id: DocumentId) -> Result<(), Stop> {
+        let key = RowKey::document(id, 1, Digest::from_bytes(*id.as_bytes()));
+        if let Some(row) = self.attempt(self.reads.row(&key))
+            && let Some(first) = version(row)?
+        {
+            self.loaded.insert(first);
         }
         Ok(())
     }

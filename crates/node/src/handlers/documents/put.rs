@@ -9,8 +9,8 @@ use std::sync::Arc;
 use prost::Message;
 use quorate_authz::Caller;
 use quorate_documents::{
-    self as rules, Admitted, Body, BodyOf, Document, Key, Kind, Lookup, Principal, Roster,
-    SignedDocument, Tenant,
+    self as rules, Admitted, Body, BodyOf, Document, Grant, Key, Kind, Lookup, Policy, Principal,
+    Roster, SignedDocument, Tenant, Terms,
 };
 use quorate_types::limits::{
     CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_DOCUMENT, MAX_DOCUMENTS_PER_REQUEST,
@@ -49,20 +49,14 @@ const MAX_SIGNATURES_PER_REQUEST: usize = 1024;
 /// document that arrives while its authority changes is judged by the new one.
 const CHANGES: &str = "documents";
 
-/// What a tenant document's place in the list of its kind is: under its parent.
+/// Under which tenant a document stands in the list of its kind; a tenant under its parent.
 fn tenant_slot(document: &Document) -> TenantId {
-    let none = TenantId::from_bytes([0; 32]);
-    match document.body() {
-        Body::Roster(_) => none,
-        Body::Tenant(tenant) => tenant.parent.unwrap_or(none),
-        Body::Principal(principal) => principal.tenant,
-        Body::Key(key) => key.tenant,
-    }
+    document.body().tenant().unwrap_or(TenantId::from_bytes([0; 32]))
 }
 
 /// The number of a kind in rows.
 pub(crate) fn kind_byte(kind: Kind) -> u8 {
-    // The numbers are field numbers from 16 to 19.
+    // The numbers are field numbers from 16 to 23.
     u8::try_from(kind.number()).unwrap_or(u8::MAX)
 }
 
@@ -225,9 +219,9 @@ fn cascade(
 enum Under {
     /// Root tenants; their principals and keys may name the roster as their authority.
     Roster,
-    /// Child tenants, principals and keys.
+    /// Child tenants and everything that belongs to the tenant.
     Tenant,
-    /// Keys that the principal may have signed.
+    /// Keys and grants that the principal may have signed.
     Principal(TenantId),
 }
 
@@ -274,9 +268,10 @@ fn dependents(
     let lists = match of {
         Under::Roster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
         Under::Tenant => {
-            [Kind::Tenant, Kind::Principal, Kind::Key].map(|kind| (kind, id.into())).into()
+            let of_tenants = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Roster);
+            of_tenants.map(|kind| (kind, id.into())).collect()
         }
-        Under::Principal(tenant) => vec![(Kind::Key, tenant)],
+        Under::Principal(tenant) => vec![(Kind::Key, tenant), (Kind::Grant, tenant)],
     };
     let mut found = Vec::new();
     for (kind, tenant) in lists {
@@ -314,6 +309,9 @@ fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
         Kind::Roster => heads!(Roster),
         Kind::Tenant => heads!(Tenant),
         Kind::Principal => heads!(Principal),
+        Kind::Policy => heads!(Policy),
+        Kind::Grant => heads!(Grant),
+        Kind::Terms => heads!(Terms),
         Kind::Key => rules::heads::<Key, _>(&id, loaded).map(|heads| {
             aliases.extend(heads.iter().map(|head| head.body().alias.clone()));
             (heads.to_row(), heads.digests())
@@ -359,10 +357,9 @@ fn admit(
         // A TLS key must name one principal, or revoking one would leave the other. One that does not
         // count has no key: whoever once administered a tenant could otherwise keep keys from others.
         // One that an authority version keeps is taken all the same, since that version waits for it.
-        let key = principal.public_key;
-        if !rules::kept_by_some(document, loaded)
-            && having(loaded, key).any(|other| other != document.id())
-        {
+        let others = |key: &PublicKey| having(loaded, *key).any(|other| other != document.id());
+        let taken = principal.named_keys().find(others);
+        if let Some(key) = taken.filter(|_| !rules::kept_by_some(document, loaded)) {
             let message = format!("{key} is the key of another principal already");
             return Err(Refused::new(RefusalCode::DocumentInvalid, message));
         }
@@ -470,8 +467,10 @@ pub(crate) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Ve
         writes.push(Write::Put(list, Vec::new()));
     }
     if let Body::Principal(principal) = document.body() {
-        let key = RowKey::principal_key_named(principal.public_key, document.id());
-        writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
+        for key in principal.named_keys() {
+            let key = RowKey::principal_key_named(key, document.id());
+            writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
+        }
     }
 }
 
@@ -494,22 +493,53 @@ pub(crate) fn join_writes(
     Ok(writes)
 }
 
-/// The principals that count and have a public key.
+/// Where a document that counts stands in the lists that authorization reads, and one that does not
+/// stands no more.
+fn derived_lists(
+    loaded: &Loaded,
+    id: DocumentId,
+    tenant: TenantId,
+    counts: bool,
+    writes: &mut Vec<Write>,
+) {
+    let row = match loaded.versions(&id).first().map(|version| version.body()) {
+        Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
+        Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
+        Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, id),
+        _ => return,
+    };
+    writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
+}
+
+/// The principals that count and have a public key, or are offered it.
 fn having(loaded: &Loaded, key: PublicKey) -> impl Iterator<Item = DocumentId> {
     let named: BTreeSet<DocumentId> = loaded.principals(&key).iter().map(|v| v.id()).collect();
     named.into_iter().filter(move |id| {
         rules::heads::<Principal, _>(id, loaded)
-            .is_some_and(|heads| heads.iter().any(|head| head.body().public_key == key))
+            .is_some_and(|heads| heads.iter().any(|head| head.body().accepts(&key)))
+    })
+}
+
+/// The principals that count and had a public key once.
+fn having_retired(loaded: &Loaded, key: PublicKey) -> Option<DocumentId> {
+    let named: BTreeSet<DocumentId> = loaded.naming(&key).map(|v| v.id()).collect();
+    named.into_iter().find(|id| {
+        rules::heads::<Principal, _>(id, loaded).is_some_and(|heads| heads.has_retired(&key))
     })
 }
 
 /// The row that says whose a public key is. Nobody's, where two principals that count have it: which
-/// of them came first is no part of the set, and guessing could take the wrong one's permissions.
+/// of them came first is no part of the set, and guessing could take the wrong one's permissions. A key
+/// that nobody has is one's who had it, so that whoever comes with it is told so, and reported.
 fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
     let row = RowKey::principal_key(key);
     let mut having = having(loaded, key);
     match (having.next(), having.next()) {
         (Some(id), None) => Write::Put(row, id.as_bytes().to_vec()),
+        (None, _) => match having_retired(loaded, key) {
+            Some(id) => Write::Put(row, id.as_bytes().to_vec()),
+            None => Write::Delete(row),
+        },
         _ => Write::Delete(row),
     }
 }
@@ -542,8 +572,11 @@ pub(crate) fn update(
     }
     // The keys of its heads before and now are among these.
     for key in loaded.versions(&id).into_iter().filter_map(|v| Principal::of(v.body())) {
-        writes.push(owner_of_key(loaded, key.public_key));
+        for key in key.named_keys() {
+            writes.push(owner_of_key(loaded, key));
+        }
     }
+    derived_lists(loaded, id, tenant, derived.is_some(), writes);
     for alias in aliases {
         writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
     }

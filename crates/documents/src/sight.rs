@@ -1,0 +1,61 @@
+//! What a node asks once, before it stores a version. It depends on the clock and on what has come.
+
+use quorate_types::UnixSeconds;
+use quorate_types::limits::CLOCK_TOLERANCE_SECONDS;
+
+use crate::admit_error::AdmitError;
+use crate::document::SignedDocument;
+use crate::heads::Heads;
+use crate::lookup::Lookup;
+use crate::principal::Principal;
+use crate::say::Say;
+use crate::state;
+
+/// What a node asks when it sees an admitted version for the first time: that it was not signed in
+/// the future; that the principal that signed still may, now; and that what administrators signed below
+/// a roster or tenant counts, restricts, is kept by some authority version, or is stood on
+/// by a version that counts. A document that the authority version in force keeps needs no principal
+/// any more. `lookup` holds what came with the candidate, too.
+///
+/// # Errors
+/// [`AdmitError::Future`], [`AdmitError::Stale`], [`AdmitError::Superseded`].
+///
+/// # Security
+/// This is what stops a revoked or expired principal from back-dating documents, and a removed
+/// administrator from filling nodes with documents that never count. It depends on
+/// this node's clock and on what has reached it, so it is no part of what the set means: a document
+/// that one node saw in time and another did not is adopted by an authority version's frontier.
+pub fn first_sight<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    lookup: &L,
+    now: UnixSeconds,
+) -> Result<(), AdmitError> {
+    if candidate.created_at() > now.plus(CLOCK_TOLERANCE_SECONDS) {
+        return Err(AdmitError::Future(candidate.created_at()));
+    }
+    if candidate.kind().is_authority() || state::kept(candidate, lookup) {
+        return Ok(());
+    }
+    if state::signed_by_administrators(candidate, lookup) {
+        return if state::matters(candidate, lookup) {
+            Ok(())
+        } else {
+            Err(AdmitError::Superseded)
+        };
+    }
+    let signer = *candidate.signers().first().ok_or(AdmitError::Authority)?;
+    let say = Say::of(candidate, lookup).ok_or(AdmitError::Authority)?;
+    for principal in say.principals(candidate, &signer, lookup) {
+        let heads: Option<Heads<Principal>> = state::heads(&principal.id(), lookup);
+        let may = heads.is_some_and(|heads| {
+            !heads.revoked()
+                && heads.has_key(&signer)
+                && now <= heads.expires_at().plus(CLOCK_TOLERANCE_SECONDS)
+                && say.permitted(|action, key| heads.permits(action, key))
+        });
+        if may {
+            return Ok(());
+        }
+    }
+    Err(AdmitError::Stale(signer))
+}
