@@ -58,7 +58,7 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
     let partials = partials(plan, &setting)?;
     let latency = latency(plan, &setting)?;
     let small = small(plan, &setting)?;
-    let streams = streams(plan, &setting)?;
+    let streams = crate::streams::run(plan, setting.local, &setting.key)?;
     Ok(json!({
         "threshold": T,
         "nodes": N,
@@ -359,52 +359,4 @@ fn open_all(
             Ok(())
         }
     })
-}
-
-/// Streams from memory to nowhere: everything that the client library does with a large object.
-fn streams(plan: &Plan, setting: &Setting<'_>) -> Result<Value, Failure> {
-    let bytes = if plan.quick { 64 << 20 } else { 512 << 20 };
-    let plain = vec![0x5a; bytes];
-    let context = EncryptionContext::default();
-    let Local { runtime, client, .. } = setting.local;
-    let (mut seals, mut opens) = (Vec::new(), Vec::new());
-    let mut sealed = Vec::new();
-    let input = &mut plain.as_slice();
-    runtime.block_on(client.encrypt_stream(&setting.key, input, &mut sealed, &context))?;
-    // What comes out is dropped: new memory for it would cost more than sealing does.
-    let mut sink = tokio::io::sink();
-    for _ in 0..if plan.quick { 2 } else { 5 } {
-        let before = (Instant::now(), own_cpu_seconds());
-        let input = &mut plain.as_slice();
-        runtime.block_on(client.encrypt_stream(&setting.key, input, &mut sink, &context))?;
-        seals.push((before.0.elapsed().as_secs_f64(), own_cpu_seconds() - before.1));
-        let before = (Instant::now(), own_cpu_seconds());
-        let input = &mut sealed.as_slice();
-        runtime.block_on(client.decrypt_stream(input, &mut sink, &context))?;
-        opens.push((before.0.elapsed().as_secs_f64(), own_cpu_seconds() - before.1));
-    }
-    let raw = crate::object::plain_speed()?;
-    let mut rows = Vec::new();
-    let mut figures = serde_json::Map::new();
-    for (name, times) in [("seal", seals), ("open", opens)] {
-        let wall = bytes as f64 / median(&times.iter().map(|t| t.0).collect::<Vec<_>>());
-        let core = bytes as f64 / median(&times.iter().map(|t| t.1).collect::<Vec<_>>());
-        rows.push(vec![
-            format!("{name} a stream of {} MiB", bytes >> 20),
-            format!("{:.0}", wall / 1e6),
-            format!("{:.0}", core / 1e6),
-            format!("{:.2}", core / raw),
-        ]);
-        figures.insert(
-            name.to_owned(),
-            json!({
-                "bytes": bytes,
-                "mb_per_second": round(wall / 1e6, 0),
-                "mb_per_core_second": round(core / 1e6, 0),
-                "ratio_to_plain_aes_256_gcm": round(core / raw, 3),
-            }),
-        );
-    }
-    table(&["client library, from memory", "MB/s", "MB/s a core", "of plain"], &rows);
-    Ok(figures.into())
 }

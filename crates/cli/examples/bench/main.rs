@@ -16,12 +16,15 @@
 mod client;
 mod cluster;
 mod dkg;
+mod files;
 mod local;
 mod measure;
+mod million;
 mod object;
 mod partials;
 mod report;
 mod series;
+mod streams;
 #[path = "../../../node/tests/support/mod.rs"]
 mod world;
 
@@ -43,10 +46,15 @@ Sections (all of them when none is named):
   object   sealing and opening, beside plain AES-256-GCM of the same library
   tls      partial evaluations through TLS, batches of 1, 64 and 4096; small objects
   series   initialisation, upload and download over nodes and file size
+  files    the program on a file of 1 GiB: processor time, peak memory, bytes read for a range
+  million  a million labels against a cluster: memory of each node, bytes of its database
+           (only when named, or with --million)
 
 Options:
   --quick          fewer rounds and sizes: shows that it runs, and roughly how fast
-  --large          97-of-100 with 100 node processes as well
+  --large          97-of-100 with 100 node processes as well; takes some minutes
+  --million        a million labels as well; takes some minutes
+  --huge           files: 10 GiB instead of 1 GiB; needs 22 GiB of disk
   --output FILE    where the JSON goes (target/bench.json)";
 
 /// How much to measure.
@@ -56,6 +64,8 @@ pub struct Plan {
     pub quick: bool,
     /// 100 processes.
     pub large: bool,
+    /// Files of 10 GiB.
+    pub huge: bool,
     /// Rounds of what is measured in turns.
     pub rounds: usize,
     /// The program whose `node run` is started.
@@ -72,17 +82,21 @@ fn main() -> Result<(), Failure> {
     let mut plan = Plan {
         quick: false,
         large: false,
+        huge: false,
         rounds: 9,
         binary: release.join("quorate"),
         scratch: target.to_path_buf(),
     };
     let mut output = target.join("bench.json");
     let mut sections: Vec<String> = Vec::new();
+    let mut million = false;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => (plan.quick, plan.rounds) = (true, 3),
             "--large" => plan.large = true,
+            "--huge" => plan.huge = true,
+            "--million" => million = true,
             "--output" => output = args.next().ok_or("--output needs a file")?.into(),
             "--help" | "-h" => {
                 println!("{USAGE}");
@@ -100,7 +114,9 @@ fn main() -> Result<(), Failure> {
     all.insert("machine".into(), measure::machine(&plan));
     report::machine(&all["machine"]);
     for (name, run) in SECTIONS {
-        if sections.is_empty() || sections.iter().any(|section| section == name) {
+        let named = sections.iter().any(|section| section == name);
+        let unnamed = if *name == "million" { million } else { sections.is_empty() };
+        if named || unnamed {
             let section = Instant::now();
             println!("\n== {name}");
             let figures = run(&plan).map_err(|e| format!("{name}: {e}"))?;
@@ -124,4 +140,6 @@ const SECTIONS: &[(&str, Section)] = &[
     ("object", object::run),
     ("tls", cluster::run),
     ("series", series::run),
+    ("files", files::run),
+    ("million", million::run),
 ];

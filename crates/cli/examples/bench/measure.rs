@@ -81,12 +81,42 @@ pub fn sum(lists: &[&[f64]]) -> Vec<f64> {
 
 /// Processor seconds that a process has used, in user and kernel mode, all threads.
 pub fn cpu_seconds(pid: u32) -> f64 {
+    processor_seconds(pid).iter().sum()
+}
+
+/// Processor seconds that a process has used in user mode, and in kernel mode.
+pub fn processor_seconds(pid: u32) -> [f64; 2] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold spaces; the numbers after it do not.
     let after = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<&str> = after.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
+    [11, 12].map(|at| {
+        let ticks = fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        ticks / TICKS_PER_SECOND
+    })
+}
+
+/// Resident memory of a process.
+pub fn resident_bytes(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had.
+pub fn peak_bytes(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// Bytes that a process's system calls have read; only its owner, or root, is told.
+pub fn read_bytes(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")?.trim().parse().ok())
 }
 
 /// The load average of the last minute.

@@ -16,7 +16,8 @@ use crate::{Failure, Plan};
 /// Bytes that one call works on: stays in a core's cache, as an application's buffer would.
 const BUFFER: usize = 1 << 20;
 
-fn nonce(n: u64) -> Nonce {
+/// A nonce of a measurement.
+pub fn nonce(n: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&n.to_be_bytes());
     Nonce::assume_unique_for_key(nonce)
