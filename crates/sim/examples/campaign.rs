@@ -2,14 +2,19 @@
 //!
 //! `cargo run --release -p quorate-sim --example campaign -- --seeds 10000 [--first 0] [--threads 2]`
 //!
-//! `--replay SEED` prints the event log of one seed. Exits with 1 when an invariant did not hold.
+//! `--replay SEED` prints the event log of one seed; `--until-failure` begins no seed after one that failed.
+//!
+//! Exits with 1 when an invariant did not hold, and of 10,000 seeds or more also when a strategy fired fewer
+//! than 100 times or fewer than 99 % of the seeds without liars ended in a usable key.
 #![allow(clippy::print_stdout, reason = "this is a program for people")]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
+use quorate_sim::invariants::Invariant;
 use quorate_sim::{Ending, Scenario, coordinator, participant, run};
 
 #[derive(Default)]
@@ -19,19 +24,31 @@ struct Totals {
     lies: BTreeMap<participant::Strategy, (u64, u64)>,
     hostilities: BTreeMap<coordinator::Strategy, (u64, u64)>,
     events: u64,
+    /// Runs that end in two keys, and in which somebody honest was blamed.
+    split: u64,
+    blamed: u64,
     failures: Vec<(u64, String)>,
 }
+
+/// What is asked of this many seeds and more, beside the invariants.
+const WHOLE: u64 = 10_000;
+/// How often each strategy must have fired in them.
+const FIRINGS: u64 = 100;
+/// Of a hundred seeds without liars, how many must end in a usable key at once.
+const USABLE: u64 = 99;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
     arguments.next().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
-fn one(seed: u64, totals: &Mutex<Totals>) {
+/// Plays a seed; says whether something did not hold.
+fn one(seed: u64, totals: &Mutex<Totals>) -> bool {
     let scenario = Scenario::random(seed);
     let clean = scenario.liars.is_empty() && scenario.hostile.is_empty();
     let result = run(seed, &scenario);
-    let Ok(mut totals) = totals.lock() else { return };
+    let Ok(mut totals) = totals.lock() else { return true };
+    let before = totals.failures.len();
     match result {
         Err(error) => totals.failures.push((seed, error.to_string())),
         Ok(report) => {
@@ -50,10 +67,31 @@ fn one(seed: u64, totals: &Mutex<Totals>) {
                 *entry = (entry.0 + 1, entry.1 + fired);
             }
             for violation in report.violations {
+                let blames = violation.invariant == Invariant::HonestIsNotBlamed
+                    || violation.invariant == Invariant::HonestIsNotConvicted;
+                totals.blamed += u64::from(blames);
+                totals.split += u64::from(violation.invariant == Invariant::OneVerifyingKey);
                 totals.failures.push((seed, violation.to_string()));
             }
         }
     }
+    totals.failures.len() > before
+}
+
+/// Prints how often each strategy was there and fired; the one that fired least.
+fn table<S: Copy + Ord>(
+    title: &str,
+    all: &[S],
+    name: impl Fn(S) -> &'static str,
+    counts: &BTreeMap<S, (u64, u64)>,
+) -> Option<(u64, &'static str)> {
+    println!("\n{title:<36}{:>8}{:>10}", "runs", "lies");
+    for strategy in all {
+        let (runs, fired) = counts.get(strategy).copied().unwrap_or_default();
+        println!("{:<36}{runs:>8}{fired:>10}", name(*strategy));
+    }
+    let fired = |strategy: &S| counts.get(strategy).map_or(0, |(_, fired)| *fired);
+    all.iter().map(|strategy| (fired(strategy), name(*strategy))).min()
 }
 
 fn main() -> ExitCode {
@@ -76,6 +114,8 @@ fn main() -> ExitCode {
         };
     }
     let (first, seeds) = (number("--first", 0), number("--seeds", 1000));
+    let impatient = std::env::args().any(|argument| argument == "--until-failure");
+    let (failed, began) = (AtomicBool::new(false), Instant::now());
     let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
@@ -83,10 +123,12 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds {
+                    if seed >= first + seeds || (impatient && failed.load(Ordering::Relaxed)) {
                         break;
                     }
-                    one(seed, &totals);
+                    if one(seed, &totals) {
+                        failed.store(true, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -98,20 +140,34 @@ fn main() -> ExitCode {
         println!("{count:>8} {ending:?}");
     }
     let (clean, usable) = totals.fault_free;
-    println!("{usable:>8} of {clean} without liars usable at once");
-    println!("\n{:<36}{:>8}{:>10}", "lying participant", "runs", "lies");
-    for strategy in participant::Strategy::ALL {
-        let (runs, fired) = totals.lies.get(strategy).copied().unwrap_or_default();
-        println!("{:<36}{runs:>8}{fired:>10}", strategy.name());
-    }
-    println!("\n{:<36}{:>8}{:>10}", "lying coordinator", "runs", "lies");
-    for strategy in coordinator::Strategy::ALL {
-        let (runs, fired) = totals.hostilities.get(strategy).copied().unwrap_or_default();
-        println!("{:<36}{runs:>8}{fired:>10}", strategy.name());
-    }
+    let share = usable as f64 * 100.0 / clean.max(1) as f64;
+    let lies = table(
+        "lying participant",
+        participant::Strategy::ALL,
+        participant::Strategy::name,
+        &totals.lies,
+    );
+    let hostile = table(
+        "lying coordinator",
+        coordinator::Strategy::ALL,
+        coordinator::Strategy::name,
+        &totals.hostilities,
+    );
+    println!();
     for (seed, failure) in &totals.failures {
         println!("seed {seed}: {failure}");
     }
-    println!("\n{} violations", totals.failures.len());
-    ExitCode::from(u8::from(!totals.failures.is_empty()))
+    let violations = totals.failures.len();
+    println!("{violations:>8} violations");
+    println!("{:>8} seeds in which honest nodes hold shares of different keys", totals.split);
+    println!("{:>8} seeds in which an honest node is blamed", totals.blamed);
+    println!("{usable:>8} of {clean} seeds without liars usable at once ({share:.2} %)");
+    let least = lies.into_iter().chain(hostile).min().unwrap_or_default();
+    println!("{:>8} times the strategy that fired least: {}", least.0, least.1);
+    println!("{:>8.0} seconds", began.elapsed().as_secs_f64());
+    let whole = seeds < WHOLE || (least.0 >= FIRINGS && usable * 100 >= clean * USABLE);
+    if !whole {
+        println!("\nNOT MET: each strategy {FIRINGS} times, {USABLE} % without liars usable");
+    }
+    ExitCode::from(u8::from(violations > 0 || !whole))
 }

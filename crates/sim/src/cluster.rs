@@ -82,6 +82,13 @@ pub struct Cluster {
     /// May drive ceremonies and nothing else.
     pub courier: SigningKey,
     courier_document: SignedDocument,
+    /// May encrypt and nothing else.
+    pub bystander: SigningKey,
+    bystander_document: SignedDocument,
+    foreign_tenant: SignedDocument,
+    /// May do everything in another tenant.
+    pub foreigner: SigningKey,
+    foreigner_document: SignedDocument,
 }
 
 impl Cluster {
@@ -112,44 +119,67 @@ impl Cluster {
             rng,
         )?
         .sign(&[&administrator])?;
-        let tenant = Draft::first(
-            Body::Tenant(Tenant {
-                name: "tenant".to_owned(),
+        let mut tenants = Vec::new();
+        for name in ["tenant", "another tenant"] {
+            let body = Body::Tenant(Tenant {
+                name: name.to_owned(),
                 parent: None,
                 administrators: administrators(&administrator)?,
                 recovery: None,
                 support_contact: String::new(),
                 suspended: false,
                 critical: Vec::new(),
-            }),
-            Some(roster.digest()),
-            EPOCH,
-            rng,
-        )?
-        .sign(&[&administrator])?;
-        let (owner, courier) = (SigningKey::generate(rng), SigningKey::generate(rng));
-        let mut principal = |name: &str, key: PublicKey, actions: &[Action]| {
+            });
+            let draft = Draft::first(body, Some(roster.digest()), EPOCH, rng)?;
+            tenants.push(draft.sign(&[&administrator])?);
+        }
+        let [owner, courier, bystander, foreigner] = [(); 4].map(|()| SigningKey::generate(rng));
+        let mut principal = |of: &SignedDocument, name: &str, key: PublicKey, may: &[Action]| {
             Draft::first(
                 Body::Principal(Principal {
-                    tenant: tenant.id().into(),
+                    tenant: of.id().into(),
                     name: name.to_owned(),
                     public_key: key,
                     expires_at: EPOCH.plus(LIFETIME),
-                    permissions: actions.iter().map(|a| Permission::all_keys(*a)).collect(),
+                    permissions: may.iter().map(|a| Permission::all_keys(*a)).collect(),
                     attributes: Vec::new(),
                     revoked: false,
                     next_public_key: None,
                     retired_keys: Vec::new(),
                 }),
-                Some(tenant.digest()),
+                Some(of.digest()),
                 EPOCH,
                 rng,
             )?
             .sign(&[&administrator])
         };
-        let owner_document = principal("owner", owner.public(), &Action::ALL)?;
-        let courier_document = principal("courier", courier.public(), &[Action::Coordinate])?;
-        Ok(Self { nodes, roster, tenant, owner, owner_document, courier, courier_document })
+        let missing = || DocumentError::Body {
+            kind: quorate_documents::Kind::Tenant,
+            source: quorate_documents::BodyError::Missing("tenant"),
+        };
+        let foreign_tenant = tenants.pop().ok_or_else(missing)?;
+        let tenant = tenants.pop().ok_or_else(missing)?;
+        let owner_document = principal(&tenant, "owner", owner.public(), &Action::ALL)?;
+        let courier_document =
+            principal(&tenant, "courier", courier.public(), &[Action::Coordinate])?;
+        let bystander_document =
+            principal(&tenant, "bystander", bystander.public(), &[Action::Encrypt])?;
+        let foreigner_document =
+            principal(&foreign_tenant, "foreigner", foreigner.public(), &Action::ALL)?;
+        Ok(Self {
+            nodes,
+            roster,
+            tenant,
+            owner,
+            owner_document,
+            courier,
+            courier_document,
+            bystander,
+            bystander_document,
+            foreign_tenant,
+            foreigner,
+            foreigner_document,
+        })
     }
 
     /// The cluster's id.
@@ -179,9 +209,15 @@ impl Cluster {
     /// The documents that every node is given, besides the roster.
     #[must_use]
     pub fn documents(&self) -> Vec<Envelope> {
-        [&self.tenant, &self.owner_document, &self.courier_document]
-            .map(|document| document.envelope().clone())
-            .to_vec()
+        let documents = [
+            &self.tenant,
+            &self.owner_document,
+            &self.courier_document,
+            &self.bystander_document,
+            &self.foreign_tenant,
+            &self.foreigner_document,
+        ];
+        documents.map(|document| document.envelope().clone()).to_vec()
     }
 
     /// A key of `t` of all nodes, ordered at `now`.

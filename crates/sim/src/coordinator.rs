@@ -6,7 +6,7 @@
 use quorate_documents::Order;
 use quorate_node::{Outcome, Reply, Request};
 use quorate_schemes::dkg::merkle;
-use quorate_types::limits::MAX_ATTEMPTS_PER_ORDER;
+use quorate_types::limits::{MAX_ATTEMPTS_PER_ORDER, SESSION_SECONDS};
 use quorate_types::{Digest, NodeId, SessionId};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, SigningKey, digests, strict};
@@ -14,6 +14,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
 use crate::cluster::OrderedKey;
+use crate::network::Guise;
 
 macro_rules! strategies {
     ($($(#[$doc:meta])* $name:ident, $text:literal, $sessions:literal;)*) => {
@@ -114,6 +115,22 @@ strategies! {
     DoubledSignature, "doubled signature", 1;
     /// Opens as many sessions as it can.
     OpensMany, "opens many sessions", 24;
+    /// Opens many sessions and lets everybody deal in all of them.
+    DealsMany, "deals in many sessions", 24;
+    /// Lets the time of its session pass before it goes on.
+    Late, "late", 1;
+    /// Asks for signatures in a session in which nobody has dealt, with the dealings of another.
+    SkipsDealing, "skips dealing", 2;
+    /// Sends each request in the name of somebody who may not coordinate as well.
+    WithoutPermission, "without permission", 1;
+    /// Sends each request in the name of another tenant's principal as well.
+    ForeignTenant, "foreign tenant", 1;
+    /// Sends each request to another node as well, as it is.
+    WrongNode, "wrong node", 1;
+    /// A certificate with a `CertEq` signature too few or too many.
+    MiscountedTranscriptSignatures, "miscounted CertEq signatures", 1;
+    /// A certificate that somebody else has signed besides.
+    StrangersSignature, "a stranger's signature", 1;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,8 +158,16 @@ struct Run {
     signed: Vec<Option<v1::DkgSignReply>>,
 }
 
-/// A request and to whom.
-pub type Ask = (NodeId, Request);
+/// A request, to whom, and in whose name.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// To whom.
+    pub node: NodeId,
+    /// What.
+    pub request: Request,
+    /// In whose name.
+    pub guise: Guise,
+}
 
 /// A coordinator that verifies nothing and lies in one way.
 pub struct Raw {
@@ -153,10 +178,26 @@ pub struct Raw {
     outstanding: usize,
     sent: bool,
     fired: u64,
+    /// After which step a late one waits.
+    rests: Step,
 }
 
 fn last<T: Clone>(versions: &[Vec<T>], at: usize) -> Option<T> {
     versions.get(at)?.last().cloned()
+}
+
+/// A request with another node's name on it, or with none.
+fn renamed(mut request: Request, other: Option<NodeId>) -> Request {
+    let other = other.map(|node| node.as_bytes().to_vec()).unwrap_or_default();
+    match &mut request {
+        Request::DkgOpen(request) => request.node = other,
+        Request::DkgDeal(request) => request.node = other,
+        Request::DkgSign(request) => request.node = other,
+        Request::DkgSignature(request) => request.node = other,
+        Request::PutCertificate(request) => request.node = other,
+        _ => {}
+    }
+    request
 }
 
 fn flip(bytes: &mut [u8], rng: &mut ChaCha20Rng) {
@@ -185,7 +226,10 @@ impl Raw {
                     &key.order,
                     roster,
                     // Attempts of the same number differ by their nonces.
-                    attempt + more % MAX_ATTEMPTS_PER_ORDER,
+                    match strategy {
+                        Strategy::DealsMany => 1 + more % MAX_ATTEMPTS_PER_ORDER,
+                        _ => attempt + more % MAX_ATTEMPTS_PER_ORDER,
+                    },
                     rng,
                 );
                 if strategy == Strategy::WrongTerms {
@@ -209,7 +253,9 @@ impl Raw {
             })
             .collect();
         let order = key.order.clone();
-        Self { strategy, order, runs, step: Step::Open, outstanding: 0, sent: false, fired: 0 }
+        let rests = if rng.next_u32().is_multiple_of(2) { Step::Deal } else { Step::Sign };
+        let (step, outstanding, sent, fired) = (Step::Open, 0, false, 0);
+        Self { strategy, order, runs, step, outstanding, sent, fired, rests }
     }
 
     /// How it lies.
@@ -252,7 +298,7 @@ impl Raw {
                 self.advance();
                 self.sent = false;
             }
-            let mut asks = match self.step {
+            let asks = match self.step {
                 Step::Open => self.opens(),
                 Step::Deal => self.deals(rng),
                 Step::Sign => self.signs(rng),
@@ -260,10 +306,10 @@ impl Raw {
                 Step::Done => return Vec::new(),
             };
             self.sent = true;
-            if self.strategy == Strategy::Duplicates {
+            if self.strategy == Strategy::Late && self.step == self.rests {
                 self.fired += asks.len() as u64;
-                asks = asks.iter().flat_map(|ask| [ask.clone(), ask.clone()]).collect();
             }
+            let asks: Vec<Ask> = asks.into_iter().flat_map(|ask| self.disguised(ask)).collect();
             if !asks.is_empty() {
                 self.outstanding = asks.len();
                 return asks;
@@ -271,12 +317,48 @@ impl Raw {
         }
     }
 
+    /// Milliseconds to wait before what was just polled is sent.
+    #[must_use]
+    pub fn wait(&self) -> u64 {
+        let rests = self.strategy == Strategy::Late && self.step == self.rests;
+        if rests { (SESSION_SECONDS + 60) * 1000 } else { 0 }
+    }
+
+    /// A request as often, and in as many names, as the strategy sends it.
+    fn disguised(&mut self, (node, request): (NodeId, Request)) -> Vec<Ask> {
+        let ask = |guise| Ask { node, request: request.clone(), guise };
+        let own = Guise::Own;
+        let asks = match self.strategy {
+            Strategy::Duplicates => vec![ask(own), ask(own)],
+            // Before and after: what is answered once may be answered again without a look.
+            Strategy::WithoutPermission => {
+                vec![ask(Guise::Bystander), ask(own), ask(Guise::Bystander)]
+            }
+            Strategy::ForeignTenant => {
+                vec![ask(Guise::Foreigner), ask(own), ask(Guise::Foreigner)]
+            }
+            Strategy::WrongNode => {
+                let members = self.order.members();
+                let at = members.iter().position(|m| m.node == node).unwrap_or_default();
+                let other = members.get((at + 1) % members.len()).map(|m| m.node);
+                let other = other.filter(|other| *other != node);
+                let strange = Ask { request: renamed(request.clone(), other), ..ask(own) };
+                vec![strange, ask(own)]
+            }
+            _ => return vec![ask(own)],
+        };
+        self.fired += 1;
+        asks
+    }
+
     fn advance(&mut self) {
         let dies = match self.step {
             Step::Open => {
                 self.lies(Strategy::DiesAfterOpen) || self.strategy == Strategy::OpensMany
             }
-            Step::Deal => self.lies(Strategy::DiesAfterDeal),
+            Step::Deal => {
+                self.lies(Strategy::DiesAfterDeal) || self.strategy == Strategy::DealsMany
+            }
             Step::Sign => self.lies(Strategy::DiesAmidSign) || self.lies(Strategy::DiesAfterSign),
             Step::Certify | Step::Done => false,
         };
@@ -327,7 +409,7 @@ impl Raw {
         self.order.members().iter().map(|m| m.node).collect()
     }
 
-    fn opens(&mut self) -> Vec<Ask> {
+    fn opens(&mut self) -> Vec<(NodeId, Request)> {
         let mut asks = Vec::new();
         self.fired +=
             u64::from(matches!(self.strategy, Strategy::WrongTerms | Strategy::OpensMany));
@@ -398,10 +480,13 @@ impl Raw {
         Some(all)
     }
 
-    fn deals(&mut self, rng: &mut ChaCha20Rng) -> Vec<Ask> {
+    fn deals(&mut self, rng: &mut ChaCha20Rng) -> Vec<(NodeId, Request)> {
         let mut asks = Vec::new();
         // Some lies are for a later step.
         for run in 0..self.runs.len() {
+            if self.strategy == Strategy::SkipsDealing && run > 0 {
+                continue;
+            }
             for (at, node) in self.nodes().into_iter().enumerate() {
                 let times = match self.strategy {
                     Strategy::SplitRound1 | Strategy::DealsTwice => 2,
@@ -412,6 +497,7 @@ impl Raw {
                     let crossed = self.lies(Strategy::WrongSession);
                     let named = if crossed { self.other(run) } else { self.runs.get(run) };
                     let Some(id) = named.map(|run| run.id) else { continue };
+                    self.fired += u64::from(self.strategy == Strategy::DealsMany);
                     asks.push((
                         node,
                         Request::DkgDeal(v1::DkgDealRequest {
@@ -429,7 +515,8 @@ impl Raw {
     /// Everybody's round 1 as this node is to see it.
     fn round1_for(&mut self, run: usize, at: usize, rng: &mut ChaCha20Rng) -> Option<Vec<Dealt>> {
         let n = self.order.members().len();
-        let versions = &self.runs.get(run)?.round1;
+        let skips = self.strategy == Strategy::SkipsDealing;
+        let versions = &self.runs.get(if skips { 0 } else { run })?.round1;
         let mut all: Vec<Dealt> = (0..n).map(|i| last(versions, i)).collect::<Option<_>>()?;
         let some = rng.next_u32() as usize % n;
         let second_half = at >= n.div_ceil(2);
@@ -460,6 +547,7 @@ impl Raw {
                     .envelop(PayloadType::Round1, strict::encode(&message));
             }
             Strategy::TruncatedRound1 => drop(all.pop()),
+            Strategy::SkipsDealing if run > 0 => {}
             _ => return Some(all),
         }
         self.fired += 1;
@@ -501,7 +589,7 @@ impl Raw {
         Some(deliveries)
     }
 
-    fn signs(&mut self, rng: &mut ChaCha20Rng) -> Vec<Ask> {
+    fn signs(&mut self, rng: &mut ChaCha20Rng) -> Vec<(NodeId, Request)> {
         let mut asks = Vec::new();
         let n = self.order.members().len();
         let alive = match self.strategy {
@@ -534,9 +622,18 @@ impl Raw {
         asks
     }
 
-    fn certificates(&mut self, rng: &mut ChaCha20Rng) -> Vec<Ask> {
+    fn certificates(&mut self, rng: &mut ChaCha20Rng) -> Vec<(NodeId, Request)> {
         let mut asks = Vec::new();
         let amid = self.lies(Strategy::DiesAmidDelivery);
+        let session = self.runs.first().map(|run| run.session.clone()).unwrap_or_default();
+        for node in self.nodes() {
+            let (node_bytes, key) = (node.as_bytes().to_vec(), session.key.clone());
+            let key_version = session.key_version;
+            let request = v1::DkgSignatureRequest { node: node_bytes, key, key_version };
+            if self.collects() {
+                asks.push((node, Request::DkgSignature(request)));
+            }
+        }
         for run in 0..self.runs.len() {
             let Some(request) = self.certificate(run, rng) else { continue };
             for node in self.nodes() {
@@ -549,6 +646,14 @@ impl Raw {
             }
         }
         asks
+    }
+
+    /// Whether it also asks for what was signed, which others do who finish a ceremony.
+    const fn collects(&self) -> bool {
+        matches!(
+            self.strategy,
+            Strategy::WithoutPermission | Strategy::ForeignTenant | Strategy::WrongNode
+        )
     }
 
     fn certificate(
@@ -587,6 +692,13 @@ impl Raw {
                 }
             }
             Strategy::MixedTranscriptSignatures => transcript.rotate_left(1),
+            Strategy::MiscountedTranscriptSignatures => match rng.next_u32() % 2 {
+                0 => drop(transcript.pop()),
+                _ => transcript.push(transcript.first()?.clone()),
+            },
+            Strategy::StrangersSignature => {
+                signatures.push(SigningKey::generate(rng).sign(PayloadType::Certificate, &payload));
+            }
             Strategy::MissingSignature => drop(signatures.pop()),
             Strategy::DoubledSignature => {
                 let one = signatures.first()?.clone();
@@ -602,6 +714,8 @@ impl Raw {
                 | Strategy::MissingSignature
                 | Strategy::DoubledSignature
                 | Strategy::MixedSignatures
+                | Strategy::MiscountedTranscriptSignatures
+                | Strategy::StrangersSignature
         ));
         Some(v1::PutCertificateRequest {
             node: Vec::new(),

@@ -75,6 +75,18 @@ invariants! {
     SessionIsErased, "the secrets of a session are gone once its share is stored";
     /// Nothing grows without bound.
     BoundsHold, "sessions and attempts stay within their bounds";
+    /// Nothing wrong is taken.
+    AcceptsWhatFits, "an honest node opens, deals and signs only where all that it is shown fits";
+    /// Fresh keys for one session.
+    OneReceiveKey, "an honest node gives one receive key in a session";
+    /// Permission.
+    OnlyTheEntitled, "an honest node answers only those who may coordinate, and another tenant as if there was nothing";
+    /// The coordinator, too, is blamed with reason.
+    BlamesRelayJustly, "an honest node blames the coordinator only for what the coordinator changed";
+    /// Evidence is harmless.
+    EvidenceRevealsNothing, "no evidence of an honest node opens what another dealer encrypted";
+    /// Acknowledgements are true.
+    DeliveredIsHeld, "whom an honest coordinator says to have the certificate has acknowledged it";
     /// The happy path.
     FaultFreeSucceeds, "without faults the ceremony ends in a usable key";
     /// Recovery.
@@ -167,7 +179,11 @@ impl Judge {
                 .iter()
                 .filter_map(|signature| signature.as_slice().try_into().ok())
                 .collect();
-            certify::verify_all(&parsed.setup, transcript, &signatures).is_ok()
+            let members = parsed.setup.threshold().indices();
+            signatures.len() == usize::from(parsed.setup.threshold().n())
+                && members.zip(&signatures).all(|(index, signature)| {
+                    certify::verify_one(&parsed.setup, index, transcript, signature)
+                })
         });
         if !agreed {
             self.report(Invariant::TranscriptIsAgreed, format!("{id}"));

@@ -8,6 +8,7 @@
 //!   it made durable and everything else.
 //! - A [`participant::Strategy`] is one way for a node to lie, a [`coordinator::Strategy`] one for a
 //!   coordinator.
+//! - [`reference::Reference`] says, from the protocol's text, what an honest node may answer.
 //! - [`run`] plays one [`Scenario`] and checks every [`invariants::Invariant`].
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod log;
 pub mod network;
 pub mod node;
 pub mod participant;
+pub mod reference;
 mod scenario;
 pub mod store;
 mod world;

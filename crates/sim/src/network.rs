@@ -42,6 +42,17 @@ pub enum Event {
     },
 }
 
+/// Under whose name a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guise {
+    /// The coordinator's own.
+    Own,
+    /// That of a principal of the same tenant that may not coordinate.
+    Bystander,
+    /// That of a principal of another tenant that may do everything there.
+    Foreigner,
+}
+
 /// A request that was sent.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -51,6 +62,8 @@ pub struct Call {
     pub node: usize,
     /// What.
     pub request: Request,
+    /// Under whose name.
+    pub guise: Guise,
     /// Whether it was answered or given up.
     pub settled: bool,
 }
@@ -87,8 +100,8 @@ impl Network {
         self.queue.insert((self.now + milliseconds, self.sequence), event);
     }
 
-    /// Sends an event over the network: it may be lost, late or doubled.
-    pub fn send(&mut self, pair: (usize, usize), event: &Event, rng: &mut ChaCha20Rng) {
+    /// Sends an event over the network, after a wait: it may be lost, late or doubled.
+    pub fn send(&mut self, pair: (usize, usize), wait: u64, event: &Event, rng: &mut ChaCha20Rng) {
         if self.faults.partitions && Self::happens(2, rng) {
             let length = u64::from(rng.next_u32() % 15_000);
             self.cut.insert(pair, self.now + length);
@@ -100,7 +113,7 @@ impl Network {
             if Self::happens(self.faults.loss, rng) || cut {
                 continue;
             }
-            self.after(delay, event.clone());
+            self.after(wait + delay, event.clone());
         }
     }
 

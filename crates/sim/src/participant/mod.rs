@@ -133,6 +133,18 @@ strategies! {
     CrashedAfterDeal, "crashed after round 1", Missing;
     /// Acknowledges another generation than the certificate's.
     WrongAcknowledgement, "wrong acknowledgement", Harmless;
+    /// Round 0 for another order or suite.
+    MisfitRound0, "misfit round 0", Seen;
+    /// Round 1 for another session, order, index, suite or round 0.
+    MisfitRound1, "misfit round 1", Seen;
+    /// Envelopes that somebody else has signed besides.
+    DoublySigned, "doubly signed", Seen;
+    /// A round-1 message with a field that is too short.
+    ShortRound1, "short round 1", Seen;
+    /// One recipient's ciphertext has a byte more than a share.
+    LongCiphertext, "long ciphertext to one", Provably;
+    /// One recipient's share is encoded as a number beyond the group order.
+    UnreducedShare, "unreduced share to one", Provably;
     /// Deals so that the sum of all dealings is zero at its own index, by the shares that it was dealt.
     CancelsOwnShare, "cancels its own verifying share", Cancelled;
 }
@@ -209,6 +221,18 @@ fn scalar(rng: &mut ChaCha20Rng) -> Scalar {
     let mut wide = [0; 64];
     rng.fill_bytes(&mut wide);
     S::scalar_from_wide(&wide)
+}
+
+/// Adds the order of the group to a little-endian number: another encoding of the same scalar.
+fn add_order(bytes: &mut [u8]) {
+    // The order is one more than the largest scalar.
+    let largest = S::encode_scalar(&-Scalar::from(1u64));
+    let mut carry = 1u16;
+    for (byte, more) in bytes.iter_mut().zip(largest) {
+        carry += u16::from(*byte) + u16::from(more);
+        *byte = carry.to_le_bytes()[0];
+        carry >>= 8;
+    }
 }
 
 fn refused(code: RefusalCode, now: UnixSeconds) -> Outcome {
@@ -338,7 +362,12 @@ impl Liar {
         if self.lies(Strategy::StrangeSigner) {
             return SigningKey::generate(rng).envelop(kind, payload);
         }
-        self.identity.envelop(kind, payload)
+        let mut envelope = self.identity.envelop(kind, payload);
+        if self.lies(Strategy::DoublySigned) {
+            let other = SigningKey::generate(rng).sign(kind, &envelope.payload);
+            envelope.signatures.push(other);
+        }
+        envelope
     }
 
     fn open(
@@ -394,11 +423,18 @@ impl Liar {
         if self.lies(Strategy::ShortReceiveKey) {
             receive_key.pop();
         }
+        let (mut order, mut suite) = (binding.order.as_bytes().to_vec(), S::ID.to_owned());
+        if self.lies(Strategy::MisfitRound0) {
+            match rng.next_u32() % 2 {
+                0 => order.reverse(),
+                _ => suite.push('!'),
+            }
+        }
         let payload = strict::encode(&v1::Round0 {
             session: named,
-            order: binding.order.as_bytes().to_vec(),
+            order,
             index,
-            suite: S::ID.to_owned(),
+            suite,
             receive_key,
             proof: proof.to_vec(),
         });
@@ -527,7 +563,7 @@ impl Liar {
         if self.lies(Strategy::TruncatedCiphertexts) {
             ciphertexts.pop();
         }
-        let payload = strict::encode(&v1::Round1 {
+        let mut message = v1::Round1 {
             session: id.as_bytes().to_vec(),
             order: binding.order.as_bytes().to_vec(),
             index: self.member.index.get().into(),
@@ -540,7 +576,26 @@ impl Liar {
             ephemeral_key: point.to_vec(),
             ephemeral_proof: proof.to_vec(),
             ciphertexts_root: root.as_bytes().to_vec(),
-        });
+        };
+        if self.lies(Strategy::MisfitRound1) {
+            match rng.next_u32() % 5 {
+                0 => message.session.reverse(),
+                1 => message.order.reverse(),
+                2 => message.index = message.index % u32::from(self.order.threshold().n()) + 1,
+                3 => message.suite.push('!'),
+                _ => message.round0.reverse(),
+            }
+        }
+        if self.lies(Strategy::ShortRound1) {
+            let field = match rng.next_u32() % 4 {
+                0 => message.commitments.first_mut()?,
+                1 => &mut message.proof_of_possession,
+                2 => &mut message.ephemeral_key,
+                _ => &mut message.ciphertexts_root,
+            };
+            field.pop();
+        }
+        let payload = strict::encode(&message);
         let mut envelope = self.envelop(PayloadType::Round1, payload, rng);
         if let Some(first) = self.first[1].clone()
             && first != envelope
@@ -596,6 +651,8 @@ impl Liar {
         let setup = session.setup();
         let victim = self.victim();
         let bad = self.lies(Strategy::BadShareToOne);
+        let (long, unreduced) =
+            (self.lies(Strategy::LongCiphertext), self.lies(Strategy::UnreducedShare));
         let mut ciphertexts = Vec::new();
         for (index, (bytes, point)) in
             self.order.threshold().indices().zip(setup.receive_keys().iter().zip(setup.points()))
@@ -609,7 +666,14 @@ impl Liar {
             let mut shared = S::ecdh_encode(&(*point * e)).to_vec();
             shared.extend_from_slice(&S::ecdh_encode(&(*point * d)));
             let key = S::key_and_nonce(&shared, &e_point, &d_point, bytes, setup.context());
-            ciphertexts.push(S::seal(&key, &S::encode_scalar(&share))?);
+            let mut plaintext = S::encode_scalar(&share).to_vec();
+            if index.position() == victim && unreduced {
+                add_order(&mut plaintext);
+            }
+            if index.position() == victim && long {
+                plaintext.push(0);
+            }
+            ciphertexts.push(S::seal(&key, &plaintext)?);
         }
         Some(ciphertexts)
     }
