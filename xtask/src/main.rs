@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask test | check | bench | docs | dist`.
+//! Development tasks: `cargo xtask test | check | bench | docs | dist | removals`.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod dist;
 mod docs;
+mod removals;
 mod run;
 mod test;
 
@@ -14,7 +15,8 @@ cargo xtask test [-- ARGS]   everything that must hold: check, then every test; 
 cargo xtask check            formatting, architecture, clippy, generated documents
 cargo xtask bench [ARGS]     figures of this machine as a table and target/bench.json
 cargo xtask docs             writes docs/errors.md, docs/cli.md and man pages from the code
-cargo xtask dist             a static binary, a systemd unit and man pages in target/dist";
+cargo xtask dist             a static binary, a systemd unit and man pages in target/dist
+cargo xtask removals [ARGS]  takes each check of key generation away in a copy, and wants a failure";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&rest),
         "docs" => docs::write(),
         "dist" => dist::run(),
+        "removals" => removals::run(&rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
