@@ -2,8 +2,10 @@
 
 use quorate_types::UnixSeconds;
 use quorate_types::limits::CLOCK_TOLERANCE_SECONDS;
+use quorate_wire::PublicKey;
 
 use crate::admit_error::AdmitError;
+use crate::body::Kind;
 use crate::document::SignedDocument;
 use crate::heads::Heads;
 use crate::lookup::Lookup;
@@ -33,7 +35,9 @@ pub fn first_sight<L: Lookup + ?Sized>(
     if candidate.created_at() > now.plus(CLOCK_TOLERANCE_SECONDS) {
         return Err(AdmitError::Future(candidate.created_at()));
     }
-    if candidate.kind().is_authority() || state::kept(candidate, lookup) {
+    // A later version of a roster or tenant is its own authority's: what it is worth, the set says.
+    let first = candidate.kind() == Kind::Tenant && candidate.version() == 1;
+    if (candidate.kind().is_authority() && !first) || state::kept(candidate, lookup) {
         return Ok(());
     }
     if state::signed_by_administrators(candidate, lookup) {
@@ -44,18 +48,46 @@ pub fn first_sight<L: Lookup + ?Sized>(
         };
     }
     let signer = *candidate.signers().first().ok_or(AdmitError::Authority)?;
+    if candidate.kind() == Kind::Principal {
+        return if rotates(candidate, lookup, now) {
+            Ok(())
+        } else {
+            Err(AdmitError::Stale(signer))
+        };
+    }
     let say = Say::of(candidate, lookup).ok_or(AdmitError::Authority)?;
     for principal in say.principals(candidate, &signer, lookup) {
         let heads: Option<Heads<Principal>> = state::heads(&principal.id(), lookup);
         let may = heads.is_some_and(|heads| {
-            !heads.revoked()
-                && heads.has_key(&signer)
-                && now <= heads.expires_at().plus(CLOCK_TOLERANCE_SECONDS)
-                && say.permitted(|action, key| heads.permits(action, key))
+            stands(&heads, &signer, now) && say.permitted(|action, key| heads.permits(action, key))
         });
         if may {
             return Ok(());
         }
     }
     Err(AdmitError::Stale(signer))
+}
+
+/// Whether a principal may act with this key, under every head.
+fn stands(heads: &Heads<Principal>, signer: &PublicKey, now: UnixSeconds) -> bool {
+    !heads.revoked()
+        && heads.has_key(signer)
+        && now <= heads.expires_at().plus(CLOCK_TOLERANCE_SECONDS)
+}
+
+/// Whether a principal's own next key is offered, or taken, by a key that no head has retired; or stands
+/// behind a version that counts, of which as much is true. So a node that was away takes an offer together
+/// with what became of it, and nobody brings another with a key that was retired.
+fn rotates<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L, now: UnixSeconds) -> bool {
+    if state::signed_by_administrators(version, lookup) {
+        return true;
+    }
+    let heads: Option<Heads<Principal>> = state::heads(&version.id(), lookup);
+    let by = |signer: &PublicKey| heads.as_ref().is_some_and(|heads| stands(heads, signer, now));
+    version.signers().iter().any(by)
+        || lookup.versions(&version.id()).into_iter().any(|later| {
+            later.predecessors().contains(&version.digest())
+                && state::counts(later, lookup)
+                && rotates(later, lookup, now)
+        })
 }
