@@ -24,14 +24,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connect::{self, Codec, Head};
+use crate::lanes::Place;
 use crate::limits::{
-    ADMISSION_TIMEOUT, BODY_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT,
-    MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_STREAMS,
+    ADMISSION_TIMEOUT, BODY_TIMEOUT, BODY_UNIT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT,
+    MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_REQUESTS_PER_CALLER, MAX_STREAMS,
+    MAX_STREAMS_OF_STRANGERS,
 };
 use crate::request::Node;
-
-/// The unit in which body memory is counted.
-const BODY_UNIT: usize = 1024;
 
 /// What connections share.
 pub(crate) struct Shared<S> {
@@ -46,6 +45,12 @@ struct Client {
     caller: Result<Option<Caller>, AuthenticationError>,
     in_flight: AtomicU64,
     began: AtomicU64,
+}
+
+/// The memory that a body takes, of its client's and of all.
+struct Memory {
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
 }
 
 /// Why a body was not read.
@@ -154,11 +159,26 @@ impl<S: Store> Shared<S> {
                 return node.refuse(RefusalCode::CertificateMissing, &error.to_string());
             }
         };
+        // Before any of the bounds that everybody shares.
+        let Some(place) = node.enter(caller).await else {
+            let message = format!(
+                "{MAX_REQUESTS_PER_CALLER} requests of this client are being answered, the most that one may make at once"
+            );
+            return node.refuse(RefusalCode::Overloaded, &message);
+        };
+        if place.of_strangers()
+            && client.in_flight.load(Ordering::Relaxed) > MAX_STREAMS_OF_STRANGERS
+        {
+            let message = format!(
+                "a client that is no principal makes at most {MAX_STREAMS_OF_STRANGERS} requests at once"
+            );
+            return node.refuse(RefusalCode::Overloaded, &message);
+        }
         let Ok(Ok(_admitted)) = timeout(ADMISSION_TIMEOUT, self.requests.acquire()).await else {
             return node.refuse(RefusalCode::Overloaded, "too many requests at once");
         };
         // The permits live as long as the bytes do.
-        let (body, _memory) = match self.body(body).await {
+        let (body, _memory) = match self.body(body, &place).await {
             Ok(read) => read,
             Err(bad) => return self.bad_body(&bad),
         };
@@ -168,7 +188,7 @@ impl<S: Store> Shared<S> {
         };
         drop(body);
         match decoded {
-            Ok(request) => node.answer(Call { caller, request }).await,
+            Ok(request) => node.answer(Call { caller, request }, &place).await,
             Err(failure) => self.undecodable(&failure),
         }
     }
@@ -196,17 +216,19 @@ impl<S: Store> Shared<S> {
     }
 
     /// Reads a body, never more than its bound, and never more bodies than memory is set aside for.
-    async fn body(&self, body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), BadBody> {
+    async fn body(&self, body: Incoming, place: &Place) -> Result<(Bytes, Memory), BadBody> {
         if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
             return Err(BadBody::TooLarge);
         }
-        timeout(BODY_TIMEOUT, self.read(body)).await.unwrap_or(Err(BadBody::TooSlow))
+        timeout(BODY_TIMEOUT, self.read(body, place)).await.unwrap_or(Err(BadBody::TooSlow))
     }
 
-    async fn read(&self, mut body: Incoming) -> Result<(Bytes, OwnedSemaphorePermit), BadBody> {
+    async fn read(&self, mut body: Incoming, place: &Place) -> Result<(Bytes, Memory), BadBody> {
         let take = |units: u32| {
+            let own = place.memory(units).ok_or(BadBody::NoMemory)?;
             let memory = Arc::clone(&self.body_memory);
-            memory.try_acquire_many_owned(units).map_err(|_| BadBody::NoMemory)
+            let all = memory.try_acquire_many_owned(units).map_err(|_| BadBody::NoMemory)?;
+            Ok(Memory { own, all })
         };
         let mut permit = take(1)?;
         let mut bytes = BytesMut::new();
@@ -216,9 +238,11 @@ impl<S: Store> Shared<S> {
                 return Err(BadBody::TooLarge);
             }
             let units = (bytes.len() + data.len()).div_ceil(BODY_UNIT);
-            let more = units.saturating_sub(permit.num_permits());
+            let more = units.saturating_sub(permit.all.num_permits());
             if more > 0 {
-                permit.merge(take(u32::try_from(more).unwrap_or(u32::MAX))?);
+                let more = take(u32::try_from(more).unwrap_or(u32::MAX))?;
+                permit.own.merge(more.own);
+                permit.all.merge(more.all);
             }
             bytes.extend_from_slice(&data);
         }

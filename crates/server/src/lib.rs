@@ -15,6 +15,7 @@ mod identity;
 mod init;
 mod join;
 pub mod keyslots;
+mod lanes;
 pub mod limits;
 mod request;
 mod run;

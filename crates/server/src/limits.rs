@@ -15,6 +15,20 @@ pub const MAX_REQUESTS: usize = 1024;
 /// Request bodies in memory at once: 64 of the largest.
 pub const MAX_BODY_MEMORY: usize = 128 * 1024 * 1024;
 
+/// The unit in which body memory is counted.
+pub(crate) const BODY_UNIT: usize = 1024;
+
+/// Requests of one principal at once, and of all strangers together: a quarter of all. A client that
+/// has more to ask batches.
+pub const MAX_REQUESTS_PER_CALLER: usize = 256;
+
+/// Bytes of bodies of one principal at once, and of all strangers together: a quarter of all.
+pub const MAX_BODY_MEMORY_PER_CALLER: usize = 32 * 1024 * 1024;
+
+/// Requests at once on a connection whose client is no principal. Anybody can open one, and may bring
+/// documents, whose signatures cost time.
+pub const MAX_STREAMS_OF_STRANGERS: u64 = 8;
+
 /// Header bytes of one request; honest ones have a few hundred.
 pub const MAX_HEADER_BYTES: u32 = 16 * 1024;
 

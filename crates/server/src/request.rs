@@ -1,20 +1,24 @@
 //! From a decoded call to an outcome: read, decide, make durable, and only then answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use getrandom::SysRng;
 use quorate_authz::Caller;
 use quorate_node::{
-    Call, CommitError, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Request, Step, View, refuse,
+    Call, CommitError, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read, Request, RowKey, Step,
+    View, refuse,
 };
-use quorate_storage::{Store, StoreError};
+use quorate_storage::{Answer, Store, StoreError};
+use quorate_types::PrincipalId;
 use quorate_wire::RefusalCode;
 use rand_core::UnwrapErr;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::lanes::{Lanes, Place, Whose};
 use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
 use crate::turned_away::TurnedAway;
 use crate::{events, hygiene};
@@ -30,6 +34,17 @@ pub(crate) struct Node<S> {
     turned_away: TurnedAway,
     /// One permit a core: long computations at once.
     cores: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
+}
+
+/// Says so to a computation when nobody waits for it any more: whoever waits holds this.
+#[derive(Default)]
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Why there is nothing to decide on.
@@ -55,11 +70,41 @@ impl<S: Store> Node<S> {
             refusals: events::Refusals::default(),
             turned_away: TurnedAway::default(),
             cores: Arc::new(Semaphore::new(cores)),
+            lanes: Lanes::new(cores),
+        }
+    }
+
+    /// A place for one more request of this caller, unless it has too many.
+    pub(crate) async fn enter(self: &Arc<Self>, caller: Option<Caller>) -> Option<Place> {
+        let whose = match caller {
+            None => Whose::Strangers,
+            Some(caller) => self.principal(caller).await.map_or(Whose::Strangers, Whose::Principal),
+        };
+        self.lanes.enter(whose)
+    }
+
+    /// Whose the caller's key is. One that cannot be found out in time is nobody's: what it asks
+    /// is refused or answered later all the same.
+    async fn principal(self: &Arc<Self>, caller: Caller) -> Option<PrincipalId> {
+        let read = Read::Row(RowKey::principal_key(caller.public_key()));
+        let answer = match self.store.cached(&read) {
+            Some(answer) => answer,
+            None => {
+                let node = Arc::clone(self);
+                let reading = tokio::task::spawn_blocking(move || {
+                    node.store.read(&read).map_err(Unread::Store)
+                });
+                in_time(STORAGE_TIMEOUT, reading).await.ok()?
+            }
+        };
+        match answer {
+            Answer::Row(entry) => PrincipalId::from_slice(entry.bytes()?).ok(),
+            Answer::Range(_) | Answer::Count(_) => None,
         }
     }
 
     /// Answers one call. A decision that met a change since it read is made again.
-    pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Outcome {
+    pub(crate) async fn answer(self: &Arc<Self>, call: Call, place: &Place) -> Outcome {
         let (caller, method) = (call.caller, call.request.method());
         if let Some(caller) = &caller
             && !self.turned_away.admits(caller.public_key(), self.clock.now())
@@ -72,7 +117,7 @@ impl<S: Store> Node<S> {
             let Some(call) = next.take() else { break };
             // Evaluations change no rows, so they meet no conflict, and they are large.
             let again = (!matches!(call.request, Request::Evaluate(_))).then(|| call.clone());
-            let step = match self.decide(call).await {
+            let step = match self.decide(call, place).await {
                 Ok(step) => step,
                 Err(unread) => return self.unread(&unread),
             };
@@ -124,7 +169,7 @@ impl<S: Store> Node<S> {
         }
     }
 
-    async fn decide(self: &Arc<Self>, call: Call) -> Result<Step<Outcome>, Unread> {
+    async fn decide(self: &Arc<Self>, call: Call, place: &Place) -> Result<Step<Outcome>, Unread> {
         if is_short(&call.request) {
             // Most rows are in the store's cache; then no other thread is needed.
             if let Some(view) = self.view_from_cache(&call) {
@@ -136,33 +181,48 @@ impl<S: Store> Node<S> {
                     call,
                 ));
             }
-            let (view, call) = self.read(call).await?;
+            let (view, call) = self.read(call, ()).await?;
             let facts = self.facts(&call);
             let rng = &mut UnwrapErr(SysRng);
             return Ok(self.core.decide(self.clock.now(), rng, &facts, &view, call));
         }
-        let cores = Arc::clone(&self.cores);
-        let waited = timeout(CORE_TIMEOUT, cores.acquire_owned()).await;
-        let Ok(Ok(permit)) = waited else {
+        // First in the own lane, then among all: whoever sends much waits behind itself.
+        let core = async {
+            let own = place.core().await?;
+            Some((own, Arc::clone(&self.cores).acquire_owned().await.ok()?))
+        };
+        let Ok(Some(permits)) = timeout(CORE_TIMEOUT, core).await else {
             return Err(Unread::Busy);
         };
-        let (view, call) = self.read(call).await?;
+        // Other threads hold them as long as they compute, also when the client is gone by then.
+        let permits = Arc::new(permits);
+        let (view, call) = self.read(call, Arc::clone(&permits)).await?;
         let node = Arc::clone(self);
+        let waiting = Waiting::default();
+        let gone = Arc::clone(&waiting.0);
         let decided = tokio::task::spawn_blocking(move || {
-            let facts = node.facts(&call);
+            let facts = Facts { gone: Some(gone), ..node.facts(&call) };
             let rng = &mut UnwrapErr(SysRng);
             let step = node.core.decide(node.clock.now(), rng, &facts, &view, call);
-            drop(permit);
+            drop(permits);
             step
         });
         // Only reading is timed: a long computation is no hanging disk, and it always ends.
-        decided.await.map_err(|_| Unread::Late)
+        let decided = decided.await;
+        drop(waiting);
+        decided.map_err(|_| Unread::Late)
     }
 
     /// Reads what the call needs, on another thread, and gives up on a disk that hangs.
-    async fn read(self: &Arc<Self>, call: Call) -> Result<(View, Call), Unread> {
+    /// That thread keeps `held` until it is done.
+    async fn read(
+        self: &Arc<Self>,
+        call: Call,
+        held: impl Send + 'static,
+    ) -> Result<(View, Call), Unread> {
         let node = Arc::clone(self);
         let reading = tokio::task::spawn_blocking(move || {
+            let _held = held;
             let view = node.view(|view| node.core.plan(&call, view))?;
             Ok((view, call))
         });
