@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -116,6 +116,24 @@ pub fn options(directory: &Path, name: &str) -> InitOptions {
     }
 }
 
+/// A request as it was sent, and what came back.
+#[derive(Clone)]
+pub struct Recorded {
+    pub method: String,
+    pub request: Vec<u8>,
+    pub status: StatusCode,
+    pub reply: Vec<u8>,
+}
+
+/// Everything that clients of this process have sent and got, in order.
+pub static RECORDED: Mutex<Vec<Recorded>> = Mutex::new(Vec::new());
+
+/// What was sent to one node: it is named by the first field of every request but `Info`.
+pub fn recorded_at(node: &[u8]) -> Vec<Recorded> {
+    let names = |sent: &&Recorded| sent.request.get(2..18) == Some(node);
+    RECORDED.lock().unwrap().iter().filter(names).cloned().collect()
+}
+
 /// A node that runs.
 pub struct Running {
     pub address: SocketAddr,
@@ -124,6 +142,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// One that somebody else runs.
+    pub fn elsewhere(address: SocketAddr) -> Self {
+        Self { address, stop: None, task: tokio::spawn(async { Ok(()) }) }
+    }
+
     pub fn tell_to_stop(&mut self) {
         drop(self.stop.take());
     }
@@ -323,9 +346,16 @@ impl Client {
     pub async fn post(&mut self, method: &str, kind: &str, body: Vec<u8>) -> Answer {
         let request = Request::post(format!("/quorate.v1.Node/{method}"))
             .header("content-type", kind)
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::from(body.clone())))
             .unwrap();
-        self.send(request).await.unwrap()
+        let answer = self.send(request).await.unwrap();
+        RECORDED.lock().unwrap().push(Recorded {
+            method: method.to_owned(),
+            request: body,
+            status: answer.status,
+            reply: answer.body.to_vec(),
+        });
+        answer
     }
 
     pub async fn call<R: Message + Default>(&mut self, method: &str, request: &impl Message) -> R {
@@ -349,9 +379,11 @@ pub struct Cluster {
     pub running: Vec<Running>,
     pub owner: Identity,
     pub owner_key: PublicKey,
+    pub administrator: SigningKey,
     signer: SigningKey,
     roster: SignedDocument,
     tenant: SignedDocument,
+    principal: SignedDocument,
     rng: ChaCha20Rng,
 }
 
@@ -410,10 +442,12 @@ impl Cluster {
             places,
             running,
             owner_key: owner.public(),
+            administrator,
             owner: Identity::Key(Box::new(SigningKey::from_seed(owner.seed().duplicate()))),
             signer: owner,
             roster,
             tenant: tenant.clone(),
+            principal: principal.clone(),
             rng,
         };
         cluster.put(&[&tenant, &principal]).await;
@@ -442,8 +476,43 @@ impl Cluster {
         }
     }
 
+    /// Another principal, at every node.
+    pub async fn add_principal(&mut self, name: &str, key: PublicKey) -> SignedDocument {
+        let principal = Principal { name: name.to_owned(), public_key: key, ..self.owner_body() };
+        let authority = Some(self.tenant.digest());
+        let document = Draft::first(Body::Principal(principal), authority, now(), &mut self.rng)
+            .unwrap()
+            .sign(&[&self.administrator])
+            .unwrap();
+        self.put(&[&document]).await;
+        document
+    }
+
+    /// A principal's end, at every node.
+    pub async fn revoke(&mut self, principal: &SignedDocument) {
+        let Body::Principal(body) = principal.body().clone() else { panic!() };
+        let body = Body::Principal(Principal { revoked: true, ..body });
+        let document =
+            Draft::succeed(&[principal], body, Some(self.tenant.digest()), Vec::new(), now())
+                .unwrap()
+                .sign(&[&self.administrator])
+                .unwrap();
+        self.put(&[&document]).await;
+    }
+
+    fn owner_body(&self) -> Principal {
+        let Body::Principal(body) = self.principal.body().clone() else { panic!() };
+        body
+    }
+
     /// Makes a key at all nodes: its id and generation.
     pub async fn make_key(&mut self, t: u16) -> (Vec<u8>, Vec<u8>) {
+        let session = self.order_key(t).await;
+        self.run_session(session).await
+    }
+
+    /// Orders a key at all nodes, and the session that makes it.
+    pub async fn order_key(&mut self, t: u16) -> v1::Session {
         let members = self.places.iter().map(|p| (p.new.entry.id, p.new.entry.identity_key));
         let key = Key {
             tenant: self.tenant.id().into(),
@@ -475,7 +544,7 @@ impl Cluster {
         let Body::Key(key) = document.body() else { panic!() };
         let version = KeyVersion::FIRST;
         let order = key.version(version).unwrap().order.digest(document.id().into(), version);
-        let session = v1::Session {
+        v1::Session {
             key: document.id().as_bytes().to_vec(),
             key_version: 1,
             order: order.as_bytes().to_vec(),
@@ -483,7 +552,11 @@ impl Cluster {
             parent: Vec::new(),
             attempt: 1,
             nonce: vec![7; 32],
-        };
+        }
+    }
+
+    /// All rounds at all nodes: the key's id and its generation.
+    pub async fn run_session(&mut self, session: v1::Session) -> (Vec<u8>, Vec<u8>) {
         let id = digests::session_id(&session).as_bytes().to_vec();
         let n = self.places.len();
         let mut clients = Vec::new();
