@@ -271,7 +271,8 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
         assert_eq!(refused > 0, clock != 0);
         // Whoever was revoked meanwhile gets nothing for what it asked before.
         let answers =
-            replay(target.place(), target.address(), &copy_of(&reader), &[own.clone()]).await;
+            replay(target.place(), target.address(), &copy_of(&reader), std::slice::from_ref(&own))
+                .await;
         assert_eq!(answers[0].1, StatusCode::FORBIDDEN);
         assert_eq!(code(&answers[0].2), "principal_revoked");
     }
