@@ -68,10 +68,12 @@ struct Options {
     only: Vec<String>,
     search: u64,
     write: bool,
+    again: bool,
 }
 
 fn options(args: &[String]) -> Outcome<Options> {
-    let mut found = Options { folder: None, only: Vec::new(), search: 0, write: false };
+    let mut found =
+        Options { folder: None, only: Vec::new(), search: 0, write: false, again: false };
     let mut args = args.iter();
     while let Some(argument) = args.next() {
         let mut value = || args.next().ok_or(format!("{argument} needs a value"));
@@ -80,6 +82,7 @@ fn options(args: &[String]) -> Outcome<Options> {
             "--only" => found.only = value()?.split(',').map(str::to_owned).collect(),
             "--search" => found.search = value()?.parse().map_err(|_| "--search needs a number")?,
             "--write" => found.write = true,
+            "--again" => found.again = true,
             _ => return Err(format!("{argument} is no option of this task")),
         }
     }
@@ -87,7 +90,8 @@ fn options(args: &[String]) -> Outcome<Options> {
 }
 
 /// Removes every check once. `--search N` looks for another seed, up to `N`, or test where the row's does
-/// not fail; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there.
+/// not fail; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there;
+/// `--again` takes it as the last run left it, with the changes that were the rows' then.
 pub fn run(args: &[String]) -> Outcome {
     let options = options(args)?;
     let rows = rows(&root().join("crates/sim/checks"))?;
@@ -101,8 +105,10 @@ pub fn run(args: &[String]) -> Outcome {
 }
 
 fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
-    prepare(copy)?;
-    apply(copy, &rows)?;
+    if !options.again {
+        prepare(copy)?;
+        apply(copy, &rows)?;
+    }
     let tree = copy.join("tree");
     let build = |arguments: &[&str]| {
         must(
@@ -122,6 +128,12 @@ fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
         }
         if seen.is_none() && options.search > 0 {
             (row.shown, seen) = runner.search(&row.id, options.search)?;
+        }
+        // A filter may let many tests run; the one that failed is written down.
+        if let (Shown::Test { name, .. }, Some(failed)) = (&mut row.shown, &seen)
+            && let Some(failed) = failed.strip_prefix("test ")
+        {
+            failed.clone_into(name);
         }
         match seen {
             Some(what) => {
@@ -304,7 +316,7 @@ impl Runner<'_> {
             }
             Shown::Test { package, name } => {
                 let failed = self.tests(row, package, Some(name))?;
-                Ok(failed.into_iter().next().map(|_| "the test".to_owned()))
+                Ok(failed.into_iter().next().map(|name| format!("test {name}")))
             }
         }
     }
@@ -487,7 +499,7 @@ fn book(rows: &[Row], broken: &BTreeMap<String, String>) -> String {
             "| {}{note} | `{}` | {shown} | {} |",
             row.title,
             places.join("`, `").replace("/src/", "/"),
-            if what == "the test" { "" } else { what },
+            if matches!(row.shown, Shown::Test { .. }) { "" } else { what },
         );
     }
     out

@@ -328,8 +328,15 @@ impl Judge {
         for detail in broken {
             self.report(Invariant::PromiseIsKept, detail);
         }
-        for (_, row) in store.rows(Table::Signed) {
+        for (key, row) in store.rows(Table::Signed) {
             let Ok(row) = SignedRow::decode(row) else { continue };
+            // What others could have erased for: each keeps its share from the promise on.
+            let mut share = key.key.clone();
+            share.extend_from_slice(&row.generation);
+            if store.row(&RowKey { table: Table::Shares, key: share }).is_none() {
+                let detail = format!("{id} has signed and has no share");
+                self.report(Invariant::PromiseIsKept, detail);
+            }
             let kept = store.rows(Table::Sessions).filter_map(|(_, session)| {
                 Some(quorate_wire::digests::session_id(
                     &quorate_wire::strict::decode(

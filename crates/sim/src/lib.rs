@@ -25,5 +25,5 @@ mod scenario;
 pub mod store;
 mod world;
 
-pub use scenario::{Faults, SIZES, Scenario};
+pub use scenario::{Faults, Outage, SIZES, Scenario};
 pub use world::{Ending, Report, SetupError, run};

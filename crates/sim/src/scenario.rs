@@ -32,6 +32,18 @@ impl Faults {
         Self { loss: 0, duplicates: 0, delay: 20, crashes: 0, partitions: false };
 }
 
+/// One loss of power, at a boundary of a node's work on messages: before it decides on a request, before
+/// the decision is durable, or before the answer leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// Which node, by position from 0.
+    pub node: usize,
+    /// At which of its boundaries, from 0.
+    pub boundary: u64,
+    /// For how many milliseconds.
+    pub length: u64,
+}
+
 /// One run: a cluster, who lies in it, and what goes wrong besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
@@ -43,8 +55,12 @@ pub struct Scenario {
     pub liars: Vec<(usize, participant::Strategy)>,
     /// Which coordinators lie, one after the other or at once, and how.
     pub hostile: Vec<coordinator::Strategy>,
-    /// Whether an honest coordinator runs a session of its own beside them.
-    pub beside: bool,
+    /// How many honest coordinators run sessions of their own beside them.
+    pub beside: usize,
+    /// The first of those dies at this boundary: before it sends or hears its so many-th message.
+    pub dies: Option<u64>,
+    /// An honest node loses power once, besides what [`Scenario::faults`] does.
+    pub outage: Option<Outage>,
     /// What goes wrong in the hostile phase.
     pub faults: Faults,
     /// Whether the recovering coordinator waits until all sessions have expired.
@@ -62,7 +78,9 @@ impl Scenario {
             n,
             liars: Vec::new(),
             hostile: Vec::new(),
-            beside: false,
+            beside: 0,
+            dies: None,
+            outage: None,
             faults: Faults::NONE,
             waits: false,
             keep_log: false,
@@ -108,7 +126,7 @@ impl Scenario {
                 let strategy = below(coordinator::Strategy::ALL.len());
                 scenario.hostile.extend(coordinator::Strategy::ALL.get(strategy));
             }
-            scenario.beside = below(3) == 0;
+            scenario.beside = usize::from(below(3) == 0);
         }
         if below(2) == 0 {
             scenario.faults = Faults {

@@ -1,6 +1,8 @@
 //! Seeds that run in CI. A failure prints the seed and scenario that replay it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::hash::{BuildHasher, RandomState};
+
 use quorate_sim::participant::Named;
 use quorate_sim::{Ending, Report, SIZES, Scenario, coordinator, participant, run};
 
@@ -10,7 +12,12 @@ fn play(seed: u64, scenario: &Scenario) -> Report {
         let kept = Scenario { keep_log: true, ..scenario.clone() };
         let log = run(seed, &kept).unwrap().log.join("\n");
         let found: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
-        panic!("seed {seed}, {scenario:?}:\n{}\n{log}", found.join("\n"));
+        let found = found.join("\n");
+        panic!(
+            "{log}\nseed {seed}, {scenario:?}:\n{found}\n\
+             If the scenario was drawn by its seed, this plays it again:\n\
+             cargo run -p quorate-sim --example campaign -- --replay {seed}"
+        );
     }
     report
 }
@@ -28,6 +35,18 @@ fn without_faults_every_seed_ends_in_a_usable_key() {
 #[test]
 fn whatever_happens_the_invariants_hold() {
     for seed in 0..200 {
+        play(seed, &Scenario::random(seed));
+    }
+}
+
+/// Other seeds each time. A failure prints its seed; `--example campaign -- --replay SEED` plays it again,
+/// byte for byte.
+#[test]
+fn fresh_seeds_hold_too() {
+    let first = RandomState::new().hash_one(0u8);
+    println!("seeds from {first}");
+    for more in 0..100 {
+        let seed = first.wrapping_add(more);
         play(seed, &Scenario::random(seed));
     }
 }

@@ -47,10 +47,14 @@ impl World {
             Actor::Dkg(dkg) => dkg.poll().into_iter().map(ask).collect(),
             Actor::Finish(finish) => finish.poll().into_iter().map(ask).collect(),
             Actor::Raw(raw) => raw.poll(&mut self.rng),
+            Actor::Dead => return,
         };
         let wait = if let Actor::Raw(raw) = actor { raw.wait() } else { 0 };
         for Ask { node, request, guise } in asks {
             let Some(position) = self.position(node) else { continue };
+            if self.dies(at) {
+                return;
+            }
             self.sequence += 1;
             let call = self.sequence;
             self.log.event(
@@ -82,7 +86,7 @@ impl World {
                     Some(Actor::Dkg(dkg)) => dkg.on_failure(node, failure),
                     Some(Actor::Finish(finish)) => finish.on_failure(node, failure),
                     Some(Actor::Raw(raw)) => raw.on_outcome(node, &request, None),
-                    None => {}
+                    Some(Actor::Dead) | None => {}
                 }
                 self.poll(coordinator);
             }
@@ -110,7 +114,14 @@ impl World {
 
     /// A node loses power, now and then.
     fn crashes(&mut self, at: usize) -> bool {
-        if !Network::happens(self.network.faults.crashes, &mut self.rng) {
+        let mut planned = None;
+        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.node == at) {
+            match outage.boundary.checked_sub(1) {
+                Some(left) => outage.boundary = left,
+                None => planned = self.outage.take().map(|outage| outage.length),
+            }
+        }
+        if !Network::happens(self.network.faults.crashes, &mut self.rng) && planned.is_none() {
             return false;
         }
         let Some(Server::Honest(node)) = self.servers.get_mut(at) else { return false };
@@ -119,7 +130,9 @@ impl World {
             *down = true;
         }
         self.log.event(self.network.now, format_args!("node {at} loses power"));
-        let length = 100 + u64::from(self.rng.next_u32() % 4000);
+        self.happened |= planned.is_some();
+        let drawn = 100 + u64::from(self.rng.next_u32() % 4000);
+        let length = planned.unwrap_or(drawn);
         self.network.after(length, Event::Restart { node: at });
         true
     }
@@ -247,7 +260,33 @@ impl World {
         self.network.send((coordinator, node), 0, &event, &mut self.rng);
     }
 
+    /// Whether this coordinator dies before its next message; counts the message where it does not.
+    fn dies(&mut self, coordinator: usize) -> bool {
+        match &mut self.mortal {
+            Some((mortal, 0)) if *mortal == coordinator => {
+                if let Some((actor, _)) = self.actors.get_mut(coordinator)
+                    && !matches!(actor, Actor::Dead)
+                {
+                    *actor = Actor::Dead;
+                    self.happened = true;
+                    self.log
+                        .event(self.network.now, format_args!("coordinator {coordinator} dies"));
+                }
+                true
+            }
+            Some((mortal, left)) if *mortal == coordinator => {
+                *left -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
     fn answer(&mut self, call: u64, outcome: &Outcome) {
+        let coordinator = self.calls.get(&call).map(|of| of.coordinator);
+        if coordinator.is_some_and(|coordinator| self.dies(coordinator)) {
+            return;
+        }
         let Some(of) = self.calls.get_mut(&call) else { return };
         let again = core::mem::replace(&mut of.settled, true);
         let coordinator = of.coordinator;
@@ -265,7 +304,7 @@ impl World {
                 Err(failure) => finish.on_failure(node, failure),
             },
             Some(Actor::Raw(raw)) if !again => raw.on_outcome(node, &request, Some(outcome)),
-            Some(Actor::Raw(_)) | None => {}
+            Some(Actor::Raw(_) | Actor::Dead) | None => {}
         }
         self.poll(coordinator);
     }

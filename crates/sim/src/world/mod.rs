@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_coordinator::ceremony::{self, Dkg, Finish, Outcome as DkgOutcome};
 use quorate_documents::DocumentError;
-use quorate_node::{Reply, Request};
+use quorate_node::{Reply, Request, RowKey};
 use quorate_types::{Digest, NodeId, UnixSeconds};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::v1;
@@ -19,7 +19,7 @@ use crate::network::{Call, Network};
 use crate::node::{NodeDefect, SimNode};
 use crate::participant::{Gossip, Liar};
 use crate::reference::Reference;
-use crate::scenario::Scenario;
+use crate::scenario::{Outage, Scenario};
 use crate::{coordinator, participant};
 
 mod events;
@@ -51,6 +51,10 @@ pub struct Report {
     pub events: u64,
     /// How it ended.
     pub ending: Ending,
+    /// Whether the planned death or outage came about.
+    pub happened: bool,
+    /// How many honest nodes had signed when the hostile phase was over.
+    pub promised: usize,
     /// What did not hold.
     pub violations: Vec<Violation>,
     /// How often each lying participant lied.
@@ -84,6 +88,7 @@ enum Actor {
     Dkg(Box<Dkg>),
     Finish(Box<Finish>),
     Raw(Box<Raw>),
+    Dead,
 }
 
 struct World {
@@ -102,6 +107,11 @@ struct World {
     sequence: u64,
     /// Attempts named so far under the newest order.
     attempts: u32,
+    /// Which coordinator dies, and after how many more messages.
+    mortal: Option<(usize, u64)>,
+    outage: Option<Outage>,
+    /// Whether the death and the outage that were planned came about.
+    happened: bool,
 }
 
 /// Plays a scenario from a seed.
@@ -111,6 +121,7 @@ struct World {
 pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, SetupError> {
     let mut world = World::new(seed, scenario)?;
     let hostile = world.hostile_phase(scenario);
+    let promised = world.promised();
     let ending = world.recover(scenario)?;
     world.inspect();
     let mut lies = Vec::new();
@@ -125,6 +136,8 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, SetupError> {
         hash: world.log.hash(),
         events: world.log.events(),
         ending,
+        happened: world.happened,
+        promised,
         violations: world.judge.violations().to_vec(),
         lies,
         hostilities: hostile,
@@ -149,6 +162,9 @@ impl World {
             log: Log::new(scenario.keep_log),
             sequence: 0,
             attempts: 0,
+            mortal: None,
+            outage: None,
+            happened: false,
             cluster,
             rng,
         };
@@ -225,12 +241,18 @@ impl World {
             self.attempts += raw.sessions();
             self.actors.push((Actor::Raw(Box::new(raw)), courier));
         }
-        if scenario.beside
-            && let Some(dkg) = self.new_dkg(&key)
-        {
-            self.actors.push((Actor::Dkg(Box::new(dkg)), owner));
+        for number in 0..scenario.beside {
+            if number == 0 {
+                self.mortal = scenario.dies.map(|boundary| (self.actors.len(), boundary));
+            }
+            if let Some(dkg) = self.new_dkg(&key) {
+                self.actors.push((Actor::Dkg(Box::new(dkg)), owner));
+            }
         }
+        self.outage = scenario.outage;
         self.play();
+        self.mortal = None;
+        self.outage = None;
         let mut fired = Vec::new();
         for (actor, _) in core::mem::take(&mut self.actors) {
             match actor {
@@ -240,7 +262,7 @@ impl World {
                     Some(DkgOutcome::Certified(certified)) => self.judge_certified(&certified),
                     None => {}
                 },
-                Actor::Finish(_) => {}
+                Actor::Finish(_) | Actor::Dead => {}
             }
         }
         self.inspect();
@@ -258,6 +280,14 @@ impl World {
             &mut self.rng,
         );
         Dkg::new(&session, &key.order).ok()
+    }
+
+    /// How many honest nodes have signed for the first key.
+    fn promised(&self) -> usize {
+        let Some(key) = self.keys.first() else { return 0 };
+        let place = RowKey::signed(key.id, key.version);
+        let signed = |server: &&Server| matches!(server, Server::Honest(node) if node.store().row(&place).is_some());
+        self.servers.iter().filter(signed).count()
     }
 
     fn inspect(&mut self) {

@@ -55,7 +55,7 @@ impl World {
         if scenario.waits {
             self.network.now += (SESSION_SECONDS + 60) * 1000;
         }
-        let mut ending = if scenario.hostile.is_empty() && !scenario.beside {
+        let mut ending = if scenario.hostile.is_empty() && scenario.beside == 0 {
             Ending::Usable
         } else {
             Ending::Recovered
@@ -232,7 +232,7 @@ impl World {
         if certified
             && failures.is_empty()
             && scenario.hostile.is_empty()
-            && !scenario.beside
+            && scenario.beside == 0
             && fired
             && !matches!(expected, Named::Harmless)
         {
