@@ -26,14 +26,14 @@ use crate::error::{Error, ObjectError};
 use crate::keys::Key;
 use crate::objects::{OpeningKey, SealingKey, header_error, open_error};
 
-/// Chunks of one block as long as the input is never waited for: 256 KiB of plaintext. Three such
-/// blocks stay in a core's second cache.
-const READY_BLOCK: usize = 16;
+/// Chunks of one block as long as the input is never waited for: 128 KiB of plaintext. Three such
+/// blocks stay in a core's second cache, and a short stream pays for little memory.
+const READY_BLOCK: usize = 8;
 /// Chunks of one block once the input was waited for: 1 MiB of plaintext. Each request of a file costs
 /// a change of threads, which counts for more than caches do.
 const WAITING_BLOCK: usize = 64;
 /// Blocks between two chances for other tasks to run: 1 MiB or more.
-const BLOCKS_AT_ONCE: u32 = 4;
+const BLOCKS_AT_ONCE: u32 = 8;
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -116,7 +116,7 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
         "  the program on a file of {} MiB{}; outputs are synced to the disk before they get their \
          names;\n  copy: reading, writing and syncing in this process",
         size >> 20,
-        if plan.huge { ", a hole," } else { " in the page cache" }
+        if plan.huge { " (a hole)" } else { " in the page cache" }
     );
     match range.read.zip(least.read) {
         Some((range, least)) => println!(
