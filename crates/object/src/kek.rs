@@ -30,7 +30,7 @@ pub const STANZA_SALT_BYTES: usize = 32;
 ///
 /// The first 16 bytes of HMAC-SHA-256(fragment, tag); a fragment has 256 random bits, so there is
 /// nothing to guess.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FragmentId([u8; FRAGMENT_ID_BYTES]);
 
 impl FragmentId {
@@ -63,6 +63,21 @@ impl FragmentId {
 impl fmt::Display for FragmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "fragment-{}", data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// The text is not a fragment's check value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a fragment's check value is fragment- and 32 hexadecimal digits")]
+pub struct NotAFragmentId;
+
+impl core::str::FromStr for FragmentId {
+    type Err = NotAFragmentId;
+
+    fn from_str(text: &str) -> Result<Self, NotAFragmentId> {
+        let hex = text.strip_prefix("fragment-").ok_or(NotAFragmentId)?;
+        let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).map_err(|_| NotAFragmentId)?;
+        bytes.try_into().map(Self).map_err(|_| NotAFragmentId)
     }
 }
 
@@ -250,6 +265,15 @@ mod tests {
         let keks: Vec<[u8; 64]> = keks.map(|kek| *kek.unwrap().reveal()).to_vec();
         for (i, one) in keks.iter().enumerate() {
             assert!(keks.iter().skip(i + 1).all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn a_check_value_is_written_and_read() {
+        let id = FragmentId::from_bytes([0xab; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "fragment-", "fragment-ab", &id.to_string()[9..], "fragment-XX"] {
+            assert_eq!(bad.parse::<FragmentId>(), Err(NotAFragmentId), "{bad}");
         }
     }
 

@@ -65,13 +65,15 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
-//! [`datakey`] wraps keys that exist already, and [`inspect`] describes both without any key.
+//! [`datakey`] wraps keys that exist already, [`fragment`] backs up a customer's fragment, and [`inspect`]
+//! describes objects and wrapped keys without any key.
 #![forbid(unsafe_code)]
 
 mod bytes;
 pub mod cobblestone;
 pub mod datakey;
 mod expand;
+pub mod fragment;
 pub mod header;
 pub mod inspect;
 pub mod kek;

@@ -345,6 +345,44 @@ fn attack_22_another_context_never_opens() {
     );
 }
 
+/// Another order and another Unicode form of the same context open; a name twice is refused; another case is
+/// another context. With `EncryptionContext::new` neither sorting nor composing, the first two fail (tried).
+#[test]
+fn attack_22_forms_of_one_context_open_and_other_contexts_do_not() {
+    let new = |pairs: &[(&str, &str)]| EncryptionContext::new(pairs.iter().copied());
+    let writer = new(&[("caf\u{e9}", "4711"), ("region", "Z\u{fc}rich")]).unwrap();
+    for storage in [ContextStorage::NotStored, ContextStorage::Stored] {
+        let mut rng = rng(22);
+        let plan = StanzaPlan::new(facts(0), &writer, storage, None, &mut rng);
+        let file = seal_with(vec![plan], b"hello", &mut rng);
+        let same = [
+            [("region", "Z\u{fc}rich"), ("caf\u{e9}", "4711")],
+            [("cafe\u{301}", "4711"), ("region", "Zu\u{308}rich")],
+        ];
+        for pairs in same {
+            let reader = new(&pairs).unwrap();
+            assert_eq!(open_with(&file, 0, &reader, None), Ok(b"hello".to_vec()));
+        }
+        let other = [
+            [("Caf\u{e9}", "4711"), ("region", "Z\u{fc}rich")],
+            [("caf\u{e9}", "4711"), ("region", "z\u{fc}rich")],
+            [("cafe", "4711"), ("region", "Zurich")],
+            [("caf\u{e9}", "4711 "), ("region", "Z\u{fc}rich")],
+            [("region", "4711"), ("caf\u{e9}", "Z\u{fc}rich")],
+        ];
+        for pairs in other {
+            let refused = open_with(&file, 0, &new(&pairs).unwrap(), None).unwrap_err();
+            assert!(matches!(
+                refused,
+                Failure::Stanza(OpenStanzaError::WrongKey)
+                    | Failure::Label(LabelError::ContextDiffers)
+            ));
+        }
+    }
+    assert!(new(&[("a", "1"), ("a", "1")]).is_err());
+    assert!(new(&[("caf\u{e9}", "1"), ("cafe\u{301}", "2")]).is_err());
+}
+
 /// `attacks.md` line 35, at the level of the object: the nodes' whole answer opens nothing without
 /// the fragment, whatever is changed in the header. Without the term in the KEK it does: tried.
 #[test]

@@ -18,7 +18,9 @@ pub enum OpenError {
     #[error("the payload's commitment does not match: wrong key, or a payload that was changed")]
     WrongKey,
     /// A chunk failed its authentication: changed, moved, or of another message.
-    #[error("chunk {chunk} of the payload was changed, moved or taken from elsewhere")]
+    #[error(
+        "chunk {chunk} of the payload was changed, moved or taken from elsewhere, or the object was cut short there"
+    )]
     PayloadTampered {
         /// The chunk.
         chunk: u64,
