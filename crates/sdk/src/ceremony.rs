@@ -138,7 +138,7 @@ impl Client {
             minimum_committee: request.minimum_committee.map_or(n as u32, u32::from),
             allow_fragile: request.allow_fragile,
             jurisdictions,
-            fragment_required: false,
+            fragment_required: request.fragment_required,
             versions: vec![KeyVersionEntry {
                 number: KeyVersion::FIRST,
                 created_at: at,

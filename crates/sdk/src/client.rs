@@ -17,6 +17,7 @@ use quorate_wire::{PublicKey, SigningKey};
 use tokio::task::JoinSet;
 
 use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
+use crate::fragments::Fragments;
 use crate::keys::Key;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
@@ -126,6 +127,7 @@ const CLOCK_READING_SECONDS: u64 = 600;
 pub struct Client {
     pub(crate) inner: Arc<Inner>,
     pub(crate) storage: ContextStorage,
+    pub(crate) fragments: Option<Fragments>,
 }
 
 pub(crate) struct Inner {
@@ -213,6 +215,7 @@ impl ClientBuilder {
                 state: Mutex::new(state),
             }),
             storage: ContextStorage::NotStored,
+            fragments: None,
         };
         client.note_kept_expiry();
         Ok(client)
@@ -290,7 +293,7 @@ impl Client {
     /// readers need not say them again. Whoever sees an object then sees its context.
     #[must_use]
     pub fn storing_contexts(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), storage: ContextStorage::Stored }
+        Self { storage: ContextStorage::Stored, ..self.clone() }
     }
 
     /// The cluster.

@@ -1,13 +1,15 @@
 //! Data keys: generated, wrapped and unwrapped, many in one round trip.
 
-use quorate_object::WrappedDataKey;
-use quorate_secret::{DataKey, SecretVec};
+use std::sync::Arc;
+
+use quorate_object::{OpenStanzaError, WrappedDataKey};
+use quorate_secret::{DataKey, Fragment, Kek, SecretVec};
 use quorate_wire::EncryptionContext;
 
 use crate::client::Client;
 use crate::error::{Error, ObjectError};
 use crate::keys::Key;
-use crate::objects::{Target, spread};
+use crate::objects::{PlannedStanza, Target, spread};
 use crate::rng::os_rng;
 
 /// A fresh data key, and its wrapped form to be kept.
@@ -34,8 +36,8 @@ impl Client {
         let rng = &mut os_rng();
         planned
             .into_iter()
-            .map(|(plan, prf)| {
-                let (key, wrapped) = WrappedDataKey::generate(plan, &prf, None, rng)
+            .map(|PlannedStanza { plan, prf, term }| {
+                let (key, wrapped) = WrappedDataKey::generate(plan, &prf, term.as_ref(), rng)
                     .map_err(|e| ObjectError::Seal(e.to_string()))?;
                 Ok(GeneratedDataKey { key, wrapped: wrapped.to_bytes() })
             })
@@ -57,8 +59,8 @@ impl Client {
         planned
             .into_iter()
             .zip(data_keys)
-            .map(|((plan, prf), data_key)| {
-                let wrapped = WrappedDataKey::wrap(plan, &prf, None, data_key)
+            .map(|(PlannedStanza { plan, prf, term }, data_key)| {
+                let wrapped = WrappedDataKey::wrap(plan, &prf, term.as_ref(), data_key)
                     .map_err(|e| ObjectError::Seal(e.to_string()))?;
                 Ok(wrapped.to_bytes())
             })
@@ -71,41 +73,100 @@ impl Client {
         wrapped: &[&[u8]],
         contexts: &[EncryptionContext],
     ) -> Vec<Result<SecretVec, Error>> {
+        let opened = self.open_data_keys(wrapped, contexts, |key, kek| key.unwrap(kek)).await;
+        opened.into_iter().map(|opened| opened.map(|(_, _, secret)| secret)).collect()
+    }
+
+    /// Wraps many data keys anew: under the newest version of the key that each is wrapped under, and with the
+    /// customer fragment that this client seals with, or else the same as before. Creator and time stay as they
+    /// were; the data keys do not leave this machine. One that is so already comes back unchanged.
+    ///
+    /// This takes nothing from somebody who saw the data key or kept the old wrapping.
+    pub async fn rewrap_data_keys(
+        &self,
+        wrapped: &[&[u8]],
+        contexts: &[EncryptionContext],
+    ) -> Vec<Result<Vec<u8>, Error>> {
+        // The KEK is kept only where it unwraps the key.
+        let verified = |key: &WrappedDataKey, kek: &Kek| key.unwrap(kek).map(|_| kek.duplicate());
+        let opened = self.open_data_keys(wrapped, contexts, verified).await;
+        let mut done: Vec<Result<(WrappedDataKey, Kek), Error>> = Vec::with_capacity(opened.len());
+        let mut stanzas = Vec::new();
+        for (position, opened) in opened.into_iter().enumerate() {
+            done.push(opened.map(|(key, context, kek)| {
+                stanzas.push((position, key.stanza().clone(), context));
+                (key, kek)
+            }));
+        }
+        let mut new = self.rewrap_stanzas(stanzas).await;
+        let renewed = done.into_iter().enumerate().map(|(position, opened)| {
+            let (key, kek) = opened?;
+            let Some(planned) = new.remove(&position).transpose()? else {
+                return Ok(key.to_bytes());
+            };
+            let PlannedStanza { plan, prf, term } = planned;
+            let new = key
+                .rewrap(&kek, plan, &prf, term.as_ref())
+                .map_err(|e| ObjectError::Seal(e.to_string()))?;
+            Ok(new.to_bytes())
+        });
+        renewed.collect()
+    }
+
+    /// Parses wrapped data keys, asks for their KEKs, and takes from each what `take` makes of it.
+    async fn open_data_keys<T>(
+        &self,
+        wrapped: &[&[u8]],
+        contexts: &[EncryptionContext],
+        take: impl Fn(&WrappedDataKey, &Kek) -> Result<T, OpenStanzaError>,
+    ) -> Vec<Result<(WrappedDataKey, Arc<EncryptionContext>, T), Error>> {
         let contexts = match spread(contexts, wrapped.len()) {
             Ok(contexts) => contexts,
             Err(error) => return wrapped.iter().map(|_| Err(error.clone().into())).collect(),
         };
-        let mut parsed: Vec<Result<WrappedDataKey, Error>> = Vec::with_capacity(wrapped.len());
+        let mut parsed = Vec::with_capacity(wrapped.len());
         for bytes in wrapped {
-            let key = WrappedDataKey::parse(bytes)
-                .map_err(|e| Error::from(ObjectError::Format(e.to_string())));
-            // Finding the key first says "unknown" where that is the reason, not "does not open".
-            parsed.push(match key {
-                Ok(key) => self.key_of(key.stanza()).await.map(|_| key),
-                Err(error) => Err(error),
-            });
+            parsed.push(self.parse_data_key(bytes).await);
         }
-        let good: Vec<&WrappedDataKey> = parsed.iter().filter_map(|p| p.as_ref().ok()).collect();
+        let good: Vec<&WrappedDataKey> =
+            parsed.iter().filter_map(|p| p.as_ref().ok().map(|(key, _)| key)).collect();
         let targets: Vec<Target<'_>> = parsed
             .iter()
-            .zip(contexts)
-            .filter_map(|(key, context)| {
-                Some(Target { stanza: key.as_ref().ok()?.stanza(), context })
+            .zip(&contexts)
+            .filter_map(|(parsed, context)| {
+                let (key, fragment) = parsed.as_ref().ok()?;
+                let (context, fragment) = (Arc::clone(context), fragment.clone());
+                Some(Target { stanza: key.stanza(), context, fragment })
             })
             .collect();
         let opened = self
             .open_targets(&targets, |position, kek| {
-                let none = quorate_object::OpenStanzaError::NoSuchStanza(position);
-                good.get(position).ok_or(none)?.unwrap(kek)
+                let none = OpenStanzaError::NoSuchStanza(position);
+                take(good.get(position).ok_or(none)?, kek)
             })
             .await;
+        drop(targets);
         let mut opened = opened.into_iter();
         parsed
-            .iter()
-            .map(|key| match key {
-                Ok(_) => opened.next().unwrap_or(Err(ObjectError::WrongContext.into())),
-                Err(error) => Err(error.clone()),
+            .into_iter()
+            .zip(contexts)
+            .map(|(parsed, context)| {
+                let (key, _) = parsed?;
+                let taken = opened.next().unwrap_or(Err(ObjectError::WrongContext.into()))?;
+                Ok((key, context, taken))
             })
             .collect()
+    }
+
+    /// A wrapped data key of a key that is known, and its fragment: so that what is missing is said, and not
+    /// that it does not open.
+    async fn parse_data_key(
+        &self,
+        bytes: &[u8],
+    ) -> Result<(WrappedDataKey, Option<Arc<Fragment>>), Error> {
+        let key = WrappedDataKey::parse(bytes).map_err(|e| ObjectError::Format(e.to_string()))?;
+        self.key_of(key.stanza()).await?;
+        let fragment = self.opening_fragment(key.stanza()).await?;
+        Ok((key, fragment))
     }
 }

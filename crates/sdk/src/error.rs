@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use quorate_object::kek::FragmentId;
 use quorate_types::{Digest, KeyId, KeyVersion};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::Refusal;
@@ -39,6 +40,9 @@ pub enum Error {
     /// A sealed object or a wrapped data key.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// A customer fragment.
+    #[error(transparent)]
+    Fragment(#[from] FragmentError),
     /// The cluster's documents.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -318,12 +322,67 @@ pub enum KeyError {
         /// The size of its committee.
         n: u16,
     },
-    /// The key needs a customer fragment, which this version does not take.
-    #[error("key {id} needs a customer fragment")]
+    /// The key requires a customer fragment, and this client has none.
+    #[error("key {id} requires a customer fragment, and there is none here")]
     FragmentRequired {
         /// The key.
         id: KeyId,
     },
+}
+
+/// A customer fragment is not here, or not to be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FragmentError {
+    /// The object names a fragment that is not here.
+    #[error("this needs the customer fragment {fragment}, which is not here")]
+    Missing {
+        /// Its check value.
+        fragment: FragmentId,
+    },
+    /// It is here, and nothing was given that unlocks it.
+    #[error("the customer fragment {fragment} is here, and nothing was given that unlocks it")]
+    Locked {
+        /// Its check value.
+        fragment: FragmentId,
+    },
+    /// What was given does not unlock it.
+    #[error("the {with} does not unlock the customer fragment {fragment}")]
+    WrongLock {
+        /// Its check value.
+        fragment: FragmentId,
+        /// "key file" or "passphrase".
+        with: &'static str,
+    },
+    /// The key file is not one.
+    #[error("{} has {found} bytes; a key file has exactly 32", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Its length, at most one more than it should be.
+        found: usize,
+    },
+    /// It is kept already.
+    #[error("the customer fragment {fragment} is here already")]
+    Exists {
+        /// Its check value.
+        fragment: FragmentId,
+    },
+    /// There are several, and none was chosen.
+    #[error("there are several customer fragments: {}", fragments.iter().map(FragmentId::to_string).collect::<Vec<_>>().join(", "))]
+    Several {
+        /// Their check values.
+        fragments: Vec<FragmentId>,
+    },
+    /// A file is not what this version writes.
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A slot could not be made or tried.
+    #[error(transparent)]
+    Slot(quorate_keyslots::SlotError),
 }
 
 /// Making a key stopped.
@@ -407,10 +466,10 @@ pub enum ObjectError {
     #[error("the object's header was changed")]
     Header(String),
     /// The payload's authentication fails.
-    #[error("the object's payload was changed: {0}")]
+    #[error("the object's payload was changed or cut short: {0}")]
     Payload(String),
     /// The payload ends too early.
-    #[error("the object is truncated")]
+    #[error("the object ends too early: it is truncated, or is still being written")]
     Truncated,
     /// A range outside the object.
     #[error("bytes {offset}+{length} are outside the object's {total} bytes")]
@@ -515,8 +574,19 @@ codes! {
         "Nothing was encrypted or decrypted.", "Ask again; if it stays, tell the administrators what the message says.";
     KEY_FRAGILE "key_fragile", "The key needs every node of its committee.",
         "Nothing was encrypted.", "Use a key with N > T, or make one that allows this explicitly.";
-    KEY_FRAGMENT_REQUIRED "key_fragment_required", "The key needs a customer fragment.",
-        "Nothing was encrypted.", "Use a version of this program that takes fragments.";
+    KEY_FRAGMENT_REQUIRED "key_fragment_required", "The key requires a customer fragment, and there is none here.",
+        "Nothing was encrypted.", "Restore the fragment with `quorate fragment restore`, or make one with `quorate fragment create`.";
+    FRAGMENT_MISSING "fragment_missing", "The object needs a customer fragment that is not here.",
+        "Nothing was released; the object is as it was.", "Restore the fragment that the message names with `quorate fragment restore`.";
+    FRAGMENT_LOCKED "fragment_locked", "A customer fragment is here and was not unlocked.",
+        "The fragment and the objects are as they were.",
+        "Give what unlocks it with --fragment-passphrase-file or --fragment-key-file.";
+    FRAGMENT_EXISTS "fragment_exists", "The customer fragment is here already.",
+        "It is kept as it was.", "Use it; `quorate fragment list` shows what unlocks it.";
+    FRAGMENT_UNCLEAR "fragment_unclear", "There are several customer fragments, and none was chosen.",
+        "Nothing was encrypted.", "Choose one with --fragment.";
+    FRAGMENT_DAMAGED "fragment_damaged", "The file of a customer fragment is not what this version writes.",
+        "The file is as it was.", "Move it away, and restore the fragment from its backup.";
     CEREMONY_FAILED "ceremony_failed", "Making the key stopped.",
         "No share of it can be used, and no other key was touched.",
         "Resolve what the message names, then resume with `quorate key create NAME --resume`.";
@@ -529,10 +599,10 @@ codes! {
         "Nothing was released; the object is as it was.", "Ask for permission on one of the object's keys.";
     OBJECT_WRONG_CONTEXT "object_wrong_context", "The object does not open with this encryption context.",
         "Nothing was released; the object is as it was.", "Give the encryption context that the writer gave.";
-    OBJECT_TAMPERED "object_tampered", "The object was changed after it was sealed.",
-        "Nothing of the changed part was released.", "Restore the object from a good copy.";
-    OBJECT_TRUNCATED "object_truncated", "The object ends too early.",
-        "The object is as it was.", "Restore the object from a good copy.";
+    OBJECT_TAMPERED "object_tampered", "The object was changed after it was sealed, or was cut short.",
+        "Nothing of the changed part was released.", "Copy it again, whole, or restore it from a good copy.";
+    OBJECT_TRUNCATED "object_truncated", "The object ends too early: it was cut short, or is still being written.",
+        "The object is as it was.", "Copy it again, whole, or restore it from a good copy.";
     RANGE_INVALID "range_invalid", "The range is outside the object.",
         "Nothing was released.", "Ask for bytes inside the object's length.";
     SEAL_FAILED "seal_failed", "Nothing was sealed.",
@@ -594,6 +664,15 @@ impl Error {
                 ObjectError::Truncated => code::OBJECT_TRUNCATED,
                 ObjectError::Range { .. } => code::RANGE_INVALID,
                 ObjectError::Seal(_) => code::SEAL_FAILED,
+            },
+            Self::Fragment(e) => match e {
+                FragmentError::Missing { .. } => code::FRAGMENT_MISSING,
+                FragmentError::Locked { .. }
+                | FragmentError::WrongLock { .. }
+                | FragmentError::KeyFile { .. } => code::FRAGMENT_LOCKED,
+                FragmentError::Exists { .. } => code::FRAGMENT_EXISTS,
+                FragmentError::Several { .. } => code::FRAGMENT_UNCLEAR,
+                FragmentError::Damaged { .. } | FragmentError::Slot(_) => code::FRAGMENT_DAMAGED,
             },
             Self::Cluster(e) => match e {
                 ClusterError::Document(_) => code::CLUSTER_DOCUMENT,

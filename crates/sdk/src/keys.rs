@@ -38,6 +38,9 @@ pub struct KeySpecRequest {
     pub allow_fragile: bool,
     /// Where shares may be; empty for anywhere.
     pub jurisdictions: Vec<Jurisdiction>,
+    /// Whether every object must be bound to a customer fragment. No node can see whether one is: clients
+    /// enforce it.
+    pub fragment_required: bool,
     /// A plain refresh may be run once in so many seconds; 0 for never.
     pub refresh_seconds: u64,
 }
@@ -259,9 +262,6 @@ impl Key {
         let id = self.id();
         let not_ready = KeyError::NotReady { id, version: KeyVersion::FIRST };
         let version = self.newest_version().ok_or(not_ready)?;
-        if self.fragment_required() {
-            return Err(KeyError::FragmentRequired { id });
-        }
         let order = self.order(version)?;
         if order.fragile() && !self.allows_fragile() {
             return Err(KeyError::Fragile { id, n: order.threshold().n() });

@@ -32,6 +32,7 @@ mod datakeys;
 mod documents;
 mod error;
 mod evaluate;
+mod fragments;
 mod invitation;
 mod keys;
 mod objects;
@@ -42,6 +43,8 @@ mod rng;
 mod stream;
 mod transport;
 
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -55,8 +58,11 @@ pub use cluster::{ClusterBundle, ClusterRequest, NodeCard, all_permissions, crea
 pub use datakeys::GeneratedDataKey;
 pub use documents::{Delivered, NodeConfirmation, NodeSync, Synced};
 pub use error::{
-    CeremonyError, ClusterError, ERROR_CODES, Error, ErrorCode, InvitationError, KeyError,
-    NodeRefusal, NotQuorate, ObjectError, ProfileError, RequestError, WrongAnswer,
+    CeremonyError, ClusterError, ERROR_CODES, Error, ErrorCode, FragmentError, InvitationError,
+    KeyError, NodeRefusal, NotQuorate, ObjectError, ProfileError, RequestError, WrongAnswer,
+};
+pub use fragments::{
+    FragmentLock, FragmentStore, Fragments, StoredFragment, make_fragment_key_file,
 };
 pub use invitation::Invitation;
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
@@ -69,7 +75,8 @@ pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
 pub use quorate_documents::{Jurisdiction, NodeEntry, Permission, Roster};
 pub use quorate_object::cobblestone::{Decryptor, Encryptor};
 pub use quorate_object::header::{MAX_HEADER_BYTES, ParsedHeader};
-pub use quorate_secret::{DataKey, SecretVec};
+pub use quorate_object::kek::FragmentId;
+pub use quorate_secret::{DataKey, Fragment, SecretVec};
 pub use quorate_types::{
     Action, ClusterId, Digest, DocumentId, Generation, KeyId, KeyState, KeyVersion, NodeId,
     ObjectId, PrincipalId, TenantId, Threshold, UnixSeconds,

@@ -8,10 +8,11 @@ use quorate_object::cobblestone::{
     CHUNK_BYTES, Decryptor, Encryptor, Geometry, OpenError, PREFIX_BYTES, SEALED_CHUNK_BYTES,
 };
 use quorate_object::header::{AuthenticatedHeader, HeaderError, NewObject};
+use quorate_object::kek::FragmentId;
 use quorate_object::{
     Draft, LabelError, OpenStanzaError, ParsedHeader, PayloadSuite, Stanza, StanzaFacts, StanzaPlan,
 };
-use quorate_secret::{Kek, PrfOutput};
+use quorate_secret::{CustomerTerm, Fragment, Kek, PrfOutput};
 use quorate_types::{Action, KeyId, KeyVersion, ObjectId};
 use quorate_wire::{EncryptionContext, Label, RefusalCode};
 use tokio::task::JoinSet;
@@ -158,6 +159,21 @@ pub(crate) fn spread(
 pub(crate) struct Target<'a> {
     pub(crate) stanza: &'a Stanza,
     pub(crate) context: Arc<EncryptionContext>,
+    /// The fragment that the stanza names.
+    pub(crate) fragment: Option<Arc<Fragment>>,
+}
+
+/// A stanza that is planned, with all that sealing it takes.
+pub(crate) struct PlannedStanza {
+    pub(crate) plan: StanzaPlan,
+    pub(crate) prf: PrfOutput,
+    pub(crate) term: Option<CustomerTerm>,
+}
+
+/// A stanza that this client can ask the nodes about.
+pub(crate) struct Reader {
+    index: usize,
+    fragment: Option<Arc<Fragment>>,
 }
 
 impl Target<'_> {
@@ -270,10 +286,10 @@ impl Client {
         let planned = self.plan_and_evaluate(key, &contexts).await?;
         let rng = &mut os_rng();
         let mut keys = Vec::with_capacity(n);
-        for (position, (plan, prf)) in planned.into_iter().enumerate() {
+        for (position, PlannedStanza { plan, prf, term }) in planned.into_iter().enumerate() {
             let seal = |e: &dyn std::error::Error| ObjectError::Seal(e.to_string());
             let mut draft = Draft::new(PayloadSuite::Cobblestone256, rng);
-            draft.add_reader(plan, &prf, None).map_err(|e| seal(&e))?;
+            draft.add_reader(plan, &prf, term.as_ref()).map_err(|e| seal(&e))?;
             keys.push(SealingKey(draft.finish(rng).map_err(|e| seal(&e))?));
             if position % HEADERS_AT_ONCE == HEADERS_AT_ONCE - 1 {
                 tokio::task::yield_now().await;
@@ -282,12 +298,13 @@ impl Client {
         Ok(keys)
     }
 
-    /// Plans one stanza for each context, and asks the nodes for their PRF outputs, proved.
+    /// Plans one stanza for each context, and asks the nodes for their PRF outputs, proved. Refuses before any
+    /// node is asked where the key requires a customer fragment and there is none.
     pub(crate) async fn plan_and_evaluate(
         &self,
         key: &Key,
         contexts: &[Arc<EncryptionContext>],
-    ) -> Result<Vec<(StanzaPlan, PrfOutput)>, Error> {
+    ) -> Result<Vec<PlannedStanza>, Error> {
         let mut key = key.clone();
         let mut again = true;
         loop {
@@ -313,11 +330,13 @@ impl Client {
         &self,
         key: &Key,
         contexts: &[Arc<EncryptionContext>],
-    ) -> Result<Vec<(StanzaPlan, PrfOutput)>, Error> {
+    ) -> Result<Vec<PlannedStanza>, Error> {
         if contexts.is_empty() {
             return Ok(Vec::new());
         }
         let version = key.sealing_version()?;
+        let fragment = self.sealing_fragment(key).await?;
+        let named = fragment.as_deref().map(FragmentId::of);
         let committee = key.committee(version)?;
         let created_at = self.stamp(committee.threshold(), committee.nodes()).await?;
         let facts = StanzaFacts {
@@ -330,7 +349,7 @@ impl Client {
         };
         let plans: Vec<StanzaPlan> = {
             let rng = &mut os_rng();
-            contexts.iter().map(|c| StanzaPlan::new(facts, c, self.storage, None, rng)).collect()
+            contexts.iter().map(|c| StanzaPlan::new(facts, c, self.storage, named, rng)).collect()
         };
         let items: Vec<Item> = plans
             .iter()
@@ -341,7 +360,12 @@ impl Client {
             })
             .collect();
         let outputs = self.evaluate_batches(key, version, Action::Encrypt, None, &items).await?;
-        Ok(plans.into_iter().zip(outputs).collect())
+        let planned = plans.into_iter().zip(outputs).map(|(plan, prf)| {
+            let term = fragment.as_ref().map(|fragment| plan.customer_term(fragment)).transpose();
+            let term = term.map_err(|e| ObjectError::Seal(e.to_string()))?;
+            Ok(PlannedStanza { plan, prf, term })
+        });
+        planned.collect()
     }
 
     /// Proved outputs for any number of items of one key.
@@ -418,10 +442,12 @@ impl Client {
         let mut targets = Vec::new();
         let mut positions = Vec::new();
         for (position, (header, reader)) in headers.iter().zip(&readers).enumerate() {
-            if let (Ok(index), Some(context)) = (reader, contexts.get(position))
+            if let (Ok(Reader { index, fragment }), Some(context)) =
+                (reader, contexts.get(position))
                 && let Some(stanza) = header.stanzas().get(*index)
             {
-                targets.push(Target { stanza, context: Arc::clone(context) });
+                let (context, fragment) = (Arc::clone(context), fragment.clone());
+                targets.push(Target { stanza, context, fragment });
                 positions.push((position, *index));
             }
         }
@@ -437,7 +463,7 @@ impl Client {
             .iter()
             .zip(readers)
             .map(|(header, reader)| {
-                let stanza = reader?;
+                let stanza = reader?.index;
                 let data_key = opened.next().unwrap_or(Err(ObjectError::WrongContext.into()))?;
                 let header = header
                     .clone()
@@ -448,12 +474,15 @@ impl Client {
             .collect()
     }
 
-    /// The first stanza of a key that this client can find.
-    async fn reader_of(&self, header: &ParsedHeader) -> Result<usize, Error> {
+    /// The first stanza of a key that this client can find, whose fragment it has.
+    async fn reader_of(&self, header: &ParsedHeader) -> Result<Reader, Error> {
         let mut failure = None;
         for (index, stanza) in header.stanzas().iter().enumerate() {
             match self.key_of(stanza).await {
-                Ok(_) => return Ok(index),
+                Ok(_) => match self.opening_fragment(stanza).await {
+                    Ok(fragment) => return Ok(Reader { index, fragment }),
+                    Err(error) => failure = Some(error),
+                },
                 Err(Error::Key(KeyError::Unknown(_))) => {}
                 Err(error) => failure = Some(error),
             }
@@ -465,10 +494,6 @@ impl Client {
     /// The key of a stanza, in the version that it names.
     pub(crate) async fn key_of(&self, stanza: &Stanza) -> Result<Key, Error> {
         let facts = stanza.facts();
-        if let Some(fragment) = stanza.fragment() {
-            let _ = fragment;
-            return Err(KeyError::FragmentRequired { id: facts.key }.into());
-        }
         let key = self.key_by_id(facts.key).await?;
         if key.committee(facts.version).is_ok() {
             return Ok(key);
@@ -572,8 +597,14 @@ fn try_open<T>(
     prf: &PrfOutput,
     open: impl Fn(&Kek) -> Result<T, OpenStanzaError>,
 ) -> Result<T, OpenStanzaError> {
-    // Only a missing customer term has no KEK, and such stanzas were left out before.
-    let kek = target.stanza.kek(label, prf, None).map_err(|_| OpenStanzaError::WrongKey)?;
+    // Only a missing customer term has no KEK, and stanzas whose fragment is missing were left out before.
+    let term = match &target.fragment {
+        Some(fragment) => target.stanza.customer_term(fragment, label).map(Some),
+        None => Ok(None),
+    };
+    let kek = term
+        .and_then(|term| target.stanza.kek(label, prf, term.as_ref()))
+        .map_err(|_| OpenStanzaError::WrongKey)?;
     open(&kek)
 }
 

@@ -387,7 +387,7 @@ impl AliasPins {
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> ProfileError {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> ProfileError {
     ProfileError::Io { path: path.to_path_buf(), source: Arc::new(source) }
 }
 
@@ -402,15 +402,21 @@ fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(bytes))
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, Error> {
+/// The first `limit` bytes of a file that nobody but its owner may read.
+pub(crate) fn read_private(path: &Path, limit: u64) -> Result<SecretVec, Error> {
     let file = File::open(path).map_err(|e| io_error(path, e))?;
     let mode = file.metadata().map_err(|e| io_error(path, e))?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(ProfileError::Permissions { path: path.to_path_buf(), mode }.into());
     }
-    let mut bytes = Vec::with_capacity(512);
-    file.take(4096).read_to_end(&mut bytes).map_err(|e| io_error(path, e))?;
-    let bytes = SecretVec::new(bytes);
+    // With room for all of it, so that no copy stays behind where it grew.
+    let mut bytes = Vec::with_capacity(usize::try_from(limit).unwrap_or(4096));
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| io_error(path, e))?;
+    Ok(SecretVec::new(bytes))
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, Error> {
+    let bytes = read_private(path, 4096)?;
     let damaged = || ProfileError::Damaged {
         path: path.to_path_buf(),
         why: "not an Ed25519 private key in PKCS #8 PEM",
@@ -444,7 +450,7 @@ fn unpem(label: &str, text: &[u8]) -> Option<SecretVec> {
 }
 
 /// Writes a file that must not exist yet, of mode 0600.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = write_temporary(path, bytes)?;
     // Unlike a rename, a link never replaces what is there.
     let linked = fs::hard_link(&temporary, path);
@@ -491,7 +497,10 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, Error> {
 }
 
 fn sync_parent(path: &Path) -> Result<(), Error> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, e).into())
 }
 

@@ -1,9 +1,12 @@
-//! Rewrapping: the same object under a newer version of its key. The payload stays as it is.
+//! Rewrapping: the same object under a newer version of its key, or with another customer fragment. The
+//! payload stays as it is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_object::{ParsedHeader, StanzaPlan};
+use quorate_object::kek::FragmentId;
+use quorate_object::{ParsedHeader, Stanza, StanzaPlan};
+use quorate_secret::CustomerTerm;
 use quorate_types::{Action, KeyId, KeyVersion};
 use quorate_wire::EncryptionContext;
 
@@ -11,14 +14,15 @@ use crate::client::Client;
 use crate::error::{Error, ObjectError};
 use crate::evaluate::Item;
 use crate::keys::Key;
-use crate::objects::{OpeningKey, header_error, spread};
+use crate::objects::{OpeningKey, PlannedStanza, header_error, spread};
 use crate::rng::os_rng;
 
 impl Client {
-    /// New headers for objects, under the newest version of the key that they are sealed under; creator
-    /// and time stay as they were. Each of `headers` begins with a header; what follows it is not looked
-    /// at, and stays as it is: the object is the new header and then the old payload. A header that is
-    /// under the newest version already comes back unchanged.
+    /// New headers for objects, under the newest version of the key that they are sealed under, and with the
+    /// customer fragment that this client seals with, or else the same as before; creator and time stay as
+    /// they were. Each of `headers` begins with a header; what follows it is not looked at, and stays as it
+    /// is: the object is the new header and then the old payload. A header that is so already comes back
+    /// unchanged.
     ///
     /// This takes nothing from somebody who saw the object's data key, and an older header can be put back
     /// while its key version lives.
@@ -51,114 +55,115 @@ impl Client {
             })
             .collect();
 
-        let newest = self.newest_keys(&open).await;
-        let mut groups: BTreeMap<Group, Vec<Planned>> = BTreeMap::new();
-        for (position, slot) in open.iter_mut().enumerate() {
-            let planned = match slot {
-                Ok(key) => plan(position, key, spread_contexts.get(position), &newest),
-                Err(_) => Ok(None),
-            };
-            match planned {
-                Ok(Some((group, planned))) => groups.entry(group).or_default().push(planned),
-                Ok(None) => {}
-                Err(error) => *slot = Err(error),
-            }
-        }
-        for ((id, from), group) in groups {
-            if let Err((error, positions)) =
-                self.rewrap_group(id, from, group, &newest, &mut open).await
-            {
-                for position in positions {
-                    if let Some(slot) = open.get_mut(position) {
-                        *slot = Err(error.clone());
-                    }
-                }
+        let stanzas = open
+            .iter()
+            .zip(&spread_contexts)
+            .enumerate()
+            .filter_map(|(position, (opened, context))| {
+                let opened = opened.as_ref().ok()?;
+                let stanza = opened.header.stanzas().get(opened.stanza)?;
+                Some((position, stanza.clone(), Arc::clone(context)))
+            })
+            .collect();
+        for (position, planned) in self.rewrap_stanzas(stanzas).await {
+            let Some(slot) = open.get_mut(position) else { continue };
+            let rewrapped = planned.and_then(|PlannedStanza { plan, prf, term }| {
+                let Ok(opened) = slot else { return Ok(()) };
+                opened
+                    .header
+                    .rewrap(opened.stanza, plan, &prf, term.as_ref())
+                    .map_err(|e| ObjectError::Seal(e.to_string()).into())
+            });
+            if let Err(error) = rewrapped {
+                *slot = Err(error);
             }
         }
         open.into_iter().map(|key| key.map(|key| key.header.bytes().to_vec())).collect()
     }
 
-    /// The keys of opened objects, asked for anew, so that the newest version is known.
-    async fn newest_keys(
+    /// Plans stanzas anew, each under the newest version of its key, and with the fragment that this client
+    /// seals with or else its own; and asks the nodes for their PRF outputs, proved. What is so already is left
+    /// out of the answer.
+    pub(crate) async fn rewrap_stanzas(
         &self,
-        open: &[Result<OpeningKey, Error>],
-    ) -> BTreeMap<KeyId, Result<Key, Error>> {
-        let mut keys = BTreeMap::new();
-        for key in open.iter().filter_map(|key| key.as_ref().ok()) {
-            if let Some(stanza) = key.header.stanzas().get(key.stanza) {
-                let id = stanza.facts().key;
-                if let std::collections::btree_map::Entry::Vacant(slot) = keys.entry(id) {
-                    slot.insert(self.fetch_key(id).await);
+        stanzas: Vec<(usize, Stanza, Arc<EncryptionContext>)>,
+    ) -> BTreeMap<usize, Result<PlannedStanza, Error>> {
+        let mut results = BTreeMap::new();
+        let mut newest: BTreeMap<KeyId, Result<Key, Error>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group, Vec<Planned>> = BTreeMap::new();
+        for (position, stanza, context) in stanzas {
+            let id = stanza.facts().key;
+            if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(id) {
+                // Asked for anew, so that the newest version is known.
+                slot.insert(self.fetch_key(id).await);
+            }
+            let planned = match newest.get(&id) {
+                Some(Ok(key)) => self.plan_again(position, key, &stanza, context).await,
+                Some(Err(error)) => Err(error.clone()),
+                None => Ok(None),
+            };
+            match planned {
+                Ok(Some((group, planned))) => groups.entry(group).or_default().push(planned),
+                Ok(None) => {}
+                Err(error) => {
+                    results.insert(position, Err(error));
                 }
             }
         }
-        keys
-    }
-
-    async fn rewrap_group(
-        &self,
-        id: KeyId,
-        from: KeyVersion,
-        group: Vec<Planned>,
-        newest: &BTreeMap<KeyId, Result<Key, Error>>,
-        open: &mut [Result<OpeningKey, Error>],
-    ) -> Result<(), (Error, Vec<usize>)> {
-        let positions: Vec<usize> = group.iter().map(|p| p.position).collect();
-        let Some(Ok(key)) = newest.get(&id) else { return Ok(()) };
-        let fail = |error: Error| (error, positions.clone());
-        let to = key.sealing_version().map_err(|e| fail(e.into()))?;
-        let items: Vec<Item> = group.iter().map(|p| p.item.clone()).collect();
-        let outputs = self
-            .evaluate_batches(key, to, Action::Rewrap, Some(from), &items)
-            .await
-            .map_err(&fail)?;
-        for (planned, prf) in group.into_iter().zip(&outputs) {
-            let Some(slot) = open.get_mut(planned.position) else { continue };
-            if let Ok(key) = slot
-                && let Err(error) = key.header.rewrap(key.stanza, planned.plan, prf, None)
-            {
-                *slot = Err(ObjectError::Seal(error.to_string()).into());
+        for ((id, from, to), group) in groups {
+            let Some(Ok(key)) = newest.get(&id) else { continue };
+            let items: Vec<Item> = group.iter().map(|p| p.item.clone()).collect();
+            // Under the same version, for another fragment, the label is the old one: that is decrypting.
+            let (action, from) =
+                if from < to { (Action::Rewrap, Some(from)) } else { (Action::Decrypt, None) };
+            match self.evaluate_batches(key, to, action, from, &items).await {
+                Ok(outputs) => {
+                    for (Planned { position, plan, term, .. }, prf) in
+                        group.into_iter().zip(outputs)
+                    {
+                        results.insert(position, Ok(PlannedStanza { plan, prf, term }));
+                    }
+                }
+                Err(error) => {
+                    results.extend(group.iter().map(|p| (p.position, Err(error.clone()))));
+                }
             }
         }
-        Ok(())
+        results
+    }
+
+    /// What to ask for, or nothing where the stanza is as it is to be.
+    async fn plan_again(
+        &self,
+        position: usize,
+        key: &Key,
+        stanza: &Stanza,
+        context: Arc<EncryptionContext>,
+    ) -> Result<Option<(Group, Planned)>, Error> {
+        let facts = stanza.facts();
+        let to = key.sealing_version()?.max(facts.version);
+        let fragment = self.rewrapping_fragment(key, stanza).await?;
+        let named = fragment.as_deref().map(FragmentId::of);
+        if to == facts.version && named == stanza.fragment() {
+            return Ok(None);
+        }
+        let context = stanza.stored_context().cloned().map_or(context, Arc::new);
+        let seal = |e: &dyn std::error::Error| ObjectError::Seal(e.to_string());
+        let plan =
+            stanza.plan_rewrap(Some(&context), to, named, &mut os_rng()).map_err(|e| seal(&e))?;
+        let term = fragment.map(|fragment| plan.customer_term(&fragment)).transpose();
+        let term = term.map_err(|e| seal(&e))?;
+        let item = Item { label: plan.label().clone(), context };
+        Ok(Some(((facts.key, facts.version, to), Planned { position, plan, item, term })))
     }
 }
 
-/// A key, and the version that its objects are under now.
-type Group = (KeyId, KeyVersion);
+/// A key, the version that its stanzas are under now, and the one that they go to.
+type Group = (KeyId, KeyVersion, KeyVersion);
 
 struct Planned {
     position: usize,
     plan: StanzaPlan,
     item: Item,
-}
-
-/// What to ask for, or nothing where the header is under the newest version already.
-fn plan(
-    position: usize,
-    opened: &OpeningKey,
-    context: Option<&Arc<EncryptionContext>>,
-    newest: &BTreeMap<KeyId, Result<Key, Error>>,
-) -> Result<Option<(Group, Planned)>, Error> {
-    let Some(stanza) = opened.header.stanzas().get(opened.stanza) else { return Ok(None) };
-    let facts = stanza.facts();
-    let key = match newest.get(&facts.key) {
-        Some(Ok(key)) => key,
-        Some(Err(error)) => return Err(error.clone()),
-        None => return Ok(None),
-    };
-    let to = key.sealing_version()?;
-    if to <= facts.version {
-        return Ok(None);
-    }
-    let context = match (stanza.stored_context(), context) {
-        (Some(stored), _) => Arc::new(stored.clone()),
-        (None, Some(given)) => Arc::clone(given),
-        (None, None) => return Err(ObjectError::WrongContext.into()),
-    };
-    let plan = stanza
-        .plan_rewrap(Some(&context), to, None, &mut os_rng())
-        .map_err(|e| ObjectError::Seal(e.to_string()))?;
-    let item = Item { label: plan.label().clone(), context };
-    Ok(Some(((facts.key, facts.version), Planned { position, plan, item })))
+    term: Option<CustomerTerm>,
 }

@@ -92,6 +92,8 @@ pub(crate) struct FakeCluster {
     pub(crate) servers: BTreeMap<NodeId, JoinHandle<()>>,
     pub(crate) client: Client,
     pub(crate) key: KeyId,
+    /// The nodes' identity keys, in the nodes' order.
+    pub(crate) identities: Vec<SigningKey>,
     pub(crate) profile_dir: tempfile::TempDir,
 }
 
@@ -191,9 +193,15 @@ impl FakeCluster {
             certificates: vec![certificate.envelope().clone()],
         };
         let client = Client::builder(&profile).unwrap().timeouts(FAST).build().unwrap();
-        let mut cluster =
-            Self { nodes: Vec::new(), servers: BTreeMap::new(), client, key, profile_dir };
-        for (((entry, _, tls), listener), member) in
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            servers: BTreeMap::new(),
+            client,
+            key,
+            identities: Vec::new(),
+            profile_dir,
+        };
+        for (((entry, identity, tls), listener), member) in
             nodes.into_iter().zip(listeners).zip(order.members())
         {
             let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
@@ -215,6 +223,7 @@ impl FakeCluster {
             });
             let server = tokio::spawn(serve(Arc::clone(&node), listener, tls_kind));
             cluster.servers.insert(node.id, server);
+            cluster.identities.push(identity);
             cluster.nodes.push(node);
         }
         cluster
@@ -478,6 +487,21 @@ impl FakeNode {
             time: time.0,
         }
         .encode_to_vec())
+    }
+
+    /// What the node shows of its key.
+    pub(crate) fn view(&self) -> v1::KeyView {
+        self.state.lock().unwrap().view.clone().unwrap()
+    }
+
+    /// Has it show something else.
+    pub(crate) fn show(&self, view: v1::KeyView) {
+        self.state.lock().unwrap().view = Some(view);
+    }
+
+    /// The digest of the roster in force.
+    pub(crate) fn roster(&self) -> Vec<u8> {
+        self.state.lock().unwrap().roster.clone()
     }
 
     pub(crate) fn evaluated(&self) -> usize {

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use quorate_sdk::{
-    Action, AdminKey, Client, ClusterRequest, EncryptionContext, Error, KeySpecRequest, NodeCard,
-    Permission, Profile, UnreachableReason, Warning, create_cluster,
+    Action, AdminKey, Client, ClusterRequest, EncryptionContext, Error, Fragment, FragmentId,
+    Fragments, KeySpecRequest, NodeCard, ParsedHeader, Permission, Profile, UnreachableReason,
+    Warning, create_cluster,
 };
 use quorate_server::{InitOptions, JoinOptions, RootKeySource, RunOptions};
 use tokio::sync::oneshot;
@@ -416,4 +417,73 @@ async fn a_second_key_of_one_alias_is_refused() {
 
 fn seconds() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()
+}
+
+/// One fragment serves any number of keys; 50 here, of 2-of-3 each, with objects, data keys, and rewrapping to
+/// another fragment. A client without it opens none, and seals for none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_fragment_serves_fifty_keys() {
+    const KEYS: usize = 50;
+    let cluster = Cluster::start(3).await;
+    let fragment = |byte| Fragment::new(quorate_secret::Secret::from_fn(|f| f.fill(byte)));
+    let id = FragmentId::of(&fragment(1));
+    let plain = &cluster.client;
+    let client = plain.with_fragments(Fragments::of([fragment(1)]));
+    let mut sealed = Vec::new();
+    for n in 0..KEYS {
+        let request = KeySpecRequest {
+            alias: format!("customer-{n}"),
+            threshold: 2,
+            fragment_required: true,
+            ..Default::default()
+        };
+        let key = plain.create_key(request, |_| {}).await.unwrap().key;
+        assert!(key.fragment_required());
+        let none = plain.encrypt(&key, b"x", &context()).await.unwrap_err();
+        assert_eq!(none.code(), "key_fragment_required");
+        assert!(plain.generate_data_keys(&key, 1, &[context()]).await.is_err());
+        sealed.push(client.encrypt(&key, &[n as u8; 100], &context()).await.unwrap());
+    }
+    for (n, sealed) in sealed.iter().enumerate() {
+        assert_eq!(client.decrypt(sealed, &context()).await.unwrap(), [n as u8; 100]);
+        let missing = plain.decrypt(sealed, &context()).await.unwrap_err();
+        assert_eq!(missing.code(), "fragment_missing");
+        assert!(missing.to_string().contains(&id.to_string()), "{missing}");
+    }
+
+    // To another fragment, all in one call. What the header says of creator and time stays.
+    let both = Fragments::of([fragment(1), fragment(2)]);
+    let two = both.clone().sealing_with(FragmentId::of(&fragment(2)));
+    let headers: Vec<&[u8]> = sealed.iter().map(Vec::as_slice).collect();
+    let moved = plain.with_fragments(two).rewrap(&headers, &[context()]).await;
+    let second = plain.with_fragments(Fragments::of([fragment(2)]));
+    for (n, (old, header)) in sealed.iter().zip(moved).enumerate() {
+        let (old_header, header) = (ParsedHeader::parse(old).unwrap(), header.unwrap());
+        let object = [&header, &old[old_header.length()..]].concat();
+        assert_eq!(second.decrypt(&object, &context()).await.unwrap(), [n as u8; 100]);
+        assert_eq!(
+            client.decrypt(&object, &context()).await.unwrap_err().code(),
+            "fragment_missing"
+        );
+        let new = ParsedHeader::parse(&object).unwrap();
+        assert_eq!(new.stanzas()[0].facts(), old_header.stanzas()[0].facts());
+    }
+    // With two at hand and none chosen, nothing is guessed.
+    let key = plain.key("customer-0").await.unwrap();
+    let unclear = plain.with_fragments(both).encrypt(&key, b"x", &context()).await.unwrap_err();
+    assert_eq!(unclear.code(), "fragment_unclear");
+
+    // A key that requires none takes one that is chosen, and stays open to those without where none is.
+    let free = cluster.create("free", 2).await.key;
+    let unbound = client.encrypt(&free, b"x", &context()).await.unwrap();
+    assert_eq!(plain.decrypt(&unbound, &context()).await.unwrap(), b"x");
+    let choosing = plain.with_fragments(Fragments::of([fragment(1)]).sealing_with(id));
+    let bound = choosing.encrypt(&free, b"x", &context()).await.unwrap();
+    assert_eq!(plain.decrypt(&bound, &context()).await.unwrap_err().code(), "fragment_missing");
+    assert_eq!(client.decrypt(&bound, &context()).await.unwrap(), b"x");
+    let wrapped = client.wrap_data_keys(&key, &[&[7; 32]], &[context()]).await.unwrap();
+    let opened = client.unwrap_data_keys(&[&wrapped[0]], &[context()]).await;
+    assert_eq!(opened[0].as_ref().unwrap().reveal(), [7; 32]);
+    let missing = plain.rewrap_data_keys(&[&wrapped[0], &wrapped[0]], &[context()]).await;
+    assert!(missing.iter().all(|m| m.as_ref().unwrap_err().code() == "fragment_missing"));
 }

@@ -1,0 +1,63 @@
+//! Keys of which a version cannot be used.
+
+use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
+use quorate_documents::{Body, Certificate, Draft, KeyVersionEntry, Order, Statement};
+use quorate_types::{Digest, Generation, KeyVersion};
+use quorate_wire::EncryptionContext;
+
+use crate::rng::now;
+use crate::testing::FakeCluster;
+
+/// All participants signed a certificate whose commitments are no sharing. It makes no version, and takes
+/// nothing from the versions that are well. Returning the error from `Key::new` instead makes this fail
+/// (tried).
+#[tokio::test]
+async fn a_version_whose_certificate_is_no_sharing_is_left_out() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let context = EncryptionContext::default();
+    let key = cluster.key().await;
+    let sealed = cluster.client.encrypt(&key, b"x", &context).await.unwrap();
+
+    let members = cluster.nodes.iter().zip(&cluster.identities);
+    let order =
+        Order::new(2, members.map(|(node, identity)| (node.id, identity.public()))).unwrap();
+    let second = KeyVersion::new(2).unwrap();
+    let mut body = key.body().unwrap().clone();
+    body.versions.push(KeyVersionEntry { number: second, created_at: now(), order: order.clone() });
+    let mut view = cluster.nodes[0].view();
+    let roster = Digest::from_slice(&cluster.nodes[0].roster()).unwrap();
+    let heads: Vec<_> = key.heads().iter().collect();
+    let document = Draft::succeed(&heads, Body::Key(body), Some(roster), Vec::new(), now())
+        .and_then(|draft| draft.sign(&[&cluster.client.inner.key]))
+        .unwrap();
+    let statement = Statement::of_dkg(
+        key.id(),
+        second,
+        &order,
+        SUITE_RISTRETTO255_SHA512,
+        // No encoding of a point.
+        vec![[0xff; 32]; 2],
+        Generation::from_bytes([8; 32]),
+    )
+    .unwrap();
+    let signatures = cluster.identities.iter().map(|identity| statement.sign(identity)).collect();
+    let certificate = Certificate::assemble(statement, signatures).unwrap();
+    view.documents.push(document.envelope().clone());
+    view.certificates.push(certificate.envelope().clone());
+    for node in &cluster.nodes {
+        node.show(view.clone());
+    }
+
+    let key = cluster.client.fetch_key(key.id()).await.unwrap();
+    assert_eq!(key.versions().len(), 2);
+    assert_eq!(key.versions()[1].generation, None);
+    assert!(key.certificate(second).is_none());
+    assert_eq!(key.newest_version(), Some(KeyVersion::FIRST));
+    assert_eq!(key.committee(second).unwrap_err().to_string(), {
+        let error = crate::KeyError::NotReady { id: key.id(), version: second };
+        error.to_string()
+    });
+    assert_eq!(cluster.client.decrypt(&sealed, &context).await.unwrap(), b"x");
+    let again = cluster.client.encrypt(&key, b"y", &context).await.unwrap();
+    assert_eq!(cluster.client.decrypt(&again, &context).await.unwrap(), b"y");
+}
