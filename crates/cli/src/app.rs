@@ -185,6 +185,11 @@ impl From<quorate_sdk::Error> for Failure {
             E::Refused(_) | E::Cluster(quorate_sdk::ClusterError::PrincipalRevoked(_)) => {
                 Exit::Refused
             }
+            E::Fragment(e) => match e {
+                quorate_sdk::FragmentError::Missing { .. }
+                | quorate_sdk::FragmentError::Damaged { .. } => Exit::NotAuthentic,
+                _ => Exit::Usage,
+            },
             E::Object(_) | E::Invitation(_) => Exit::NotAuthentic,
             E::Request(_) | E::Profile(_) => Exit::Usage,
             E::Stream { .. } => Exit::Files,

@@ -66,6 +66,9 @@ pub enum Command {
     /// Keys, of which each node holds a share.
     #[command(subcommand)]
     Key(Key),
+    /// Customer fragments: secrets that never leave you, without which the nodes together open nothing.
+    #[command(subcommand)]
+    Fragment(Fragment),
     /// Who may do what.
     #[command(subcommand)]
     Principal(Principal),
@@ -131,6 +134,32 @@ pub struct Dev {
     pub base_port: Option<u16>,
 }
 
+/// What unlocks the profile's customer fragments.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FragmentArgs {
+    /// A file whose first line is the passphrase that unlocks customer fragments.
+    #[arg(
+        long,
+        env = "QUORATE_FRAGMENT_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    pub fragment_passphrase_file: Option<PathBuf>,
+    /// The key file that unlocks customer fragments.
+    #[arg(long, env = "QUORATE_FRAGMENT_KEY_FILE", value_name = "FILE", hide_short_help = true)]
+    pub fragment_key_file: Option<PathBuf>,
+}
+
+/// The customer fragment to seal with, and what unlocks it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SealingFragmentArgs {
+    /// The customer fragment to bind to, by its check value [default: the only one, where the key requires one].
+    #[arg(long, env = "QUORATE_FRAGMENT", value_name = "FRAGMENT")]
+    pub fragment: Option<String>,
+    #[command(flatten)]
+    pub unlock: FragmentArgs,
+}
+
 /// What objects are sealed with.
 #[derive(Debug, Clone, Args)]
 pub struct ContextArgs {
@@ -162,6 +191,8 @@ pub struct Encrypt {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub context: ContextArgs,
+    #[command(flatten)]
+    pub fragment: SealingFragmentArgs,
     /// Write the context into the header in clear, so that readers need not give it.
     #[arg(long)]
     pub store_context: bool,
@@ -186,6 +217,8 @@ pub struct Decrypt {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub context: ContextArgs,
+    #[command(flatten)]
+    pub fragment: FragmentArgs,
     /// Only these bytes of the original: START..END, START.. or -N for the last N.
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub range: Option<String>,
@@ -196,8 +229,9 @@ pub struct Decrypt {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   quorate key rotate docs && quorate rewrap photos.quorate
+  quorate rewrap photos.quorate --fragment fragment-abc...   from an old fragment to this one
 
 An older copy of a header still opens while its key version lives, and rewrapping does not
 take a data key from somebody who saw it.")]
@@ -207,6 +241,8 @@ pub struct Rewrap {
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub context: ContextArgs,
+    #[command(flatten)]
+    pub fragment: SealingFragmentArgs,
 }
 
 #[derive(Debug, Args)]
@@ -229,6 +265,8 @@ pub enum Datakey {
         key: Option<String>,
         #[command(flatten)]
         context: ContextArgs,
+        #[command(flatten)]
+        fragment: SealingFragmentArgs,
         /// Print the wrapped form only, and no key in clear.
         #[arg(long)]
         without_plaintext: bool,
@@ -241,12 +279,26 @@ pub enum Datakey {
         key: Option<String>,
         #[command(flatten)]
         context: ContextArgs,
+        #[command(flatten)]
+        fragment: SealingFragmentArgs,
     },
     /// Unwrap data keys: one a line in base64 on standard input, one a line out.
     #[command(after_help = "Example:\n  quorate datakey unwrap < wrapped.txt")]
     Unwrap {
         #[command(flatten)]
         context: ContextArgs,
+        #[command(flatten)]
+        fragment: FragmentArgs,
+    },
+    /// Wrap wrapped data keys anew, under the newest version of their key: one a line in, one a line out.
+    #[command(
+        after_help = "Example:\n  quorate key rotate docs && quorate datakey rewrap < wrapped.txt > new.txt"
+    )]
+    Rewrap {
+        #[command(flatten)]
+        context: ContextArgs,
+        #[command(flatten)]
+        fragment: SealingFragmentArgs,
     },
 }
 
@@ -266,6 +318,9 @@ Examples:
         /// Allow a committee of which every node must answer.
         #[arg(long)]
         allow_fragile: bool,
+        /// Refuse to encrypt without a customer fragment; clients see to it, nodes cannot.
+        #[arg(long)]
+        fragment_required: bool,
         /// Finish a creation that was interrupted.
         #[arg(long)]
         resume: bool,
@@ -283,6 +338,65 @@ Examples:
     Rotate {
         /// The key, by alias or id.
         key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Fragment {
+    /// Make a fragment and keep it, sealed, in the profile.
+    #[command(after_help = "\
+Example:
+  quorate fragment create --fragment-passphrase-file ~/fragment.passphrase
+
+Objects that are bound to a fragment are lost without it: back it up before you use it.")]
+    Create {
+        #[command(flatten)]
+        lock: FragmentArgs,
+    },
+    /// List the profile's fragments.
+    List,
+    /// Show a fragment: its check value, where it is kept and what unlocks it. Never the fragment itself.
+    Show {
+        /// The fragment, by the beginning of its check value [default: the only one].
+        fragment: Option<String>,
+    },
+    /// Split a fragment into shares, some of which restore it: for files, or for paper.
+    #[command(after_help = "\
+Examples:
+  quorate fragment backup --threshold 2 --shares 3 --output shares
+  quorate fragment backup --threshold 2 --shares 3 --paper | lp
+
+Each share names the fragment, its own number and how many are needed, and has checks in every
+line, so that a slip of the pen is found and named.")]
+    Backup {
+        /// The fragment, by the beginning of its check value [default: the only one].
+        fragment: Option<String>,
+        /// How many shares restore it.
+        #[arg(long, short)]
+        threshold: u8,
+        /// How many shares to make.
+        #[arg(long, short)]
+        shares: u8,
+        /// The folder to write a file for each share to.
+        #[arg(long, short, value_name = "DIR", required_unless_present = "paper")]
+        output: Option<PathBuf>,
+        /// Print all shares on standard output, a page each.
+        #[arg(long, conflicts_with = "output")]
+        paper: bool,
+        #[command(flatten)]
+        lock: FragmentArgs,
+    },
+    /// Put a fragment together from shares, and keep it, sealed, in the profile.
+    #[command(after_help = "\
+Examples:
+  quorate fragment restore share-1.txt share-3.txt --fragment-passphrase-file ~/fragment.passphrase
+  quorate fragment restore - < typed.txt --fragment-key-file ~/fragment.key")]
+    Restore {
+        /// Files with shares, one or more in each; - for standard input.
+        #[arg(required = true)]
+        shares: Vec<PathBuf>,
+        #[command(flatten)]
+        lock: FragmentArgs,
     },
 }
 

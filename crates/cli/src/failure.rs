@@ -135,6 +135,8 @@ codes! {
         "Files that were done are done; the one at work has no output, and no original was touched.", "Run it again for the rest.";
     Partial, "some_failed", Partial, "Some of several files failed.",
         "The files that failed have no output; all others are done.", "Mend what the lines above name, then run it again for those.";
+    FragmentShares, "fragment_shares", NotAuthentic, "The shares do not restore a customer fragment.",
+        "Nothing was kept, and the shares are as they were.", "Correct what the message names against the paper, or add another share.";
     Range, "range_invalid", Usage, "The range is not inside the object.",
         "Nothing was written.", "Give --range START..END in bytes, END not after the object's length.";
     NodeFailed, "node_failed", General, "A node could not be set up or run.",

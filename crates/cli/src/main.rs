@@ -113,6 +113,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Rewrap(args) => commands::rewrap::run(&App::new(&common)?, args).await,
         Command::Inspect(args) => commands::inspect::run(&App::new(&common)?, &args),
         Command::Datakey(command) => commands::datakey::run(&App::new(&common)?, command).await,
+        Command::Fragment(command) => commands::fragment::run(&App::new(&common)?, command),
         Command::Key(command) => commands::key::run(&App::new(&common)?, command).await,
         Command::Principal(command) => commands::principal::run(&App::new(&common)?, command).await,
         Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,

@@ -67,6 +67,7 @@ fn a_truncated_object_as_file_and_as_stream() {
         let code = if length == object.len() - 1 { "object_tampered" } else { "object_truncated" };
         assert_eq!(ran.failed(5, code)["code"], code, "{length}");
         ran.names("cut.quorate");
+        assert!(ran.stderr.contains("cut short") || ran.stderr.contains("truncated"), "{length}");
         let code = cluster.with_input(&place, &object[..length], ["decrypt", "-", "-o", "cut"]);
         assert_eq!(code.code, Some(5), "{length}: {}", code.all());
         assert_eq!(place.names(), ["a", "a.quorate", "cut.quorate"], "{length}");
@@ -500,4 +501,59 @@ fn two_of_three_nodes_down_are_named_and_nothing_is_lost() {
     cluster.nodes[0].start();
     cluster.at(&place, ["decrypt", "a.quorate", "-o", "b"]).ok();
     assert_eq!(fs::read(place.at("b")).unwrap(), b"kept");
+}
+
+/// The output is the input itself, under its name, through a link or as a hard link: refused everywhere, and
+/// the input is as it was. Leaving the check out of `decrypt --output` loses the object (tried).
+#[test]
+fn an_output_that_is_its_own_input() {
+    let (cluster, place) = (Cluster::shared(), Place::new());
+    let object = sealed(&cluster, &place, "a", &noise(1, 50_000));
+    std::os::unix::fs::symlink("a.quorate", place.at("link")).unwrap();
+    fs::hard_link(place.at("a.quorate"), place.at("hard")).unwrap();
+    for output in ["a.quorate", "./a.quorate", "link", "hard"] {
+        for more in [&[][..], &["--range", "0..5"]] {
+            let mut arguments = vec!["decrypt", "a.quorate", "--force", "--output", output];
+            arguments.extend(more);
+            let refused = cluster.at(&place, &arguments);
+            refused.failed(2, "usage");
+            refused.names("both input and output");
+        }
+        cluster.at(&place, ["encrypt", "a.quorate", "--force", "-o", output]).failed(2, "usage");
+        assert!(fs::read(place.at("a.quorate")).unwrap() == object, "{output}");
+    }
+    // Without .quorate to take off there is no other name.
+    fs::rename(place.at("a.quorate"), place.at("plain")).unwrap();
+    cluster.at(&place, ["decrypt", "plain", "-o", "plain", "--force"]).failed(2, "usage");
+    assert!(fs::read(place.at("plain")).unwrap() == object);
+}
+
+#[test]
+fn inspecting_a_pipe_waits_for_no_writer() {
+    let (cluster, place) = (Cluster::shared(), Place::new());
+    let object = sealed(&cluster, &place, "a", b"x");
+    let made = std::process::Command::new("mkfifo").arg(place.at("pipe")).status().unwrap();
+    assert!(made.success());
+    let nobody = cluster.at(&place, ["inspect", "pipe"]);
+    nobody.failed(7, "input_unreadable");
+    nobody.names("nobody writes");
+    // With somebody at the other end it is read, however slowly it comes.
+    let pipe = place.at("pipe");
+    let ready = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // For reading too, so that opening waits for nobody.
+            let mut writer = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+            ready.wait();
+            for part in object.chunks(100) {
+                std::thread::sleep(std::time::Duration::from_millis(30));
+                std::io::Write::write_all(&mut writer, part).unwrap();
+            }
+            // The reader ends when nobody can write any more.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        });
+        ready.wait();
+        let inspected = cluster.at(&place, ["inspect", "pipe"]).json();
+        assert!(inspected.to_string().contains("customer_fragment"), "{inspected}");
+    });
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::app::{App, context};
 use crate::args::Datakey;
+use crate::commands::fragment;
 use crate::failure::{Code, Failure, Outcome};
 
 /// How many data keys one call takes: as many labels as one request.
@@ -23,12 +24,12 @@ struct Made {
 /// Runs it.
 pub async fn run(app: &App, command: Datakey) -> Outcome {
     match command {
-        Datakey::Generate { count, key, context: args, without_plaintext } => {
+        Datakey::Generate { count, key, context: args, fragment, without_plaintext } => {
             if count == 0 || count > MAX {
                 return Err(Failure::new(Code::Usage, format!("--count is from 1 to {MAX}")));
             }
             let context = context(&args)?;
-            let client = app.client()?;
+            let client = fragment::client(app, &fragment.unlock, fragment.fragment.as_deref())?;
             let key = app.key(&client, key.as_deref()).await?;
             let made = client.generate_data_keys(&key, count, &[context]).await?;
             let lines: Vec<Made> = made
@@ -48,10 +49,10 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
             });
             app.warnings(&client);
         }
-        Datakey::Wrap { key, context: args } => {
+        Datakey::Wrap { key, context: args, fragment } => {
             let context = context(&args)?;
             let keys: Vec<SecretVec> = lines()?.into_iter().map(SecretVec::new).collect();
-            let client = app.client()?;
+            let client = fragment::client(app, &fragment.unlock, fragment.fragment.as_deref())?;
             let key = app.key(&client, key.as_deref()).await?;
             let plain: Vec<&[u8]> = keys.iter().map(SecretVec::reveal).collect();
             let wrapped = client.wrap_data_keys(&key, &plain, &[context]).await?;
@@ -59,27 +60,43 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
             app.out.result(&lines, || lines.join("\n"));
             app.warnings(&client);
         }
-        Datakey::Unwrap { context: args } => {
+        Datakey::Unwrap { context: args, fragment } => {
             let context = context(&args)?;
             let wrapped = lines()?;
-            let client = app.client()?;
+            let client = fragment::client(app, &fragment, None)?;
             let borrowed: Vec<&[u8]> = wrapped.iter().map(Vec::as_slice).collect();
             let opened = client.unwrap_data_keys(&borrowed, &[context]).await;
-            // All or nothing: a script that pastes lines side by side must not get them shifted.
-            let mut lines = Vec::with_capacity(opened.len());
-            for (i, key) in opened.into_iter().enumerate() {
-                let key = key.map_err(|e| {
-                    let mut failure = Failure::from(e);
-                    failure.message = format!("line {}: {}", i + 1, failure.message);
-                    failure
-                })?;
-                lines.push(BASE64.encode(key.reveal()));
-            }
+            let keys = all_or_nothing(opened)?;
+            let lines: Vec<String> = keys.iter().map(|key| BASE64.encode(key.reveal())).collect();
+            app.out.result(&lines, || lines.join("\n"));
+            app.warnings(&client);
+        }
+        Datakey::Rewrap { context: args, fragment } => {
+            let context = context(&args)?;
+            let wrapped = lines()?;
+            let client = fragment::client(app, &fragment.unlock, fragment.fragment.as_deref())?;
+            let borrowed: Vec<&[u8]> = wrapped.iter().map(Vec::as_slice).collect();
+            let renewed = client.rewrap_data_keys(&borrowed, &[context]).await;
+            let lines: Vec<String> =
+                all_or_nothing(renewed)?.iter().map(|wrapped| BASE64.encode(wrapped)).collect();
             app.out.result(&lines, || lines.join("\n"));
             app.warnings(&client);
         }
     }
     std::io::stdout().flush().map_err(|e| Failure::new(Code::Output, crate::failure::plain(&e)))
+}
+
+/// All results, or the first failure with its line: a script that pastes lines side by side must not get
+/// them shifted.
+fn all_or_nothing<T>(results: Vec<Result<T, quorate_sdk::Error>>) -> Outcome<Vec<T>> {
+    let numbered = results.into_iter().zip(1..).map(|(result, line)| {
+        result.map_err(|e| {
+            let mut failure = Failure::from(e);
+            failure.message = format!("line {line}: {}", failure.message);
+            failure
+        })
+    });
+    numbered.collect()
 }
 
 /// Base64, one a line, from standard input.

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use quorate_sdk::{Client, EncryptionContext};
 
-use crate::app::{App, context, shown, without_suffix};
+use crate::app::{App, context, without_suffix};
 use crate::args::Decrypt;
 use crate::commands::encrypt::{Summary, finish, is_dash, output_of, stream_failure};
+use crate::commands::fragment;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic::{self, Attributes, Pending};
-use crate::files::grown::{self, GrownTree};
-use crate::files::jobs::{self, Job, Manner};
-use crate::files::walk;
+use crate::files::jobs::{self, Manner};
+use crate::files::placing::Placing;
 
 /// Runs it.
 pub async fn run(app: &App, args: Decrypt) -> Outcome {
@@ -23,7 +23,7 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     for path in args.paths.iter().filter(|p| !is_dash(p)) {
         std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
     }
-    let client = app.client()?;
+    let client = fragment::client(app, &args.fragment, None)?;
     if let [path] = args.paths.as_slice() {
         if let Some(range) = &args.range {
             return slice(app, &client, path, range, args.output.as_deref(), &context, args.force)
@@ -37,57 +37,19 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
         return Err(Failure::new(Code::Usage, "standard input goes alone"));
     }
 
-    let mut work = Vec::new();
-    let mut outputs = Vec::new();
-    let mut skipped = Vec::new();
-    let mut failed = Vec::new();
-    let mut trees = Vec::new();
-    let mut total = 0;
+    let mut placing = Placing::new(args.force);
     for path in &args.paths {
-        let target = match args.output.clone().or_else(|| without_suffix(path)) {
-            Some(target) => target,
-            None => {
-                return Err(Failure::new(
-                    Code::Usage,
-                    format!("{} does not end in .quorate", path.display()),
-                )
-                .next("Say where to write with --output."));
-            }
-        };
-        let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
-        if metadata.is_dir() {
-            let mut tree = walk::read(path, Some(&target))?;
-            if !args.force && target.symlink_metadata().is_ok() {
-                return Err(atomic::exists(&target));
-            }
-            let why_not = "its name does not end in .quorate";
-            let mut placed = grown::place(&tree, &target, without_suffix, why_not);
-            total += tree.bytes();
-            skipped.append(&mut tree.skipped);
-            skipped.append(&mut placed.skipped);
-            failed.append(&mut tree.unreadable);
-            failed.append(&mut placed.failed);
-            work.append(&mut placed.jobs);
-            trees.push((path.clone(), target.clone(), tree));
-        } else {
-            if atomic::is_same(path, &target) {
-                return Err(atomic::same(&target));
-            }
-            if !args.force && target.symlink_metadata().is_ok() {
-                return Err(atomic::exists(&target));
-            }
-            total += metadata.len();
-            work.push(Job { source: path.clone(), target: target.clone() });
-        }
-        outputs.push(shown(&target));
+        let target = args.output.clone().or_else(|| without_suffix(path)).ok_or_else(|| {
+            Failure::new(Code::Usage, format!("{} does not end in .quorate", path.display()))
+                .next("Say where to write with --output.")
+        })?;
+        placing.add(path, target, without_suffix, "its name does not end in .quorate")?;
     }
-    let bar = app.out.bar(total, "decrypting");
+    let bar = app.out.bar(placing.bytes, "decrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let mut grown = Vec::new();
-    for (source, target, tree) in &trees {
-        grown.push(GrownTree::begin(source, target, tree, args.force)?);
-    }
-    let opened = jobs::open_all(&client, &context, work, manner, &bar).await;
+    let grown = placing.grow()?;
+    let Placing { jobs, outputs, skipped, failed, .. } = placing;
+    let opened = jobs::open_all(&client, &context, jobs, manner, &bar).await;
     bar.finish_and_clear();
     let done = finish(opened, grown, failed)?;
     app.warnings(&client);
@@ -110,6 +72,11 @@ async fn stream(
     } else {
         Box::new(tokio::fs::File::from_std(jobs::open_regular(from)?))
     };
+    if let Some(target) = target
+        && atomic::is_same(from, target)
+    {
+        return Err(atomic::same(target));
+    }
     let pending = target.map(|t| Pending::begin(t, force)).transpose()?;
     let mut output = output_of(target.zip(pending.as_ref()))?;
     client
@@ -142,6 +109,11 @@ async fn slice(
     let file = jobs::open_regular(path)?;
     let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
     let target = to.filter(|t| !is_dash(t));
+    if let Some(target) = target
+        && atomic::is_same(path, target)
+    {
+        return Err(atomic::same(target));
+    }
     let failed = |e| stream_failure(e, path, target);
     let mut reader =
         client.open_reader(tokio::fs::File::from_std(file), context).await.map_err(failed)?;

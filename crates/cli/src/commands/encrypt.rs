@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use crate::app::{App, FileFailure, context, shown, with_suffix};
 use crate::args::Encrypt;
+use crate::commands::fragment;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic;
-use crate::files::grown::{self, GrownTree};
-use crate::files::jobs::{self, Done, Job, Manner};
-use crate::files::walk::{self, Skipped};
+use crate::files::grown::GrownTree;
+use crate::files::jobs::{self, Done, Manner};
+use crate::files::placing::Placing;
+use crate::files::walk::Skipped;
 use crate::output;
 
 /// What was sealed.
@@ -87,7 +89,8 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
             .next("Say where to write with --output."));
         }
     }
-    let mut client = app.client()?;
+    let mut client =
+        fragment::client(app, &args.fragment.unlock, args.fragment.fragment.as_deref())?;
     if args.store_context {
         client = client.storing_contexts();
     }
@@ -103,45 +106,15 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
         return Err(Failure::new(Code::Usage, "standard input goes alone"));
     }
 
-    let mut jobs = Vec::new();
-    let mut outputs = Vec::new();
-    let mut skipped = Vec::new();
-    let mut failed = Vec::new();
-    let mut trees = Vec::new();
-    let mut total = 0;
+    let mut placing = Placing::new(args.force);
     for path in &args.paths {
         let target = args.output.clone().unwrap_or_else(|| with_suffix(path));
-        let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
-        if metadata.is_dir() {
-            let mut tree = walk::read(path, Some(&target))?;
-            if !args.force && target.symlink_metadata().is_ok() {
-                return Err(atomic::exists(&target));
-            }
-            let mut placed = grown::place(&tree, &target, |p| Some(with_suffix(p)), "");
-            total += tree.bytes();
-            skipped.append(&mut tree.skipped);
-            failed.append(&mut tree.unreadable);
-            failed.append(&mut placed.failed);
-            jobs.append(&mut placed.jobs);
-            trees.push((path.clone(), target.clone(), tree));
-        } else {
-            if atomic::is_same(path, &target) {
-                return Err(atomic::same(&target));
-            }
-            if !args.force && target.symlink_metadata().is_ok() {
-                return Err(atomic::exists(&target));
-            }
-            total += metadata.len();
-            jobs.push(Job { source: path.clone(), target: target.clone() });
-        }
-        outputs.push(shown(&target));
+        placing.add(path, target, |name| Some(with_suffix(name)), "")?;
     }
-    let bar = app.out.bar(total, "encrypting");
+    let bar = app.out.bar(placing.bytes, "encrypting");
     let manner = Manner { replace: args.force, durable: true };
-    let mut grown = Vec::new();
-    for (source, target, tree) in &trees {
-        grown.push(GrownTree::begin(source, target, tree, args.force)?);
-    }
+    let grown = placing.grow()?;
+    let Placing { jobs, outputs, skipped, failed, .. } = placing;
     let sealed = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await;
     bar.finish_and_clear();
     let done = finish(sealed, grown, failed)?;

@@ -1,28 +1,55 @@
 //! `quorate inspect`: a header explained, without keys and without asking anybody.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
 use quorate_object::datakey::WrappedDataKey;
 use quorate_object::inspect;
 use quorate_sdk::ObjectError;
+use rustix::fs::OFlags;
 
 use crate::app::App;
 use crate::args::Inspect;
 use crate::commands::encrypt::is_dash;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Code, Failure, Outcome};
 use crate::files::jobs;
 use crate::output;
 
+/// Opens a file or a pipe and reads the first bytes that are there. Never waits for a pipe to get a writer.
+fn begin(path: &Path, start: &mut [u8]) -> Outcome<(File, usize)> {
+    let unreadable = |e: std::io::Error| Failure::reading(path, &e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    let have = match file.read(start) {
+        Ok(0) if file.metadata().is_ok_and(|m| m.file_type().is_fifo()) => {
+            return Err(Failure::new(
+                Code::Input,
+                format!("{} is a pipe that nobody writes to", path.display()),
+            )
+            .next("Start the writer first, or give the object on standard input: `inspect -`."));
+        }
+        // Somebody has it open for writing, and has written nothing yet.
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => 0,
+        read => read.map_err(unreadable)?,
+    };
+    rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|e| unreadable(e.into()))?;
+    Ok((file, have))
+}
+
 /// Runs it.
 pub fn run(app: &App, args: &Inspect) -> Outcome {
-    let mut input: Box<dyn Read> = if is_dash(&args.path) {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(&args.path).map_err(|e| Failure::reading(&args.path, &e))?)
-    };
     let mut start = [0u8; 8];
-    let mut have = 0;
+    let (mut input, mut have): (Box<dyn Read>, usize) = if is_dash(&args.path) {
+        (Box::new(std::io::stdin()), 0)
+    } else {
+        let (file, have) = begin(&args.path, &mut start)?;
+        (Box::new(file), have)
+    };
     while let Some(rest) = start.get_mut(have..).filter(|r| !r.is_empty()) {
         match input.read(rest).map_err(|e| Failure::reading(&args.path, &e))? {
             0 => break,
@@ -79,8 +106,9 @@ pub fn run(app: &App, args: &Inspect) -> Outcome {
                 }
             };
             rows.push(vec!["  context".to_owned(), context]);
-            let fragment = if stanza.fragment().is_some() { "needed" } else { "none" };
-            rows.push(vec!["  fragment".to_owned(), fragment.to_owned()]);
+            let fragment =
+                stanza.fragment().map_or("none".to_owned(), |id| format!("{id}, needed"));
+            rows.push(vec!["  fragment".to_owned(), fragment]);
         }
         output::table(&rows)
     });

@@ -17,6 +17,8 @@ struct Shown {
     state: &'static str,
     tenant: String,
     origin: &'static str,
+    /// Set where every object must be bound to a customer fragment.
+    fragment_required: bool,
     fingerprint: Option<String>,
     /// Set where a single node can use the key alone.
     whole_at_each_node: bool,
@@ -68,6 +70,7 @@ fn shown(client: &Client, key: &Key) -> Shown {
         } else {
             "made by the nodes; never whole"
         },
+        fragment_required: key.fragment_required(),
         fingerprint: key.fingerprint().map(|f| f.to_string()),
         whole_at_each_node: versions.iter().any(|v| v.threshold == 1),
         versions,
@@ -119,7 +122,7 @@ fn resumable(error: quorate_sdk::Error, alias: &str) -> Failure {
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
-        Command::Create { alias, threshold, allow_fragile, resume } => {
+        Command::Create { alias, threshold, allow_fragile, fragment_required, resume } => {
             let client = app.administrator().await?;
             let bar = app.out.steps();
             let progress = |p: quorate_sdk::Progress| {
@@ -141,6 +144,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     alias: alias.clone(),
                     threshold,
                     allow_fragile,
+                    fragment_required,
                     ..KeySpecRequest::default()
                 };
                 client.create_key(request, progress).await.map_err(|e| resumable(e, &alias))?
@@ -186,6 +190,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                         value.fingerprint.clone().unwrap_or("none yet".into()),
                     ],
                 ];
+                if value.fragment_required {
+                    rows.push(vec![
+                        "fragment".into(),
+                        "required: nothing is encrypted without a customer fragment".into(),
+                    ]);
+                }
                 for v in &value.versions {
                     let mut marks = Vec::new();
                     if !v.made {

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod dev;
 pub mod docs;
 pub mod encrypt;
+pub mod fragment;
 pub mod inspect;
 pub mod key;
 pub mod node;

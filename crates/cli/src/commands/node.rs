@@ -34,14 +34,9 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 fn passphrase(path: &Path) -> Outcome<SecretVec> {
     let text =
         zeroize::Zeroizing::new(std::fs::read(path).map_err(|e| Failure::reading(path, &e))?);
-    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(Failure::new(
-            Code::Input,
-            format!("{} has no passphrase in its first line", path.display()),
-        ));
-    }
-    Ok(SecretVec::new(line.to_vec()))
+    quorate_keyslots::passphrase_of(&text).ok_or_else(|| {
+        Failure::new(Code::Input, format!("{} has no passphrase in its first line", path.display()))
+    })
 }
 
 /// What unlocks the node.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::app::{App, FileFailure, context, shown};
 use crate::args::Rewrap;
+use crate::commands::fragment;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic::{Attributes, Pending};
 use crate::files::{SUFFIX, jobs, walk};
@@ -43,7 +44,7 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
             files.push(path.clone());
         }
     }
-    let client = app.client()?;
+    let client = fragment::client(app, &args.fragment.unlock, args.fragment.fragment.as_deref())?;
     for batch in files.chunks(BATCH) {
         let mut headers = Vec::new();
         let mut paths = Vec::new();
@@ -77,7 +78,7 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
     app.warnings(&client);
     app.out.result(&summary, || {
         let mut text = format!(
-            "rewrapped {}, left {} as they are (already under the newest version)",
+            "rewrapped {}, left {} as they are (nothing to change)",
             summary.rewrapped, summary.unchanged
         );
         for failed in &summary.failed {

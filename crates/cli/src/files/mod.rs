@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod grown;
 pub mod jobs;
+pub mod placing;
 pub mod stream;
 pub mod walk;
 
