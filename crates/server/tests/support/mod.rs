@@ -128,10 +128,17 @@ pub struct Recorded {
 /// Everything that clients of this process have sent and got, in order.
 pub static RECORDED: Mutex<Vec<Recorded>> = Mutex::new(Vec::new());
 
-/// What was sent to one node: it is named by the first field of every request but `Info`.
+/// What was sent to one node, each request once, with its first answer. The node is named by the first
+/// field of every request but `Info`.
 pub fn recorded_at(node: &[u8]) -> Vec<Recorded> {
-    let names = |sent: &&Recorded| sent.request.get(2..18) == Some(node);
-    RECORDED.lock().unwrap().iter().filter(names).cloned().collect()
+    let mut all: Vec<Recorded> = Vec::new();
+    for sent in RECORDED.lock().unwrap().iter() {
+        let again = |known: &Recorded| known.method == sent.method && known.request == sent.request;
+        if sent.request.get(2..18) == Some(node) && !all.iter().any(again) {
+            all.push(sent.clone());
+        }
+    }
+    all
 }
 
 /// A node that runs.
