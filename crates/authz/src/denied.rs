@@ -57,6 +57,12 @@ pub enum Denied {
         /// The key.
         key: KeyId,
     },
+    /// The principal may not read its tenant's audit records.
+    #[error("{principal} lacks the permission \"audit\"")]
+    NoAuditor {
+        /// The caller.
+        principal: PrincipalId,
+    },
     /// The key's state forbids the action.
     #[error("{key} is {state}, which does not allow \"{action}\"")]
     KeyState {
@@ -200,6 +206,7 @@ impl Denied {
             Self::KeyUnknown => RefusalCode::KeyUnknown,
             Self::TenantSuspended { .. }
             | Self::NotPermitted { .. }
+            | Self::NoAuditor { .. }
             | Self::Fragile { .. }
             | Self::Contested
             | Self::Jurisdiction { .. } => RefusalCode::NotPermitted,

@@ -15,7 +15,7 @@ mod standing;
 pub use denied::Denied;
 pub use evaluate::{Evaluation, evaluate};
 pub use operations::{
-    Ceremony, ListKeys, ReadDocuments, ReadKey, Status, list_keys, open_ceremony, read_documents,
-    read_key, status,
+    Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, Status, list_keys,
+    open_ceremony, read_audit, read_documents, read_key, read_proofs, status,
 };
 pub use standing::{Authorized, Caller, Standing, principal};

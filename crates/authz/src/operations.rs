@@ -105,6 +105,33 @@ pub fn status(standing: &Standing<'_>) -> Authorized<Status> {
     standing.authorize(Status)
 }
 
+/// Reading the audit records of the caller's tenant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadAudit {
+    /// The tenant.
+    pub tenant: TenantId,
+}
+
+/// Authorizes a principal to read its tenant's audit records.
+///
+/// # Errors
+/// [`Denied::NoAuditor`]: the principal lacks `audit` on all of its tenant's keys.
+pub fn read_audit(standing: &Standing<'_>) -> Result<Authorized<ReadAudit>, Denied> {
+    standing.needs_audit()?;
+    Ok(standing.authorize(ReadAudit { tenant: standing.tenant() }))
+}
+
+/// Reading proofs of the node's audit log, and showing checkpoints of logs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadProofs;
+
+/// Authorizes any principal to read proofs, which are hashes that say nothing of records, and to show
+/// checkpoints.
+#[must_use]
+pub fn read_proofs(standing: &Standing<'_>) -> Authorized<ReadProofs> {
+    standing.authorize(ReadProofs)
+}
+
 /// Reading documents, as far as the caller may see them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReadDocuments {

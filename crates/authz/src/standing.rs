@@ -70,6 +70,13 @@ impl<'a> Standing<'a> {
         Err(Denied::NotPermitted { principal: self.principal(), action, key })
     }
 
+    pub(crate) fn needs_audit(&self) -> Result<(), Denied> {
+        if self.principal.permits(Action::Audit, None) {
+            return Ok(());
+        }
+        Err(Denied::NoAuditor { principal: self.principal() })
+    }
+
     pub(crate) fn authorize<Op>(&self, operation: Op) -> Authorized<Op> {
         Authorized { operation, principal: self.principal(), tenant: self.tenant() }
     }

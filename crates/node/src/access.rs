@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use quorate_authz::{Caller, Denied, Standing};
 use quorate_documents::{Heads, Principal, Roster, Tenant};
-use quorate_types::{ClusterId, TenantId, UnixSeconds};
-use quorate_wire::RefusalCode;
+use quorate_types::{Action, ClusterId, NodeId, TenantId, UnixSeconds};
+use quorate_wire::{PublicKey, RefusalCode};
 
 use crate::core::{Deciding, NodeCore};
 use crate::handlers::documents::principal_of;
@@ -55,6 +55,8 @@ pub(crate) struct Account {
     principal: Option<Arc<Heads<Principal>>>,
     tenant: Option<Arc<Heads<Tenant>>>,
     roster: Arc<Heads<Roster>>,
+    /// Whether the roster names another audit log of this node than the one that it writes.
+    other_log: bool,
 }
 
 impl Account {
@@ -82,7 +84,21 @@ impl Account {
             None => None,
         };
         let roster = rows::heads::<Roster>(roster?)?.ok_or_else(no_roster)?;
-        Ok(Self { caller, principal, tenant, roster })
+        let named = roster.node(&core.id()).map(|entry| entry.log_incarnation);
+        let other_log = named.is_some_and(|named| named != core.entry.log_incarnation);
+        Ok(Self { caller, principal, tenant, roster, other_log })
+    }
+
+    /// The caller's tenant, where the caller may read its audit records. Deciding asks again, with the
+    /// time.
+    pub(crate) fn tenant_to_audit(&self) -> Option<TenantId> {
+        let principal = self.principal.as_ref()?;
+        principal.permits(Action::Audit, None).then(|| principal.tenant())
+    }
+
+    /// The key and the number of a node's audit log, where the roster's heads agree on them.
+    pub(crate) fn log_of(&self, node: &NodeId) -> Option<(PublicKey, u64)> {
+        self.roster.node(node).map(|entry| (entry.log_key, entry.log_incarnation))
     }
 
     /// The caller's tenant, if it is a principal.
@@ -105,8 +121,20 @@ impl Account {
     pub(crate) fn standing(&self, deciding: &mut Deciding<'_>) -> Result<Standing<'_>, Refused> {
         if let Some(principal) = &self.principal {
             deciding.audit.principal = principal.principal_id().as_bytes().to_vec();
+            deciding.audit.tenant = principal.tenant().as_bytes().to_vec();
         }
-        self.standing_at(deciding.now)
+        let standing = self.standing_at(deciding.now)?;
+        // What the log lost, the documents may have lost too: revocations among them.
+        if deciding.facts.rolled_back {
+            let message = "this node was shown a checkpoint of its audit log that the log does not extend: it was put back to an earlier state";
+            return Err(Refused::new(RefusalCode::RolledBack, message));
+        }
+        if self.other_log {
+            let message =
+                "the roster names another audit log of this node than the one that it writes";
+            return Err(Refused::new(RefusalCode::RolledBack, message));
+        }
+        Ok(standing)
     }
 
     fn standing_at(&self, now: UnixSeconds) -> Result<Standing<'_>, Refused> {

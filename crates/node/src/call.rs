@@ -21,6 +21,9 @@ pub enum Request {
     DkgSign(v1::DkgSignRequest),
     DkgSignature(v1::DkgSignatureRequest),
     PutCertificate(v1::PutCertificateRequest),
+    GetAudit(v1::GetAuditRequest),
+    GetProof(v1::GetProofRequest),
+    PutMarks(v1::PutMarksRequest),
 }
 
 /// What a method answers.
@@ -38,13 +41,16 @@ pub enum Reply {
     DkgDeal(v1::DkgDealReply),
     DkgSign(v1::DkgSignReply),
     PutCertificate(v1::PutCertificateReply),
+    GetAudit(v1::GetAuditReply),
+    GetProof(v1::GetProofReply),
+    PutMarks(v1::PutMarksReply),
 }
 
 /// What the core answers: a reply, or a refusal with its stable code and its texts.
 pub type Outcome = Result<Reply, Box<v1::Refusal>>;
 
 /// Every method, by the name it has in the URL.
-pub const METHODS: [&str; 12] = [
+pub const METHODS: [&str; 15] = [
     "Info",
     "Status",
     "PutDocuments",
@@ -57,6 +63,9 @@ pub const METHODS: [&str; 12] = [
     "DkgSign",
     "DkgSignature",
     "PutCertificate",
+    "GetAudit",
+    "GetProof",
+    "PutMarks",
 ];
 
 impl Request {
@@ -76,6 +85,9 @@ impl Request {
             Self::DkgSign(_) => "DkgSign",
             Self::DkgSignature(_) => "DkgSignature",
             Self::PutCertificate(_) => "PutCertificate",
+            Self::GetAudit(_) => "GetAudit",
+            Self::GetProof(_) => "GetProof",
+            Self::PutMarks(_) => "PutMarks",
         }
     }
 }
@@ -161,6 +173,9 @@ decoders! {
     DkgSign, DkgSignRequest;
     DkgSignature, DkgSignatureRequest;
     PutCertificate, PutCertificateRequest;
+    GetAudit, GetAuditRequest;
+    GetProof, GetProofRequest;
+    PutMarks, PutMarksRequest;
 }
 
 macro_rules! encoders {
@@ -193,7 +208,10 @@ encoders!(
     DkgOpen,
     DkgDeal,
     DkgSign,
-    PutCertificate
+    PutCertificate,
+    GetAudit,
+    GetProof,
+    PutMarks
 );
 
 /// A request and who makes it. `caller` is nobody where the client showed no certificate.

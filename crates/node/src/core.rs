@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use quorate_audit::LogSigner;
 use quorate_documents::NodeEntry;
 use quorate_secret::RootKey;
 use quorate_types::{Digest, NodeId, UnixSeconds};
@@ -11,12 +12,15 @@ use quorate_wire::{RefusalCode, SigningKey};
 use rand_core::CryptoRng;
 
 use crate::call::{Call, Outcome, Reply, Request};
-use crate::handlers::{dkg, documents, evaluate, info, keys, status};
+use crate::handlers::{audit, dkg, documents, evaluate, info, keys, status};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::step::{Batch, Step, Write};
 use crate::view::{ReadSet, View};
+
+/// Bytes of a record's salt.
+const SALT_BYTES: usize = 16;
 
 /// What the shell knows and the core only passes on in `Status` and `Info`.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +37,8 @@ pub struct Facts {
     pub audit_records: u64,
     /// Name and version of the software.
     pub software: String,
+    /// Somebody showed a checkpoint of this node's log that the log does not extend.
+    pub rolled_back: bool,
 }
 
 /// One node: its identity, its root key, and no state beside its store.
@@ -40,6 +46,7 @@ pub struct NodeCore {
     pub(crate) entry: NodeEntry,
     pub(crate) identity: SigningKey,
     pub(crate) root: RootKey,
+    pub(crate) log: Option<Arc<LogSigner>>,
 }
 
 impl core::fmt::Debug for NodeCore {
@@ -80,7 +87,15 @@ impl NodeCore {
     /// A node. `entry` is what it says of itself; the roster's entry is what counts.
     #[must_use]
     pub const fn new(entry: NodeEntry, identity: SigningKey, root: RootKey) -> Self {
-        Self { entry, identity, root }
+        Self { entry, identity, root, log: None }
+    }
+
+    /// Gives the node the key of its audit log, so that it can sign checkpoints and cosign those of
+    /// others.
+    #[must_use]
+    pub fn with_log(mut self, signer: Arc<LogSigner>) -> Self {
+        self.log = Some(signer);
+        self
     }
 
     /// What the node says of itself.
@@ -134,6 +149,7 @@ impl NodeCore {
             ..AuditRow::default()
         };
         let mut deciding = Deciding { now, rng, facts, audit: &mut audit };
+        deciding.audit.salt = salt(deciding.rng);
         let decided = self.dispatch(&reads, &call, Some(&mut deciding));
         let (outcome, writes, decision) = match decided {
             Ok(Some(Decision { reply, writes })) => (Ok(reply), writes, "ok".to_owned()),
@@ -202,8 +218,18 @@ impl NodeCore {
             Request::DkgSign(request) => route!(dkg::sign, request),
             Request::DkgSignature(request) => route!(dkg::signature, request),
             Request::PutCertificate(request) => route!(dkg::certify, request),
+            Request::GetAudit(request) => route!(audit::get, request),
+            Request::GetProof(request) => route!(audit::proof, request),
+            Request::PutMarks(request) => route!(audit::marks, request),
         }
     }
+}
+
+/// So that the hash of a record tells nothing to those who may not read it.
+fn salt(rng: &mut dyn CryptoRng) -> Vec<u8> {
+    let mut salt = vec![0; SALT_BYTES];
+    rng.fill_bytes(&mut salt);
+    salt
 }
 
 fn refusal(refused: Refused, now: UnixSeconds) -> (Outcome, Vec<Write>, String) {

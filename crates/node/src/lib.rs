@@ -17,6 +17,7 @@ mod call;
 mod core;
 mod handlers;
 mod join;
+mod log;
 mod reads;
 mod refused;
 mod row;
@@ -28,6 +29,10 @@ mod view;
 pub use crate::core::{Facts, NodeCore};
 pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
 pub use join::JoinError;
+pub use log::{
+    AuditPlace, LogAnswer, LogHead, LogRead, MAX_PAGE_BYTES, MAX_PAGE_LEAVES, MemoryLog,
+    PageBuilder, readers,
+};
 pub use row::{RowKey, Table, alias_prefix};
 pub use step::{Batch, Commit, CommitError, Step, Write};
 pub use view::{Entry, Read, ReadSet, Sequence, View};

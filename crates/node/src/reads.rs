@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::log::{LogAnswer, LogRead};
 use crate::row::{RowKey, Table};
 use crate::view::{Entry, Read, ReadSet, View};
 
@@ -69,6 +70,14 @@ impl<'v> Reads<'v> {
         match self.view.count(table) {
             Some(count) => Ok(count),
             None => self.note(Read::Count(table)),
+        }
+    }
+
+    /// Something of the audit log.
+    pub(crate) fn log(&self, read: LogRead) -> Result<&'v LogAnswer, Unread> {
+        match self.view.log(&read) {
+            Some(answer) => Ok(answer),
+            None => self.note(Read::Log(read)),
         }
     }
 

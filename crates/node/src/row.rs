@@ -1,7 +1,7 @@
 //! The tables of a node and the keys of their rows.
 
 use quorate_types::{
-    Digest, DocumentId, Generation, KeyId, KeyVersion, PrincipalId, SessionId, TenantId,
+    Digest, DocumentId, Generation, KeyId, KeyVersion, NodeId, PrincipalId, SessionId, TenantId,
 };
 use quorate_wire::PublicKey;
 
@@ -203,12 +203,21 @@ impl RowKey {
         Self::of(Table::Attempts, &[order.as_bytes()])
     }
 
+    /// The newest checkpoint of another node's audit log that was cosigned here.
+    #[must_use]
+    pub fn mark(node: NodeId) -> Self {
+        Self::of(Table::Cluster, &[MARK_PREFIX, node.as_bytes()])
+    }
+
     /// One of the shell's own rows.
     #[must_use]
     pub fn local(name: &str) -> Self {
         Self::of(Table::Local, &[name.as_bytes()])
     }
 }
+
+/// What the rows of other nodes' checkpoints begin with.
+pub(crate) const MARK_PREFIX: &[u8] = b"mark/";
 
 /// What every row of an alias begins with.
 #[must_use]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quorate_wire::proto::store::v1::AuditRow;
 
+use crate::log::AuditPlace;
 use crate::row::RowKey;
 use crate::view::Entry;
 
@@ -50,8 +51,12 @@ pub enum CommitError {
 
 /// The durable side of a store.
 pub trait Commit {
-    /// Makes a batch durable, whole or not at all, and returns only then.
-    fn commit(&mut self, batch: Batch) -> impl Future<Output = Result<(), CommitError>> + Send;
+    /// Makes a batch durable, whole or not at all, and returns only then: with the place of its audit
+    /// record, where it has one.
+    fn commit(
+        &mut self,
+        batch: Batch,
+    ) -> impl Future<Output = Result<Option<AuditPlace>, CommitError>> + Send;
 }
 
 /// A decision: what it was made on, what it changes, its audit record, and the reply.
@@ -82,11 +87,22 @@ impl<R> Step<R> {
     /// # Errors
     /// [`CommitError`]; the reply is dropped with the step.
     pub async fn commit(self, store: &mut impl Commit) -> Result<R, CommitError> {
+        Ok(self.commit_with_place(store).await?.0)
+    }
+
+    /// The same, with the place of the audit record, where the decision leaves one.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the reply is dropped with the step.
+    pub async fn commit_with_place(
+        self,
+        store: &mut impl Commit,
+    ) -> Result<(R, Option<AuditPlace>), CommitError> {
         let Self { batch, reply } = self;
         if batch.expects.is_empty() && batch.writes.is_empty() && batch.audit.is_none() {
-            return Ok(reply);
+            return Ok((reply, None));
         }
-        store.commit(batch).await?;
-        Ok(reply)
+        let place = store.commit(batch).await?;
+        Ok((reply, place))
     }
 }

@@ -4,6 +4,7 @@ use core::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use crate::log::{LogAnswer, LogRead};
 use crate::row::{RowKey, Table};
 
 /// One row as it was read: its bytes or its absence, and what was decoded from it.
@@ -95,6 +96,8 @@ pub enum Read {
     },
     /// How many rows a table has, at least approximately.
     Count(Table),
+    /// Something of the node's audit log.
+    Log(LogRead),
 }
 
 /// A list of reads; empty when everything needed is in the view.
@@ -106,6 +109,7 @@ pub struct View {
     rows: HashMap<RowKey, Arc<Entry>>,
     ranges: HashMap<Read, Vec<Arc<Entry>>>,
     counts: HashMap<Table, u64>,
+    log: HashMap<LogRead, LogAnswer>,
     memo: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -148,6 +152,17 @@ impl View {
     /// Adds a count.
     pub fn add_count(&mut self, table: Table, count: u64) {
         self.counts.insert(table, count);
+    }
+
+    /// Adds what was read of the log.
+    pub fn add_log(&mut self, read: LogRead, answer: LogAnswer) {
+        self.log.insert(read, answer);
+    }
+
+    /// What was read of the log, where it has been.
+    #[must_use]
+    pub fn log(&self, read: &LogRead) -> Option<&LogAnswer> {
+        self.log.get(read)
     }
 
     /// The row, where it has been read.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Readable};
+use crate::limits::AUDIT_RECORDS_KEPT;
 
 /// The configuration's name in the data directory.
 pub const CONFIG_FILE: &str = "node.toml";
@@ -29,10 +30,26 @@ pub struct NodeConfig {
     /// disk. Without it only the disk's size bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_database_bytes: Option<u64>,
+    /// Where old audit records go: segments that anybody can verify, written once another node has
+    /// cosigned what they lead to. Without it every record stays in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_archive: Option<PathBuf>,
+    /// Audit records that stay in the database, where there is an archive.
+    #[serde(default = "default_kept", skip_serializing_if = "is_default_kept")]
+    pub audit_records_kept: u64,
     /// For drills only: moves the node's clock by this many seconds, to see what the cluster does when
     /// a clock is wrong. Leave it out otherwise.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub clock_offset_seconds: i64,
+}
+
+const fn default_kept() -> u64 {
+    AUDIT_RECORDS_KEPT
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_default_kept(records: &u64) -> bool {
+    *records == AUDIT_RECORDS_KEPT
 }
 
 fn default_log() -> String {
@@ -69,6 +86,8 @@ const HEADING: &str = "\
 # log                    error, warn, info, debug or trace
 # root_key_file          the key file that unlocks the root key, where none is named at the start
 # max_database_bytes     bound of the database's size
+# audit_archive          directory for old audit records; without it all stay in the database
+# audit_records_kept     audit records that stay in the database beside an archive
 # clock_offset_seconds   for drills only: moves the node's clock
 
 ";
@@ -106,6 +125,8 @@ mod tests {
             log: default_log(),
             root_key_file: Some("/etc/quorate/root.key".into()),
             max_database_bytes: None,
+            audit_archive: None,
+            audit_records_kept: default_kept(),
             clock_offset_seconds: 0,
         };
         config.create(directory.path()).unwrap();

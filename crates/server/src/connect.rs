@@ -8,8 +8,8 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use quorate_node::{METHODS, Outcome, Reply};
-use quorate_wire::proto::v1::Refusal;
+use quorate_node::{AuditPlace, METHODS, Outcome, Reply};
+use quorate_wire::proto::v1::{AuditReceipt, Refusal};
 use quorate_wire::{Category, RefusalCode, strict};
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ const SERVICE: &str = "/quorate.v1.Node/";
 const PROTO: HeaderValue = HeaderValue::from_static("application/proto");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+/// Where the audit record of a request is: an `AuditReceipt` in base64.
+const AUDIT: HeaderName = HeaderName::from_static("quorate-audit");
 const PROTOCOL_VERSION: &str = "connect-protocol-version";
 
 /// How a message is encoded.
@@ -175,6 +177,22 @@ pub(crate) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     let known = RefusalCode::from_code(&refusal.code);
     let (code, status) = code(known.map_or(Category::Unavailable, RefusalCode::category));
     error(status, code, &refusal.message, Some(refusal))
+}
+
+/// Says where the request's audit record is.
+pub(crate) fn add_receipt(response: &mut Response<Full<Bytes>>, place: &AuditPlace) {
+    let receipt = AuditReceipt {
+        index: place.index,
+        leaf_hash: place.leaf.as_bytes().to_vec(),
+        checkpoint: place.head.checkpoint.as_deref().unwrap_or_default().to_vec(),
+    };
+    let value = BASE64_NOPAD.encode(&strict::encode(&receipt));
+    // Base64 is a header's value always.
+    if let Ok(mut value) = HeaderValue::from_str(&value) {
+        // Never the same twice: no use in anybody's table of headers.
+        value.set_sensitive(true);
+        response.headers_mut().insert(AUDIT, value);
+    }
 }
 
 /// An outcome on the wire.

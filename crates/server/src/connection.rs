@@ -30,7 +30,7 @@ use crate::limits::{
     MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_REQUESTS_PER_CALLER, MAX_STREAMS,
     MAX_STREAMS_OF_STRANGERS,
 };
-use crate::request::Node;
+use crate::request::{Answered, Node, Patience};
 
 /// What connections share.
 pub(crate) struct Shared<S> {
@@ -141,30 +141,36 @@ impl<S: Store> Shared<S> {
             Ok(head) => head,
             Err(bad) => return bad.response(),
         };
-        let outcome = self.outcome(head, request.into_body(), client).await;
-        let decision = match &outcome {
+        let answered = self.answered(head, request.into_body(), client).await;
+        let decision = match &answered.outcome {
             Ok(_) => "ok",
             Err(refusal) => refusal.code.as_str(),
         };
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(method = head.method, decision, micros, "request");
-        connect::response(&outcome, head.codec)
+        let mut response = connect::response(&answered.outcome, head.codec);
+        if let Some(place) = &answered.place {
+            connect::add_receipt(&mut response, place);
+        }
+        response
     }
 
-    async fn outcome(&self, head: Head, body: Incoming, client: &Client) -> Outcome {
+    async fn answered(&self, head: Head, body: Incoming, client: &Client) -> Answered {
         let node = &self.node;
         let caller = match &client.caller {
             Ok(caller) => *caller,
             Err(error) => {
-                return node.refuse(RefusalCode::CertificateMissing, &error.to_string());
+                return node.refuse(RefusalCode::CertificateMissing, &error.to_string()).into();
             }
         };
         // Before any of the bounds that everybody shares.
-        let Some(place) = node.enter(caller).await else {
+        // Waiting for the disk has one end, however often it is asked.
+        let mut patience = Patience::new();
+        let Some(place) = node.enter(caller, &mut patience).await else {
             let message = format!(
                 "{MAX_REQUESTS_PER_CALLER} requests of this client are being answered, the most that one may make at once"
             );
-            return node.refuse(RefusalCode::Overloaded, &message);
+            return node.refuse(RefusalCode::Overloaded, &message).into();
         };
         if place.of_strangers()
             && client.in_flight.load(Ordering::Relaxed) > MAX_STREAMS_OF_STRANGERS
@@ -172,15 +178,15 @@ impl<S: Store> Shared<S> {
             let message = format!(
                 "a client that is no principal makes at most {MAX_STREAMS_OF_STRANGERS} requests at once"
             );
-            return node.refuse(RefusalCode::Overloaded, &message);
+            return node.refuse(RefusalCode::Overloaded, &message).into();
         }
         let Ok(Ok(_admitted)) = timeout(ADMISSION_TIMEOUT, self.requests.acquire()).await else {
-            return node.refuse(RefusalCode::Overloaded, "too many requests at once");
+            return node.refuse(RefusalCode::Overloaded, "too many requests at once").into();
         };
         // The permits live as long as the bytes do.
         let (body, _memory) = match self.body(body, &place).await {
             Ok(read) => read,
-            Err(bad) => return self.bad_body(&bad),
+            Err(bad) => return self.bad_body(&bad).into(),
         };
         let decoded = match head.codec {
             Codec::Proto => quorate_node::Request::decode(head.method, &body),
@@ -188,8 +194,8 @@ impl<S: Store> Shared<S> {
         };
         drop(body);
         match decoded {
-            Ok(request) => node.answer(Call { caller, request }, &place).await,
-            Err(failure) => self.undecodable(&failure),
+            Ok(request) => node.answer(Call { caller, request }, &place, &mut patience).await,
+            Err(failure) => self.undecodable(&failure).into(),
         }
     }
 

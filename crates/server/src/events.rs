@@ -19,7 +19,7 @@ pub(crate) fn principal_of(store: &impl Store, caller: Option<&Caller>) -> Optio
     let row = RowKey::principal_key(caller?.public_key());
     match store.cached(&Read::Row(row))? {
         Answer::Row(entry) => PrincipalId::from_slice(entry.bytes()?).ok(),
-        Answer::Range(_) | Answer::Count(_) => None,
+        Answer::Range(_) | Answer::Count(_) | Answer::Log(_) => None,
     }
 }
 

@@ -92,7 +92,14 @@ pub(crate) async fn store<S: Store>(
         writes.push(Write::Put(row, strict::encode(&sealed)));
     }
     writes.push(Write::Put(RowKey::local(CARD), strict::encode(card)));
-    store.clone().commit(Batch { writes, ..Batch::default() }).await
+    store.clone().commit(Batch { writes, ..Batch::default() }).await.map(drop)
+}
+
+/// Puts another card in the place of the one that is stored.
+pub(crate) async fn store_card<S: Store>(store: &S, card: &Envelope) -> Result<(), CommitError> {
+    let write = Write::Put(RowKey::local(CARD), strict::encode(card));
+    let batch = Batch { writes: vec![write], ..Batch::default() };
+    store.clone().commit(batch).await.map(drop)
 }
 
 /// Opens the keys and reads the card.
@@ -126,7 +133,7 @@ pub(crate) fn load(
 fn bytes(store: &impl Store, name: &'static str) -> Result<Vec<u8>, IdentityError> {
     match store.read(&Read::Row(RowKey::local(name)))? {
         Answer::Row(entry) => entry.bytes().map(<[u8]>::to_vec),
-        Answer::Range(_) | Answer::Count(_) => None,
+        Answer::Range(_) | Answer::Count(_) | Answer::Log(_) => None,
     }
     .ok_or(IdentityError::Missing(name))
 }

@@ -286,6 +286,8 @@ async fn fill(
         log: "info".to_owned(),
         root_key_file: options.root_key_file.clone(),
         max_database_bytes: None,
+        audit_archive: None,
+        audit_records_kept: crate::limits::AUDIT_RECORDS_KEPT,
         clock_offset_seconds: 0,
     };
     config.create(dir)?;

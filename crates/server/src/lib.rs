@@ -4,6 +4,7 @@
 //! `quorate-node`; here are the sockets, the clock, the disk and their limits.
 #![forbid(unsafe_code)]
 
+mod audit_log;
 mod clock;
 mod config;
 mod connect;
@@ -22,6 +23,7 @@ mod run;
 mod tls;
 mod turned_away;
 
+pub use audit_log::{ArchiveError, BeginLogError, NewLog, begin_log};
 pub use config::{CONFIG_FILE, ConfigError, NodeConfig};
 pub use identity::IdentityError;
 pub use init::{CARD_FILE, InitError, InitOptions, NewNode, init};

@@ -77,3 +77,17 @@ pub const TURNED_AWAY_A_SECOND: u32 = 10;
 
 /// Callers that are held to that rate at once; past it, the one that was quiet longest is let go.
 pub const MAX_TURNED_AWAY: usize = 1024;
+
+/// Audit records that stay in the database where there is an archive: some 300 MB of single requests, or a
+/// month of ten requests in a minute.
+pub const AUDIT_RECORDS_KEPT: u64 = 1_000_000;
+
+/// Records of one archived segment. A power of two, so that segments begin and end with complete subtrees.
+pub const SEGMENT_RECORDS: u64 = 4096;
+
+/// Parts of the disk, or of the database's bound, in per cent, from which on the operator is warned: time
+/// to archive or to make room.
+pub const DISK_WARNING: u64 = 80;
+
+/// And from which on it is an alarm: soon the node will refuse everything.
+pub const DISK_ALARM: u64 = 95;

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::audit_log::{self, Keeper};
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
 use crate::connection::Shared;
@@ -103,9 +104,22 @@ pub async fn run(
     }
     let tls = tls::server_config(&keys.tls, hosts(&entry.urls))?;
     let node_id = entry.id;
-    let core = NodeCore::new(entry, keys.identity, root);
+    let mut core = NodeCore::new(entry, keys.identity, root);
+    let log = audit_log::signer(&store, core.entry(), keys.log)?;
+    if let Some(log) = &log {
+        store.set_log(Arc::clone(log));
+        core = core.with_log(Arc::clone(log));
+    }
+    let rolled_back = audit_log::rolled_back(&store, core.entry().log_incarnation)?;
     let clock = Clock::new(config.clock_offset_seconds);
     let node = Arc::new(Node::new(core, store.clone(), clock, options.software));
+    if rolled_back {
+        tracing::error!(
+            "ALARM: this node was shown that its data were put back to an earlier state; it refuses everything until it has a new log"
+        );
+        node.set_rolled_back();
+    }
+    let keeper = Keeper::new(&options.data_dir, &config, store.clone(), log);
     let shared = Arc::new(Shared::new(Arc::clone(&node), TlsAcceptor::from(tls)));
 
     let address = options.listen.unwrap_or(config.listen);
@@ -115,7 +129,7 @@ pub async fn run(
     tracing::info!(node = %node_id, address = %bound, "listening");
     (options.on_ready)(bound);
 
-    let result = accept(&listener, &shared, &node, &store, shutdown).await;
+    let result = accept(&listener, &shared, &node, &store, &keeper, shutdown).await;
     drop(listener);
     if result.is_ok() {
         store.close().await;
@@ -135,6 +149,7 @@ async fn accept(
     shared: &Arc<Shared<SqliteStore>>,
     node: &Arc<Node<SqliteStore>>,
     store: &SqliteStore,
+    keeper: &Arc<Keeper>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let (stop, stopping) = watch::channel(false);
@@ -149,8 +164,11 @@ async fn accept(
             () = &mut shutdown => break,
             () = &mut failed => return Err(RunError::StoreFailed),
             _ = sweep.tick() => {
-                let node = Arc::clone(node);
-                tokio::spawn(async move { node.sweep().await });
+                let (node, keeper) = (Arc::clone(node), Arc::clone(keeper));
+                tokio::spawn(async move {
+                    node.sweep().await;
+                    keeper.tend().await;
+                });
             }
             // Finished connections leave the set.
             Some(_) = connections.join_next() => {}

@@ -5,7 +5,10 @@ use std::ops::Bound;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use quorate_node::{Batch, Commit, CommitError, Entry, Read, RowKey, Sequence, Table, View, Write};
+use quorate_node::{
+    AuditPlace, Batch, Commit, CommitError, Entry, MemoryLog, Read, RowKey, Sequence, Table, View,
+    Write,
+};
 use quorate_wire::proto::store::v1::AuditRow;
 
 /// The rows of one node, and its audit records.
@@ -13,6 +16,7 @@ use quorate_wire::proto::store::v1::AuditRow;
 pub struct Store {
     rows: BTreeMap<RowKey, Vec<u8>>,
     audit: Vec<AuditRow>,
+    log: MemoryLog,
     commits: u64,
 }
 
@@ -41,6 +45,7 @@ impl Store {
                     view.add_range(read.clone(), entries);
                 }
                 Read::Count(table) => view.add_count(*table, self.count(*table)),
+                Read::Log(read) => view.add_log(read.clone(), self.log.read(read)),
             }
         }
     }
@@ -79,7 +84,7 @@ impl Store {
 }
 
 impl Commit for Store {
-    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         let Batch { expects, writes, audit } = batch;
         let unchanged = expects
             .iter()
@@ -93,9 +98,10 @@ impl Commit for Store {
                 Write::Delete(key) => drop(self.rows.remove(&key)),
             }
         }
+        let place = audit.as_ref().map(|record| self.log.append(record));
         self.audit.extend(audit);
         self.commits += 1;
-        Ok(())
+        Ok(place)
     }
 }
 

@@ -13,7 +13,8 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use quorate_node::{Commit, Entry, Read, View};
+use quorate_audit::Hash;
+use quorate_node::{Commit, Entry, LogAnswer, Read, View};
 
 pub use memory::MemoryStore;
 pub use sqlite::{DATABASE_FILE, LOCK_FILE, OpenError, SqliteOptions, SqliteStore, Statistics};
@@ -27,6 +28,8 @@ pub enum Answer {
     Range(Vec<Arc<Entry>>),
     /// To [`Read::Count`]: how many rows the table has.
     Count(u64),
+    /// To [`Read::Log`].
+    Log(LogAnswer),
 }
 
 impl Answer {
@@ -36,8 +39,9 @@ impl Answer {
             (Self::Row(entry), _) => view.add_row(entry),
             (Self::Range(entries), read) => view.add_range(read.clone(), entries),
             (Self::Count(count), Read::Count(table)) => view.add_count(*table, count),
-            // Only a count is answered with a count.
-            (Self::Count(_), _) => {}
+            (Self::Log(answer), Read::Log(read)) => view.add_log(read.clone(), answer),
+            // Only a count is answered with a count, and so on.
+            (Self::Count(_) | Self::Log(_), _) => {}
         }
     }
 }
@@ -45,9 +49,11 @@ impl Answer {
 /// One audit record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// Its place in the log, from 1, without gaps.
+    /// Its number among all that the node ever wrote, from 1, without gaps.
     pub number: u64,
-    /// A canonically encoded `quorate.store.v1.AuditRow`.
+    /// Its hash in the Merkle log.
+    pub hash: Hash,
+    /// A canonically encoded `quorate.store.v1.AuditRow`; empty where it was archived and dropped.
     pub record: Vec<u8>,
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_node::{Batch, Commit, CommitError, Entry, Read, RowKey, Sequence, Table, Write};
-use quorate_wire::strict;
+use quorate_audit::{Hash, LogSigner};
+use quorate_node::{
+    AuditPlace, Batch, Commit, CommitError, Entry, MemoryLog, Read, RowKey, Sequence, Table, Write,
+};
 
 use crate::last_writes::{Known, LastWrites};
 use crate::{Answer, AuditRecord, Store, StoreError};
@@ -13,7 +15,8 @@ use crate::{Answer, AuditRecord, Store, StoreError};
 struct Rows {
     rows: BTreeMap<RowKey, Vec<u8>>,
     last_writes: LastWrites,
-    audit: Vec<Vec<u8>>,
+    log: MemoryLog,
+    signer: Option<Arc<LogSigner>>,
     committed: Sequence,
     closed: bool,
 }
@@ -29,10 +32,16 @@ impl MemoryStore {
         Self(Arc::new(Mutex::new(Rows {
             rows: BTreeMap::new(),
             last_writes: LastWrites::new(Sequence(0)),
-            audit: Vec::new(),
+            log: MemoryLog::new(),
+            signer: None,
             committed: Sequence(0),
             closed: false,
         })))
+    }
+
+    /// Gives the store the key of the node's audit log, as `SqliteStore::set_log` does.
+    pub fn set_log(&self, signer: Arc<LogSigner>) {
+        self.rows().signer = Some(signer);
     }
 
     /// Nothing panics while it holds the lock.
@@ -73,7 +82,7 @@ impl Rows {
             .collect()
     }
 
-    fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         if self.closed {
             return Err(CommitError::Failed);
         }
@@ -105,13 +114,19 @@ impl Rows {
                 }
             }
         }
-        self.audit.extend(batch.audit.map(|record| strict::encode(&record)));
-        Ok(())
+        Ok(batch.audit.map(|record| {
+            let mut place = self.log.append(&record);
+            if let Some(signer) = &self.signer {
+                let checkpoint = signer.sign(place.head.size, place.head.root).to_bytes();
+                place.head.checkpoint = Some(checkpoint.into());
+            }
+            place
+        }))
     }
 }
 
 impl Commit for MemoryStore {
-    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         self.rows().commit(batch)
     }
 }
@@ -128,6 +143,7 @@ impl Store for MemoryStore {
                 let count = rows.rows.keys().filter(|key| key.table == *table).count();
                 Answer::Count(count as u64)
             }
+            Read::Log(read) => Answer::Log(rows.log.read(read)),
         })
     }
 
@@ -138,18 +154,23 @@ impl Store for MemoryStore {
     fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         let rows = self.rows();
         let from = usize::try_from(after).unwrap_or(usize::MAX);
-        let records = rows.audit.iter().zip(1..).skip(from).take(limit);
-        Ok(records.map(|(r, number)| AuditRecord { number, record: r.clone() }).collect())
+        let records = rows.log.records().zip(1..).skip(from).take(limit);
+        let record = |(record, number): (&[u8], u64)| AuditRecord {
+            number,
+            hash: Hash::of_leaf(record),
+            record: record.to_vec(),
+        };
+        Ok(records.map(record).collect())
     }
 
     fn audit_records(&self) -> u64 {
-        self.rows().audit.len() as u64
+        self.rows().log.records().count() as u64
     }
 
     fn database_bytes(&self) -> u64 {
         let rows = self.rows();
         let all = rows.rows.iter().map(|(key, bytes)| key.key.len() + bytes.len());
-        (all.sum::<usize>() + rows.audit.iter().map(Vec::len).sum::<usize>()) as u64
+        (all.sum::<usize>() + rows.log.records().map(<[u8]>::len).sum::<usize>()) as u64
     }
 
     async fn failed(&self) {

@@ -11,8 +11,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use quorate_node::{Batch, Commit, CommitError, Entry, Read, RowKey, Table, Write};
+use quorate_audit::{Hash, verify_consistency, verify_inclusion};
+use quorate_node::{
+    AuditPlace, Batch, Commit, CommitError, Entry, LogAnswer, LogRead, Read, RowKey, Table, Write,
+};
 use quorate_storage::{Answer, Store};
+use quorate_types::TenantId;
 use quorate_wire::proto::store::v1::AuditRow;
 
 /// Makes stores, and opens one again after it was closed.
@@ -58,7 +62,7 @@ fn count(store: &impl Store, table: Table) -> u64 {
     }
 }
 
-async fn commit(store: &impl Store, batch: Batch) -> Result<(), CommitError> {
+async fn commit(store: &impl Store, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
     store.clone().commit(batch).await
 }
 
@@ -199,6 +203,135 @@ async fn audit_records_are_numbered_without_gaps_and_paged<B: Backend>() {
     assert_eq!(decoded.method, "Two");
 }
 
+fn log(store: &impl Store, read: LogRead) -> LogAnswer {
+    match store.read(&Read::Log(read)).unwrap() {
+        Answer::Log(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tenant(n: u64) -> TenantId {
+    TenantId::from_bytes([u8::try_from(n % 3).unwrap(); 32])
+}
+
+fn record(n: u64) -> AuditRow {
+    let (time, salt) = (n, n.to_be_bytes().to_vec());
+    let tenant = tenant(n).as_bytes().to_vec();
+    AuditRow { time, salt, tenant, method: "Test".to_owned(), ..AuditRow::default() }
+}
+
+/// Every record has its place, and every proof from every place to every later one holds. Past 256
+/// records the hashes of subtrees are kept: 600 crosses that twice.
+async fn records_have_places_and_proofs<B: Backend>() {
+    const RECORDS: u64 = 600;
+    let backend = B::new();
+    let store = backend.open();
+    let mut places = Vec::new();
+    for n in 0..RECORDS {
+        let batch = Batch { audit: Some(record(n)), ..Batch::default() };
+        let place = commit(&store, batch).await.unwrap().unwrap();
+        assert_eq!((place.index, place.head.size), (n, n + 1));
+        let bytes = quorate_wire::strict::encode(&record(n));
+        assert_eq!(place.leaf, Hash::of_leaf(&bytes));
+        places.push(place);
+    }
+    assert_eq!(commit(&store, writes(vec![put("a", b"1")])).await.unwrap(), None);
+    let tail = LogAnswer::Tail { size: RECORDS, records_from: 0 };
+    assert_eq!(log(&store, LogRead::Tail), tail);
+    let last = &places.last().unwrap().head;
+    for place in places.iter().step_by(7).chain(&places[254..258]) {
+        let (from, size) = (place.head.size, RECORDS);
+        assert_eq!(log(&store, LogRead::Root { size: from }), LogAnswer::Root(place.head.root));
+        let LogAnswer::Consistency(path) = log(&store, LogRead::Consistency { from, size }) else {
+            panic!()
+        };
+        verify_consistency(from, size, &path, &place.head.root, &last.root).unwrap();
+        for size in [place.head.size, RECORDS] {
+            let index = place.index;
+            let answer = log(&store, LogRead::Inclusion { index, size });
+            let LogAnswer::Inclusion(leaf, path) = answer else { panic!() };
+            assert_eq!(leaf, place.leaf);
+            let at = usize::try_from(size - 1).unwrap();
+            verify_inclusion(&leaf, index, size, &path, &places[at].head.root).unwrap();
+        }
+    }
+    for beyond in [
+        LogRead::Root { size: RECORDS + 1 },
+        LogRead::Consistency { from: 1, size: RECORDS + 1 },
+        LogRead::Consistency { from: RECORDS, size: 5 },
+        LogRead::Inclusion { index: RECORDS, size: RECORDS },
+        LogRead::Inclusion { index: 9, size: 9 },
+    ] {
+        assert_eq!(log(&store, beyond), LogAnswer::Nothing);
+    }
+}
+
+/// A tenant gets its own records, and of others nothing or the hash. Fails when pages do not look at
+/// the tenant (tried).
+async fn attack_17_a_tenant_reads_its_own_records_and_no_others<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    for n in 0..20 {
+        let batch = Batch { audit: Some(record(n)), ..Batch::default() };
+        commit(&store, batch).await.unwrap();
+    }
+    // A key of one tenant, used by a principal of another.
+    let shared = AuditRow { owner: tenant(1).as_bytes().to_vec(), ..record(20) };
+    let batch = Batch { audit: Some(shared.clone()), ..Batch::default() };
+    commit(&store, batch).await.unwrap();
+    let page = |whose: u64, first, limit, hashes| {
+        let read = LogRead::Page { tenant: tenant(whose), first, size: 21, limit, hashes };
+        match log(&store, read) {
+            LogAnswer::Page { before, leaves, next } => (before, leaves, next),
+            other => panic!("{other:?}"),
+        }
+    };
+    for whose in 0..3 {
+        let (before, leaves, next) = page(whose, 0, 100, false);
+        assert!(before.is_empty() && next.is_none());
+        let mut expected: Vec<u64> = (0..20).filter(|n| n % 3 == whose).collect();
+        if whose != 0 {
+            expected.push(20);
+        }
+        let indices: Vec<u64> = leaves.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indices, expected);
+        for (index, leaf) in leaves {
+            let row = if index == 20 { shared.clone() } else { record(index) };
+            assert_eq!(leaf, Ok(quorate_wire::strict::encode(&row)));
+        }
+    }
+    let (_, leaves, next) = page(0, 2, 2, false);
+    assert_eq!((leaves[0].0, leaves[1].0, next), (3, 6, Some(9)));
+    // Without gaps, the whole can be compared with a checkpoint.
+    let (before, leaves, _) = page(0, 5, 100, true);
+    let marks = match log(&store, LogRead::Root { size: 21 }) {
+        LogAnswer::Root(root) => {
+            [quorate_audit::Checkpoint { origin: "log".into(), size: 21, root }]
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut replay = quorate_audit::Replay::new(5, before, &marks).unwrap();
+    for (index, leaf) in &leaves {
+        assert_eq!(leaf.is_ok(), index % 3 == 0 && *index != 20);
+        let leaf = match leaf {
+            Ok(record) => quorate_audit::Leaf::Record(record),
+            Err(hash) => quorate_audit::Leaf::Hash(*hash),
+        };
+        replay.push(*index, &leaf).unwrap();
+    }
+    assert_eq!(replay.finish(), Ok(16));
+    // A stranger's tenant has none.
+    let read = LogRead::Page {
+        tenant: TenantId::from_bytes([9; 32]),
+        first: 0,
+        size: 21,
+        limit: 100,
+        hashes: false,
+    };
+    let LogAnswer::Page { leaves, .. } = log(&store, read) else { panic!() };
+    assert_eq!(leaves, []);
+}
+
 /// Many counters in one row: each increment is decided on what was read, and none is lost.
 async fn concurrent_commits_lose_nothing<B: Backend>() {
     const TASKS: u64 = 16;
@@ -221,7 +354,7 @@ async fn concurrent_commits_lose_nothing<B: Backend>() {
                         audit: audit("Increment"),
                     };
                     match store.commit(batch).await {
-                        Ok(()) => break,
+                        Ok(_) => break,
                         Err(CommitError::Conflict) => tokio::task::yield_now().await,
                         Err(other) => panic!("{other}"),
                     }
@@ -292,6 +425,8 @@ macro_rules! conformance {
             tables_do_not_share_rows_and_empty_rows_exist,
             ranges_are_ordered_bounded_and_paged,
             audit_records_are_numbered_without_gaps_and_paged,
+            records_have_places_and_proofs,
+            attack_17_a_tenant_reads_its_own_records_and_no_others,
             concurrent_commits_lose_nothing,
             what_was_answered_is_there_after_opening_again,
             closing_twice_is_closing_once,

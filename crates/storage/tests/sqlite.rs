@@ -13,11 +13,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_node::{Batch, Commit, CommitError, Read, RowKey, Table, Write};
+use quorate_audit::{LogId, LogSigner, SignedCheckpoint, verify_consistency, verify_inclusion};
+use quorate_node::{
+    AuditPlace, Batch, Commit, CommitError, LogAnswer, LogRead, Read, RowKey, Table, Write,
+};
+use quorate_secret::{Secret, SigningSeed};
 use quorate_storage::{
     Answer, DATABASE_FILE, OpenError, SqliteOptions, SqliteStore, Store, StoreError,
 };
-use quorate_types::SessionId;
+use quorate_types::{ClusterId, NodeId, SessionId, TenantId};
+use quorate_wire::SigningKey;
 use quorate_wire::proto::store::v1::AuditRow;
 
 fn open(directory: &Path) -> SqliteStore {
@@ -110,11 +115,11 @@ fn databases_of_others_and_of_later_versions_are_left_alone() {
     runtime().block_on(store.close());
     drop(store);
     let newer = rusqlite::Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
     assert!(matches!(
         SqliteStore::open(directory.path(), &options),
-        Err(OpenError::Newer { found: 2, known: 1, .. })
+        Err(OpenError::Newer { found: 99, known: 2, .. })
     ));
 }
 
@@ -197,7 +202,7 @@ fn attack_30_a_full_disk_refuses_and_recovers() {
             let mut batch = put(&format!("{written}"), 8 * 1024);
             batch.audit = Some(AuditRow { method: "Fill".to_owned(), ..AuditRow::default() });
             match writer.commit(batch).await {
-                Ok(()) => written += 1,
+                Ok(_) => written += 1,
                 Err(error) => {
                     assert!(began.elapsed() < Duration::from_secs(1));
                     break error;
@@ -294,4 +299,247 @@ fn readers_never_go_back_in_time() {
     for reader in readers {
         reader.join().unwrap();
     }
+}
+
+fn signer() -> Arc<LogSigner> {
+    let key = SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|bytes| bytes.fill(7))));
+    let log = LogId {
+        cluster: ClusterId::from_bytes([1; 32]),
+        node: NodeId::from_bytes([2; 16]),
+        incarnation: 3,
+    };
+    Arc::new(LogSigner::new(log, key))
+}
+
+fn record(n: u64) -> Batch {
+    let row = AuditRow { time: n, method: "Test".to_owned(), ..AuditRow::default() };
+    Batch { audit: Some(row), ..Batch::default() }
+}
+
+fn log(store: &SqliteStore, read: LogRead) -> LogAnswer {
+    match store.read(&Read::Log(read)).unwrap() {
+        Answer::Log(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn size(store: &SqliteStore) -> u64 {
+    match log(store, LogRead::Tail) {
+        LogAnswer::Tail { size, .. } => size,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One checkpoint for all records of a transaction, signed, and every record in it.
+#[test]
+fn records_of_one_transaction_share_a_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let signer = signer();
+    store.set_log(Arc::clone(&signer));
+    let mut places: Vec<AuditPlace> = runtime().block_on(async {
+        let tasks: Vec<_> = (0..200)
+            .map(|n| {
+                let mut store = store.clone();
+                tokio::spawn(async move { store.commit(record(n)).await.unwrap().unwrap() })
+            })
+            .collect();
+        let mut places = Vec::new();
+        for task in tasks {
+            places.push(task.await.unwrap());
+        }
+        places
+    });
+    places.sort_by_key(|place| place.index);
+    let mut checkpoints = std::collections::BTreeSet::new();
+    for (index, place) in (0..).zip(&places) {
+        assert_eq!(place.index, index);
+        let bytes = place.head.checkpoint.as_ref().unwrap();
+        let signed = SignedCheckpoint::verify(bytes, signer.log(), &signer.public()).unwrap();
+        let (size, root) = (signed.checkpoint().size, signed.checkpoint().root);
+        let answer = log(&store, LogRead::Inclusion { index, size });
+        let LogAnswer::Inclusion(leaf, path) = answer else { panic!() };
+        assert_eq!(leaf, place.leaf);
+        verify_inclusion(&leaf, index, size, &path, &root).unwrap();
+        checkpoints.insert(size);
+    }
+    assert_eq!(checkpoints.len() as u64, store.statistics().transactions);
+    assert!(checkpoints.len() < 200);
+}
+
+/// `attacks.md` line 26, at the level of the store: a database that was put back to an earlier state
+/// extends no checkpoint from after it, neither at once nor once it has as many records again.
+#[test]
+fn attack_26_a_restored_database_extends_no_later_checkpoint() {
+    let (directory, snapshot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = |from: &Path, to: &Path| {
+        fs::copy(from.join(DATABASE_FILE), to.join(DATABASE_FILE)).unwrap();
+    };
+    let commit = |store: &SqliteStore, n: u64| {
+        runtime().block_on(store.clone().commit(record(n))).unwrap().unwrap()
+    };
+    let store = open(directory.path());
+    (0..300).for_each(|n| drop(commit(&store, n)));
+    runtime().block_on(store.close());
+    drop(store);
+    copy(directory.path(), snapshot.path());
+
+    let store = open(directory.path());
+    assert_eq!(size(&store), 300);
+    let mark = (300..310).map(|n| commit(&store, n)).last().unwrap().head;
+    runtime().block_on(store.close());
+    drop(store);
+    for file in ["-wal", "-shm"] {
+        let _ = fs::remove_file(directory.path().join(format!("{DATABASE_FILE}{file}")));
+    }
+    copy(snapshot.path(), directory.path());
+
+    let store = open(directory.path());
+    let root = |size| log(&store, LogRead::Root { size });
+    assert_eq!(root(mark.size), LogAnswer::Nothing);
+    (1000..1010).for_each(|n| drop(commit(&store, n)));
+    assert_eq!(size(&store), mark.size);
+    assert!(matches!(root(mark.size), LogAnswer::Root(other) if other != mark.root));
+    // As another incarnation it begins from nothing, and what there was stays to be read.
+    runtime().block_on(store.begin_log()).unwrap();
+    assert_eq!((size(&store), store.audit_records()), (0, 310));
+    let place = commit(&store, 2000);
+    assert_eq!((place.index, place.head.size), (0, 1));
+    assert_eq!(store.audit(300, 100).unwrap().len(), 11);
+    runtime().block_on(store.close());
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(size(&store), 1);
+    assert_eq!(commit(&store, 2001).index, 1);
+}
+
+/// Bodies go, hashes and proofs stay, also over a restart.
+#[test]
+fn pruned_records_leave_their_proofs() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let tenant = TenantId::from_bytes([4; 32]);
+    let mut places = Vec::new();
+    for n in 0..2500 {
+        let mut batch = record(n);
+        if let Some(row) = &mut batch.audit {
+            row.tenant = tenant.as_bytes().to_vec();
+        }
+        places.push(runtime().block_on(store.clone().commit(batch)).unwrap().unwrap());
+    }
+    let head = &places.last().unwrap().head;
+    assert_eq!(runtime().block_on(store.prune(2100)), Ok(2100));
+    assert_eq!(runtime().block_on(store.prune(7)), Ok(2100));
+    runtime().block_on(store.close());
+    drop(store);
+    let store = open(directory.path());
+    let tail = LogAnswer::Tail { size: 2500, records_from: 2100 };
+    assert_eq!(log(&store, LogRead::Tail), tail);
+    for place in places.iter().step_by(97) {
+        let answer = log(&store, LogRead::Inclusion { index: place.index, size: 2500 });
+        let LogAnswer::Inclusion(leaf, path) = answer else { panic!() };
+        assert_eq!(leaf, place.leaf);
+        verify_inclusion(&leaf, place.index, 2500, &path, &head.root).unwrap();
+    }
+    let page = |hashes| {
+        let read = LogRead::Page { tenant, first: 2090, size: 2500, limit: 20, hashes };
+        match log(&store, read) {
+            LogAnswer::Page { leaves, .. } => leaves,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(page(false)[0].0, 2100);
+    let leaves = page(true);
+    assert_eq!(leaves[0].0, 2090);
+    assert!(leaves[..10].iter().all(|(_, leaf)| leaf.is_err()));
+    assert!(leaves[10..].iter().all(|(_, leaf)| leaf.is_ok()));
+}
+
+/// A database of version 1, whose records had no hashes.
+#[test]
+fn a_database_of_version_1_gets_its_tree() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let places: Vec<_> = (0..700)
+        .map(|n| runtime().block_on(store.clone().commit(record(n))).unwrap().unwrap())
+        .collect();
+    runtime().block_on(store.close());
+    drop(store);
+    let old = rusqlite::Connection::open(directory.path().join(DATABASE_FILE)).unwrap();
+    old.execute_batch(
+        "CREATE TABLE audit (number INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
+         INSERT INTO audit SELECT number, record FROM log;
+         DROP TABLE log; DROP TABLE log_nodes; DROP TABLE log_tenants; DROP TABLE log_of;
+         DROP TABLE log_state; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let store = open(directory.path());
+    let head = &places.last().unwrap().head;
+    assert_eq!(log(&store, LogRead::Root { size: 700 }), LogAnswer::Root(head.root));
+    let place = runtime().block_on(store.clone().commit(record(700))).unwrap().unwrap();
+    let read = LogRead::Consistency { from: 700, size: 701 };
+    let LogAnswer::Consistency(path) = log(&store, read) else { panic!() };
+    verify_consistency(700, 701, &path, &head.root, &place.head.root).unwrap();
+}
+
+/// What a record of a whole batch costs on disk, in bytes a label: 24 of them are the label's nonce.
+#[test]
+fn the_record_of_a_batch_costs_at_most_40_bytes_a_label() {
+    const LABELS: usize = 4096;
+    const BATCHES: u64 = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let before = store.database_bytes();
+    runtime().block_on(async {
+        for n in 0..BATCHES {
+            let mut batch = record(n);
+            if let Some(row) = &mut batch.audit {
+                row.nonces = vec![n as u8; 24 * LABELS];
+                row.caller_key = vec![1; 32];
+                row.principal = vec![2; 32];
+                row.tenant = vec![3; 32];
+                row.key = vec![4; 32];
+                row.policy = vec![5; 32];
+                row.salt = vec![6; 16];
+                row.decision = "ok".to_owned();
+            }
+            store.clone().commit(batch).await.unwrap();
+        }
+        store.close().await;
+    });
+    let grown = store.database_bytes() - before;
+    let bytes = grown as f64 / (BATCHES as usize * LABELS) as f64;
+    println!("{bytes:.2} bytes a label");
+    assert!(bytes <= 40.0, "{bytes:.2} bytes a label");
+}
+
+/// A thousand small requests at once: how many share a sync, and what one costs.
+#[test]
+fn a_thousand_small_requests_share_syncs() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.set_log(signer());
+    let began = Instant::now();
+    runtime().block_on(async {
+        let tasks: Vec<_> = (0..1000)
+            .map(|n| {
+                let mut store = store.clone();
+                let mut batch = record(n);
+                if let Some(row) = &mut batch.audit {
+                    row.nonces = vec![7; 24];
+                    row.tenant = vec![3; 32];
+                    row.salt = vec![6; 16];
+                }
+                tokio::spawn(async move { store.commit(batch).await })
+            })
+            .collect();
+        for task in tasks {
+            assert!(task.await.unwrap().unwrap().is_some());
+        }
+    });
+    let (statistics, took) = (store.statistics(), began.elapsed());
+    let each = statistics.batches as f64 / statistics.transactions as f64;
+    println!("{each:.0} records a sync, {:.1} us a record", took.as_micros() as f64 / 1000.0);
+    assert!(each >= 10.0, "{statistics:?}");
 }

@@ -140,5 +140,11 @@ pub const ROSTER_DAYS: u64 = 400;
 /// Days after which a principal expires unless its document says otherwise.
 pub const PRINCIPAL_DAYS: u64 = 90;
 
+/// Inclusion proofs of one `GetProof`: each needs some hundred hashes to be read.
+pub const MAX_PROOFS_PER_REQUEST: usize = 64;
+
+/// Marks of one `PutMarks`: one of each node of the largest committee.
+pub const MAX_MARKS_PER_REQUEST: usize = MAX_COMMITTEE as usize;
+
 /// Stanzas of one sealed object: readers and versions, with room; bounds the header.
 pub const MAX_STANZAS: usize = 64;

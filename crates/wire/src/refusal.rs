@@ -161,6 +161,13 @@ codes! {
     /// More at once than the node takes.
     Overloaded, "overloaded", Exhausted, "Nothing was evaluated or stored.",
         "Try again in a moment; clients do so by themselves.";
+    /// The node's audit log is not the one that it showed before, or not the one in the roster.
+    RolledBack, "rolled_back", Unavailable,
+        "No key and no object was changed. The node serves nobody until its log counts again.",
+        "Other nodes serve meanwhile; the operator begins a new log as docs/operating.md says.";
+    /// A checkpoint that is none of a log in the roster, or that does not extend the one held.
+    MarkInvalid, "mark_invalid", Invalid, "The checkpoint was not stored and not cosigned.",
+        "Ask the log's node for its newest checkpoint and a proof from the size in this answer.";
     /// The node could not write.
     StorageFailed, "storage_failed", Unavailable,
         "The answer was withheld; what earlier answers promised is kept.",

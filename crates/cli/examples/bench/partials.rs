@@ -11,8 +11,8 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::VartimeMultiscalarMul;
 use quorate_authz::Caller;
 use quorate_node::{
-    Batch, Call, Commit, CommitError, Entry, Facts, NodeCore, Outcome, Read, Reply, Request,
-    RowKey, Step, View,
+    AuditPlace, Batch, Call, Commit, CommitError, Entry, Facts, NodeCore, Outcome, Read, Reply,
+    Request, RowKey, Step, View,
 };
 use quorate_schemes::group::hash_to_group;
 use quorate_storage::{SqliteOptions, SqliteStore};
@@ -47,9 +47,9 @@ pub struct Bench {
 struct Nowhere;
 
 impl Commit for Nowhere {
-    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         black_box(batch);
-        Ok(())
+        Ok(None)
     }
 }
 

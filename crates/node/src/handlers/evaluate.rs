@@ -129,6 +129,13 @@ impl Ready<'_> {
         deciding.audit.action = request.action;
         deciding.audit.key_version = request.key_version;
         deciding.audit.key = request.key.get(..KeyId::LEN).unwrap_or_default().to_vec();
+        deciding.audit.from_version = request.from_version;
+        // Whose key it is may see who asked for it, also where the answer was no.
+        if let Some(key) = &self.key
+            && Some(key.tenant()) != self.account.tenant()
+        {
+            deciding.audit.owner = key.tenant().as_bytes().to_vec();
+        }
         let standing = self.account.standing(deciding)?;
         let authorized = quorate_authz::evaluate(
             &standing,

@@ -3,6 +3,7 @@
 //! Every handler has two halves. `prepare` walks rows, and runs both to plan and to decide; `decide`
 //! has time and randomness, and says what is written and replied.
 
+pub(crate) mod audit;
 pub(crate) mod dkg;
 pub(crate) mod documents;
 pub(crate) mod evaluate;

@@ -19,8 +19,8 @@ use quorate_documents::{
     Roster, SignedDocument, Tenant,
 };
 use quorate_node::{
-    Batch, Call, Commit, CommitError, Entry, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read,
-    Reply, Request, RowKey, Sequence, Step, Table, View, Write,
+    AuditPlace, Batch, Call, Commit, CommitError, Entry, Facts, MAX_PLAN_ROUNDS, MemoryLog,
+    NodeCore, Outcome, Read, Reply, Request, RowKey, Sequence, Step, Table, View, Write,
 };
 use quorate_schemes::dkg::merkle;
 use quorate_secret::{RootKey, Secret, SigningSeed};
@@ -43,6 +43,7 @@ pub struct Store {
     pub rows: BTreeMap<RowKey, (Vec<u8>, Sequence)>,
     changed: BTreeMap<RowKey, Sequence>,
     pub audit: Vec<AuditRow>,
+    pub log: MemoryLog,
     pub commits: u64,
     /// Drop the next batch, as a crash before the commit does.
     pub crash: bool,
@@ -71,6 +72,7 @@ impl Store {
                 let count = self.rows.keys().filter(|k| k.table == *table).count();
                 view.add_count(*table, count as u64);
             }
+            Read::Log(read) => view.add_log(read.clone(), self.log.read(read)),
         }
     }
 
@@ -80,7 +82,7 @@ impl Store {
 }
 
 impl Commit for Store {
-    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         if self.crash {
             return Err(CommitError::Failed);
         }
@@ -104,8 +106,9 @@ impl Commit for Store {
                 }
             }
         }
+        let place = batch.audit.as_ref().map(|record| self.log.append(record));
         self.audit.extend(batch.audit);
-        Ok(())
+        Ok(place)
     }
 }
 

@@ -11,6 +11,7 @@
 //!   is room. Any other failure to write ends writing for good: see [`Store::failed`].
 
 mod lock;
+mod log;
 mod readers;
 mod schema;
 mod writer;
@@ -21,14 +22,18 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use quorate_node::{Batch, Commit, CommitError, Read, Sequence, Table};
+use quorate_audit::LogSigner;
+use quorate_node::{
+    AuditPlace, Batch, Commit, CommitError, LogAnswer, LogRead, Read, Sequence, Table,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::cache::Cache;
 use crate::{Answer, AuditRecord, Store, StoreError};
 use lock::Lock;
+use log::Extent;
 use readers::Readers;
-use writer::{Job, Writer};
+use writer::{Job, Prepared, Writer};
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "node.db";
@@ -102,6 +107,9 @@ pub struct SqliteOptions {
     /// Bytes that the database may grow to; past that, commits fail as if the disk were full. A bound
     /// for the audit log's growth, so that it cannot take the disk from others.
     pub max_bytes: Option<u64>,
+    /// Writes no audit records, to measure what they cost. A node must never run so, and the server
+    /// never does.
+    pub without_audit_for_benchmarks: bool,
 }
 
 /// What the writer has done since the store was opened.
@@ -120,14 +128,27 @@ struct Counters {
     batches: AtomicU64,
     transactions: AtomicU64,
     checkpoints: AtomicU64,
-    audit: AtomicU64,
+    log: Mutex<Extent>,
     rows: [AtomicU64; Table::ALL.len()],
 }
 
 impl Counters {
+    fn log(&self) -> Extent {
+        *lock_of(&self.log)
+    }
+
+    fn set_log(&self, extent: Extent) {
+        *lock_of(&self.log) = extent;
+    }
+
     fn of(&self, table: Table) -> Option<&AtomicU64> {
         Table::ALL.iter().zip(&self.rows).find(|(t, _)| **t == table).map(|(_, count)| count)
     }
+}
+
+/// Nothing panics while it holds one of these locks.
+fn lock_of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Shared {
@@ -136,6 +157,10 @@ struct Shared {
     readers: Readers,
     counters: Counters,
     failed: watch::Sender<bool>,
+    /// Signs what the log is, once for each transaction.
+    signer: Mutex<Option<Arc<LogSigner>>>,
+    /// For benchmarks only: audit records are dropped.
+    without_audit: bool,
     /// Held as long as anything here is: the writer's thread has a share of this too.
     _lock: Lock,
 }
@@ -196,11 +221,13 @@ impl SqliteStore {
             readers: Readers::new(path.clone()),
             counters,
             failed: watch::Sender::new(false),
+            signer: Mutex::new(None),
+            without_audit: options.without_audit_for_benchmarks,
             path: path.clone(),
             _lock: lock,
         });
         let (jobs, waiting) = std::sync::mpsc::sync_channel(MAX_WAITING);
-        let mut writer = Writer::new(connection, Arc::clone(&shared));
+        let mut writer = Writer::new(connection, Arc::clone(&shared)).map_err(database)?;
         writer.limit(options.max_bytes).map_err(database)?;
         // What a crash left in the write-ahead log may hold rows that were erased.
         writer.empty_log();
@@ -219,6 +246,51 @@ impl SqliteStore {
         let _ = self.writer.jobs.try_send(Job::Limit(max_bytes));
     }
 
+    /// Gives the store the key of the node's audit log. From then on every commit that leaves a record
+    /// is answered with a signed checkpoint, made once for all commits of a transaction.
+    pub fn set_log(&self, signer: Arc<LogSigner>) {
+        *lock_of(&self.shared.signer) = Some(signer);
+    }
+
+    /// Drops the bodies of the log's records below `index`, in steps between which others commit. Their
+    /// hashes stay, and with them every proof. Returns the index below which no body is left.
+    ///
+    /// # Errors
+    /// [`CommitError`]: some may have been dropped.
+    pub async fn prune(&self, index: u64) -> Result<u64, CommitError> {
+        loop {
+            let (answer, answered) = oneshot::channel();
+            self.writer
+                .jobs
+                .try_send(Job::Prune(index, answer))
+                .map_err(|_| CommitError::Failed)?;
+            let reached = answered.await.unwrap_or(Err(CommitError::Failed))?;
+            if reached >= index.min(self.shared.counters.log().size()) {
+                return Ok(reached);
+            }
+        }
+    }
+
+    /// Records of the present log from `index` on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn records(&self, index: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        let after = self.shared.counters.log().base.saturating_add(index);
+        self.shared.readers.audit(after, limit)
+    }
+
+    /// Begins another log: its first record has index 0, and records of the one before stay. For a
+    /// node whose log lost records; the roster must name the new one.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub async fn begin_log(&self) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.jobs.try_send(Job::BeginLog(answer)).map_err(|_| CommitError::Failed)?;
+        answered.await.unwrap_or(Err(CommitError::Failed))
+    }
+
     /// What the writer has done since the store was opened.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -233,12 +305,17 @@ impl SqliteStore {
 }
 
 impl Commit for SqliteStore {
-    async fn commit(&mut self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit(&mut self, mut batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
+        if self.shared.without_audit {
+            batch.audit = None;
+            if batch.expects.is_empty() && batch.writes.is_empty() {
+                return Ok(None);
+            }
+        }
         let (answer, answered) = oneshot::channel();
-        self.writer
-            .jobs
-            .try_send(Job::Batch(Box::new(batch), answer))
-            .map_err(|_| CommitError::Failed)?;
+        // Encoding and hashing happen here, not on the one thread that writes.
+        let prepared = Box::new(Prepared::new(batch));
+        self.writer.jobs.try_send(Job::Batch(prepared, answer)).map_err(|_| CommitError::Failed)?;
         answered.await.unwrap_or(Err(CommitError::Failed))
     }
 }
@@ -247,6 +324,9 @@ impl Store for SqliteStore {
     fn read(&self, read: &Read) -> Result<Answer, StoreError> {
         if let Some(answer) = self.cached(read) {
             return Ok(answer);
+        }
+        if let Read::Log(read) = read {
+            return self.shared.readers.log(self.shared.counters.log(), read);
         }
         self.shared.readers.read(&self.shared.cache, read)
     }
@@ -259,6 +339,12 @@ impl Store for SqliteStore {
                 let counter = self.shared.counters.of(*table)?;
                 Some(Answer::Count(counter.load(Ordering::Relaxed)))
             }
+            Read::Log(LogRead::Tail) => {
+                let extent = self.shared.counters.log();
+                let (size, records_from) = (extent.size(), extent.records_from());
+                Some(Answer::Log(LogAnswer::Tail { size, records_from }))
+            }
+            Read::Log(_) => None,
         }
     }
 
@@ -267,7 +353,7 @@ impl Store for SqliteStore {
     }
 
     fn audit_records(&self) -> u64 {
-        self.shared.counters.audit.load(Ordering::Relaxed)
+        self.shared.counters.log().last
     }
 
     fn database_bytes(&self) -> u64 {

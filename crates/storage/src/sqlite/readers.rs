@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use quorate_node::{Entry, Read, RowKey, Table};
+use quorate_audit::Hash;
+use quorate_node::{Entry, LogAnswer, LogRead, Read, RowKey, Table};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::log::{Extent, Stored};
 use super::schema;
 use crate::cache::Cache;
 use crate::{Answer, AuditRecord, StoreError};
@@ -108,17 +110,27 @@ impl Readers {
                     connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
                 Ok(Answer::Count(count.unsigned_abs()))
             }
+            // The store asks `log` for it.
+            Read::Log(_) => Ok(Answer::Log(LogAnswer::Nothing)),
         })
+    }
+
+    pub(super) fn log(&self, extent: Extent, read: &LogRead) -> Result<Answer, StoreError> {
+        self.with(|connection| Stored::new(connection, extent).read(read).map(Answer::Log))
     }
 
     pub(super) fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.with(|connection| {
-            let sql = "SELECT number, record FROM audit WHERE number > ?1 ORDER BY number LIMIT ?2";
+            let sql = "SELECT number, hash, record FROM log WHERE number > ?1
+                ORDER BY number LIMIT ?2";
             let mut statement = connection.prepare_cached(sql)?;
             let from = params![clamp(after), clamp(limit as u64)];
             let records = statement.query_map(from, |row| {
                 let number: i64 = row.get(0)?;
-                Ok(AuditRecord { number: number.unsigned_abs(), record: row.get(1)? })
+                let hash = Hash::from_slice(row.get_ref(1)?.as_blob()?)
+                    .ok_or(rusqlite::Error::InvalidQuery)?;
+                let record = row.get::<_, Option<Vec<u8>>>(2)?.unwrap_or_default();
+                Ok(AuditRecord { number: number.unsigned_abs(), hash, record })
             })?;
             records.collect()
         })

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quorate_audit::{Frontier, Hash};
 use quorate_node::Table;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Counters, OpenError};
+use super::{Counters, OpenError, log};
 
 /// Says "a database of this program" in the file's header, for `file(1)` and for us: "QRTn".
 const APPLICATION_ID: i64 = 0x5152_546e;
 
 /// The version of the tables. A later one comes with the step from each earlier one.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long a write waits for somebody else's lock. Only a tool of the operator's can hold one.
 const BUSY: Duration = Duration::from_millis(250);
@@ -44,6 +45,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     settings(&connection).map_err(database)?;
     if empty {
         create(&mut connection).map_err(database)?;
+    } else if version < VERSION {
+        upgrade(&mut connection).map_err(database)?;
     }
     Ok(connection)
 }
@@ -81,10 +84,27 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
             table.name()
         ))?;
     }
-    transaction.execute_batch(
-        "CREATE TABLE audit (number INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT",
-    )?;
+    transaction.execute_batch(log::TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// From version 1, whose audit records stood in a table without hashes.
+fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(log::TABLES)?;
+    {
+        let mut frontier = Frontier::new();
+        let mut records = transaction.prepare("SELECT record FROM audit ORDER BY number")?;
+        let mut rows = records.query([])?;
+        while let Some(row) = rows.next()? {
+            let record: Vec<u8> = row.get(0)?;
+            let number = frontier.size().saturating_add(1);
+            log::append(&transaction, &mut frontier, number, Hash::of_leaf(&record), &record)?;
+        }
+    }
+    transaction.execute_batch("DROP TABLE audit")?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -101,7 +121,6 @@ pub(super) fn count(connection: &Connection, counters: &Counters) -> rusqlite::R
             counter.store(count, Ordering::Relaxed);
         }
     }
-    let audit = number("SELECT coalesce(max(number), 0) FROM audit")?;
-    counters.audit.store(audit, Ordering::Relaxed);
+    counters.set_log(log::Extent::load(connection)?);
     Ok(())
 }

@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use quorate_node::{Batch, CommitError, Entry, RowKey, Sequence, Table, Write};
+use quorate_audit::{Frontier, Hash};
+use quorate_node::{
+    AuditPlace, Batch, CommitError, Entry, LogHead, RowKey, Sequence, Table, Write, readers,
+};
+use quorate_types::TenantId;
 use quorate_wire::strict;
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::log::{self, Extent, Stored};
 use super::readers::{clamp, row};
+use super::{Shared, lock_of};
 use crate::last_writes::{Known, LastWrites};
 
 /// Batches in one transaction at most: bounds how long the first of them waits for the last.
@@ -29,11 +34,46 @@ const MAX_ROW_BYTES: usize = 512 * 1024 * 1024;
 /// written then, and the cause is a full disk.
 const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 
-pub(super) type Answer = oneshot::Sender<Result<(), CommitError>>;
+/// Tenants whose numbers in the index are remembered; past it all are looked up again.
+const MAX_TENANTS: usize = 16_384;
+
+/// Records whose bodies one transaction drops, so that commits wait at most some milliseconds for it.
+const PRUNED_AT_ONCE: u64 = 1024;
+
+pub(super) type Answer = oneshot::Sender<Result<Option<AuditPlace>, CommitError>>;
+
+/// A batch with its record encoded and hashed.
+pub(super) struct Prepared {
+    expects: Vec<Arc<Entry>>,
+    writes: Vec<Write>,
+    record: Option<Record>,
+}
+
+struct Record {
+    bytes: Vec<u8>,
+    leaf: Hash,
+    readers: Vec<TenantId>,
+}
+
+impl Prepared {
+    pub(super) fn new(batch: Batch) -> Self {
+        let record = batch.audit.as_ref().map(|row| {
+            let bytes = strict::encode(row);
+            Record { leaf: Hash::of_leaf(&bytes), bytes, readers: readers(row) }
+        });
+        Self { expects: batch.expects, writes: batch.writes, record }
+    }
+}
+
+/// Where a batch's record came to stand: its number and its hash.
+type Placed = Option<(u64, Hash)>;
 
 /// What the writer is asked to do.
 pub(super) enum Job {
-    Batch(Box<Batch>, Answer),
+    Batch(Box<Prepared>, Answer),
+    /// Drop the bodies of records below an index; answered with the index reached.
+    Prune(u64, oneshot::Sender<Result<u64, CommitError>>),
+    BeginLog(oneshot::Sender<Result<(), CommitError>>),
     Limit(Option<u64>),
     Close,
     /// Another bound of a row's size.
@@ -75,7 +115,9 @@ fn severity(error: &rusqlite::Error) -> Severity {
 /// What a transaction has done so far: it counts only once the transaction is durable.
 struct Group {
     at: Sequence,
-    audit: u64,
+    log: Extent,
+    frontier: Frontier,
+    tenants: HashMap<TenantId, i64>,
     batches: u64,
     changed: HashMap<RowKey, Sequence>,
     counts: HashMap<Table, i64>,
@@ -87,6 +129,10 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     last_writes: LastWrites,
     at: Sequence,
+    /// The right edge of the audit log.
+    frontier: Frontier,
+    /// The numbers of tenants in the log's index.
+    tenants: HashMap<TenantId, i64>,
     /// Erased rows may still stand in the write-ahead log.
     must_empty_log: bool,
     failed: bool,
@@ -94,17 +140,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> rusqlite::Result<Self> {
         let at = shared.cache.committed();
-        Self {
+        let frontier = Stored::new(&connection, shared.counters.log()).frontier()?;
+        Ok(Self {
             connection,
             shared,
             last_writes: LastWrites::new(at),
             at,
+            frontier,
+            tenants: HashMap::new(),
             must_empty_log: true,
             failed: false,
             max_row_bytes: MAX_ROW_BYTES,
-        }
+        })
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -125,6 +174,7 @@ impl Writer {
                 }
             };
             let mut batches = Vec::new();
+            let mut others = Vec::new();
             let mut limit = None;
             let mut close = false;
             let waiting = core::iter::once(first).chain(jobs.try_iter()).take(MAX_GROUP);
@@ -133,6 +183,7 @@ impl Writer {
                     // Whoever asked has given up waiting: nothing may be promised in its name.
                     Job::Batch(_, answer) if answer.is_closed() => {}
                     Job::Batch(batch, answer) => batches.push((*batch, answer)),
+                    job @ (Job::Prune(..) | Job::BeginLog(_)) => others.push(job),
                     Job::Limit(max_bytes) => limit = Some(max_bytes),
                     #[cfg(test)]
                     Job::MaxRow(bytes) => self.max_row_bytes = bytes,
@@ -151,6 +202,7 @@ impl Writer {
                 tracing::warn!(%error, "the bound of the database could not be set");
             }
             self.commit(batches);
+            others.into_iter().for_each(|job| self.maintain(job));
             if close {
                 break;
             }
@@ -168,8 +220,55 @@ impl Writer {
         self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }
 
+    /// Changes the log's extent, in a transaction of its own.
+    fn maintain(&mut self, job: Job) {
+        let mut extent = self.shared.counters.log();
+        let changed = match &job {
+            _ if self.failed => return,
+            Job::Prune(index, _) => {
+                let through = extent.base.saturating_add(*index);
+                self.within(|connection| log::prune(connection, extent, through, PRUNED_AT_ONCE))
+                    .map(|pruned| extent.pruned = pruned)
+            }
+            Job::BeginLog(_) => {
+                let last = extent.last;
+                self.within(|connection| log::begin(connection, last)).map(|()| {
+                    extent.base = last;
+                    self.frontier = Frontier::new();
+                })
+            }
+            _ => return,
+        };
+        let changed = match changed {
+            Ok(()) => {
+                self.shared.counters.set_log(extent);
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(CommitError::Failed)
+            }
+        };
+        // Whoever asked may have gone.
+        match job {
+            Job::Prune(_, answer) => drop(answer.send(changed.map(|()| extent.records_from()))),
+            Job::BeginLog(answer) => drop(answer.send(changed)),
+            _ => {}
+        }
+    }
+
+    fn within<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let changed = change(&self.connection)?;
+        self.connection.execute_batch("COMMIT")?;
+        Ok(changed)
+    }
+
     /// Makes batches durable together, and answers each.
-    fn commit(&mut self, batches: Vec<(Batch, Answer)>) {
+    fn commit(&mut self, batches: Vec<(Prepared, Answer)>) {
         if batches.is_empty() {
             return;
         }
@@ -190,10 +289,15 @@ impl Writer {
         }
     }
 
-    fn try_commit(&mut self, batches: Vec<Batch>) -> Option<Vec<Result<(), CommitError>>> {
+    fn try_commit(
+        &mut self,
+        batches: Vec<Prepared>,
+    ) -> Option<Vec<Result<Option<AuditPlace>, CommitError>>> {
         let mut group = Group {
             at: self.at,
-            audit: self.shared.counters.audit.load(Ordering::Relaxed),
+            log: self.shared.counters.log(),
+            frontier: self.frontier.clone(),
+            tenants: HashMap::new(),
             batches: 0,
             changed: HashMap::new(),
             counts: HashMap::new(),
@@ -202,7 +306,7 @@ impl Writer {
         match self.transact(&mut group, batches) {
             Ok(results) => {
                 self.accept(group);
-                Some(results)
+                Some(self.placed(results))
             }
             Err(error) => {
                 self.fail(&error);
@@ -214,8 +318,8 @@ impl Writer {
     fn transact(
         &self,
         group: &mut Group,
-        batches: Vec<Batch>,
-    ) -> rusqlite::Result<Vec<Result<(), CommitError>>> {
+        batches: Vec<Prepared>,
+    ) -> rusqlite::Result<Vec<Result<Placed, CommitError>>> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -228,14 +332,18 @@ impl Writer {
     }
 
     /// Applies one batch, or nothing of it.
-    fn apply(&self, group: &mut Group, batch: Batch) -> rusqlite::Result<Result<(), CommitError>> {
+    fn apply(
+        &self,
+        group: &mut Group,
+        batch: Prepared,
+    ) -> rusqlite::Result<Result<Placed, CommitError>> {
         for expected in &batch.expects {
             if !self.holds(group, expected)? {
                 return Ok(Err(CommitError::Conflict));
             }
         }
-        let audit = batch.audit.as_ref().map(strict::encode);
-        if !self.fits(&batch.writes, audit.as_deref()) {
+        let record = batch.record.as_ref().map(|record| record.bytes.as_slice());
+        if !self.fits(&batch.writes, record) {
             tracing::error!("a row is larger than the store takes; its request is refused");
             return Ok(Err(CommitError::Failed));
         }
@@ -246,13 +354,50 @@ impl Writer {
         for write in batch.writes {
             self.write(group, write)?;
         }
-        if let Some(record) = audit {
-            group.audit += 1;
-            self.connection
-                .prepare_cached("INSERT INTO audit (number, record) VALUES (?1, ?2)")?
-                .execute(params![clamp(group.audit), record])?;
+        match batch.record {
+            Some(record) => self.append(group, &record).map(|placed| Ok(Some(placed))),
+            None => Ok(Ok(None)),
         }
-        Ok(Ok(()))
+    }
+
+    /// Appends a record to the log.
+    fn append(&self, group: &mut Group, record: &Record) -> rusqlite::Result<(u64, Hash)> {
+        group.log.last += 1;
+        let number = group.log.last;
+        log::append(&self.connection, &mut group.frontier, number, record.leaf, &record.bytes)?;
+        for tenant in &record.readers {
+            let known = self.tenants.get(tenant).or_else(|| group.tenants.get(tenant)).copied();
+            let tenant = match known {
+                Some(known) => known,
+                None => {
+                    let given = log::tenant_number(&self.connection, *tenant)?;
+                    group.tenants.insert(*tenant, given);
+                    given
+                }
+            };
+            log::index(&self.connection, tenant, number)?;
+        }
+        Ok((number, record.leaf))
+    }
+
+    /// What is told of records that are durable: one checkpoint for all of a transaction.
+    fn placed(
+        &self,
+        results: Vec<Result<Placed, CommitError>>,
+    ) -> Vec<Result<Option<AuditPlace>, CommitError>> {
+        let any = results.iter().any(|result| matches!(result, Ok(Some(_))));
+        let head = any.then(|| {
+            let (size, root) = (self.frontier.size(), self.frontier.root());
+            let signer = lock_of(&self.shared.signer).clone();
+            let checkpoint = signer.map(|signer| signer.sign(size, root).to_bytes().into());
+            LogHead { size, root, checkpoint }
+        });
+        let base = self.shared.counters.log().base;
+        let place = |(number, leaf): (u64, Hash)| {
+            let index = number.saturating_sub(base).saturating_sub(1);
+            head.clone().map(|head| AuditPlace { index, leaf, head })
+        };
+        results.into_iter().map(|result| result.map(|placed| placed.and_then(place))).collect()
     }
 
     /// Whether SQLite takes rows of this size. Asked before anything of a batch is written, so that the
@@ -315,7 +460,12 @@ impl Writer {
             counters.transactions.fetch_add(1, Ordering::Relaxed);
         }
         counters.batches.fetch_add(group.batches, Ordering::Relaxed);
-        counters.audit.store(group.audit, Ordering::Relaxed);
+        counters.set_log(group.log);
+        self.frontier = group.frontier;
+        if self.tenants.len().saturating_add(group.tenants.len()) > MAX_TENANTS {
+            self.tenants.clear();
+        }
+        self.tenants.extend(group.tenants);
         for (table, change) in group.counts {
             if let Some(counter) = counters.of(table) {
                 add(counter, change);
