@@ -500,7 +500,7 @@ fn the_record_of_a_batch_costs_at_most_40_bytes_a_label() {
                 row.principal = vec![2; 32];
                 row.tenant = vec![3; 32];
                 row.key = vec![4; 32];
-                row.policy = vec![5; 32];
+                row.policies = vec![5; 32];
                 row.salt = vec![6; 16];
                 row.decision = "ok".to_owned();
             }
