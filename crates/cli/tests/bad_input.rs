@@ -504,7 +504,7 @@ fn two_of_three_nodes_down_are_named_and_nothing_is_lost() {
 }
 
 /// The output is the input itself, under its name, through a link or as a hard link: refused everywhere, and
-/// the input is as it was. Leaving the check out of `decrypt --output` loses the object (tried).
+/// the input is as it was.
 #[test]
 fn an_output_that_is_its_own_input() {
     let (cluster, place) = (Cluster::shared(), Place::new());
