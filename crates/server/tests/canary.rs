@@ -179,8 +179,9 @@ async fn with_a_passphrase(passphrase: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// Every place is shown to be searched: something public that must be there is found there, and one
 /// secret planted in it in each form is found, too.
 ///
-/// Fails when a handler logs a decrypted row (tried: the share, in `held`), when a row is stored unsealed
-/// (tried: a session's seeds), and with a derived `Debug` of `RootKey` (tried).
+/// Fails when a handler logs a decrypted row, when a secret is stored unsealed (tried: a session's seed),
+/// and with a derived `Debug` of `RootKey`. A log of every decision, whole, shows nothing (tried): rows are
+/// sealed before they are written, and a reply's `Debug` leaves the partials out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_28_canary_secrets_are_nowhere() {
     let log = Log::default();
