@@ -119,7 +119,7 @@ mod tests {
         Whose::Principal(PrincipalId::from_bytes([byte; 32]))
     }
 
-    /// Fails when a lane takes any number (tried).
+    /// Fails when a lane takes any number.
     #[test]
     fn attack_38_a_full_lane_is_full_for_its_owner_alone() {
         let lanes = Lanes::new(2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// Who leaves while a core works for it comes back to the same lane. Fails when an empty lane is
-    /// forgotten whatever its cores do (tried).
+    /// forgotten whatever its cores do.
     #[tokio::test]
     async fn attack_38_leaving_frees_no_core() {
         let lanes = Lanes::new(2);

@@ -31,7 +31,7 @@ impl core::fmt::Debug for v1::EvaluateReply {
 mod tests {
     use super::v1::EvaluateReply;
 
-    /// Fails with the `Debug` that prost derives (tried).
+    /// Fails with the `Debug` that prost derives.
     #[test]
     fn attack_28_debug_of_a_reply_shows_no_partials() {
         let reply = EvaluateReply {
