@@ -47,6 +47,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         create(&mut connection).map_err(database)?;
     } else if version < VERSION {
         upgrade(&mut connection).map_err(database)?;
+    } else {
+        tables(&connection).map_err(database)?;
     }
     Ok(connection)
 }
@@ -78,21 +80,29 @@ fn settings(connection: &Connection) -> rusqlite::Result<()> {
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for table in Table::ALL {
-        transaction.execute_batch(&format!(
-            "CREATE TABLE {} (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID, STRICT",
-            table.name()
-        ))?;
-    }
+    tables(&transaction)?;
     transaction.execute_batch(log::TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
+/// Makes the tables of rows that are not there: a later build may know more of them.
+fn tables(connection: &Connection) -> rusqlite::Result<()> {
+    for table in Table::ALL {
+        connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {}
+             (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID, STRICT",
+            table.name()
+        ))?;
+    }
+    Ok(())
+}
+
 /// From version 1, whose audit records stood in a table without hashes.
 fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
+    tables(&transaction)?;
     transaction.execute_batch(log::TABLES)?;
     {
         let mut frontier = Frontier::new();
