@@ -118,7 +118,7 @@ fn proofs_hold_for_every_record_and_every_earlier_size() {
 }
 
 /// A tenant's auditor reads its own records and learns of others that they are there. Fails when pages
-/// do not look at the tenant, and when reading does not ask for the permission (both tried).
+/// do not look at the tenant, and when reading does not ask for the permission.
 #[test]
 fn attack_17_records_are_read_by_auditors_of_their_tenant() {
     let mut world = logged(1);
@@ -157,7 +157,7 @@ fn attack_17_records_are_read_by_auditors_of_their_tenant() {
 }
 
 /// Two records that say the same have different hashes: nobody can guess what another's record says.
-/// Fails without the salt (tried).
+/// Fails without the salt.
 #[test]
 fn attack_17_equal_records_have_unequal_hashes() {
     let mut world = logged(1);
@@ -232,7 +232,7 @@ fn a_node_cosigns_what_extends_what_it_saw_and_nothing_else() {
 
 /// `attacks.md` line 26: a node whose store was put back to an earlier state is shown a checkpoint that it
 /// signed since. It refuses everything, and the record says so. Fails when marks of the node's own log are
-/// not compared with the log, and when `standing` does not look at the fact (both tried).
+/// not compared with the log, and when `standing` does not look at the fact.
 #[test]
 fn attack_26_a_node_that_was_rolled_back_refuses_everything() {
     for records_since in [0, 30] {
@@ -268,7 +268,7 @@ fn attack_26_a_node_that_was_rolled_back_refuses_everything() {
 }
 
 /// A node that began another log serves nobody until a roster names that log. Fails without the comparison
-/// in `Account::gather` (tried).
+/// in `Account::gather`.
 #[test]
 fn attack_26_a_log_that_the_roster_does_not_name_serves_nobody() {
     let mut world = logged(1);

@@ -14,7 +14,7 @@ fn log() -> LogId {
 }
 
 /// Nothing is dropped before another node has cosigned it and it stands in a segment that was read again.
-/// Fails when `until` does not look at the cosigned size (tried).
+/// Fails when `until` does not look at the cosigned size.
 #[tokio::test]
 async fn records_are_archived_once_cosigned_and_their_segments_verify() {
     let (data, archive) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -420,7 +420,7 @@ mod tests {
     use super::*;
 
     /// `attacks.md` line 30: a disk that first reads slowly and then hangs holds a request up for less than a
-    /// second. Fails when reading and writing have a time of their own each (tried: 1.4 s).
+    /// second. Fails when reading and writing have a time of their own each.
     #[tokio::test]
     async fn attack_30_a_disk_that_hangs_in_the_middle_is_given_up_within_a_second() {
         let began = Instant::now();

@@ -267,7 +267,7 @@ async fn records_have_places_and_proofs<B: Backend>() {
 }
 
 /// A tenant gets its own records, and of others nothing or the hash. Fails when pages do not look at
-/// the tenant (tried).
+/// the tenant.
 async fn attack_17_a_tenant_reads_its_own_records_and_no_others<B: Backend>() {
     let backend = B::new();
     let store = backend.open();
