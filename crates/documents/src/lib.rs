@@ -43,5 +43,5 @@ pub use rules::admit;
 pub use set::DocumentSet;
 pub use sight::first_sight;
 pub use standing::{Rung, StandingError, TenantStanding, standing};
-pub use state::{Authority, authority, counts, heads, kept_by_some};
+pub use state::{Authority, authority, counts, frontier_present, heads, kept_by_some};
 pub use tenant::{Quota, Tenant, Terms};

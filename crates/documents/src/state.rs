@@ -80,7 +80,7 @@ pub(crate) fn compute_in_force<'a, L: Lookup + ?Sized>(
 pub(crate) fn effective<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
     !lookup.whole()
         || lookup.complete_before(&version.digest())
-        || version.frontier().iter().all(|e| frontier_present(e, lookup))
+        || frontier_present(version, lookup)
 }
 
 /// Versions that recovery keys have signed, those of every version before, and what stands behind each.
@@ -110,10 +110,13 @@ fn settled(line: &BTreeSet<Digest>, recovered: &[(Digest, BTreeSet<Digest>)]) ->
     })
 }
 
-fn frontier_present<L: Lookup + ?Sized>(entry: &crate::FrontierEntry, lookup: &L) -> bool {
-    lookup
-        .version(&entry.digest)
-        .is_some_and(|v| v.id() == entry.id && v.version() == entry.version)
+/// Whether everything that an authority version keeps is here.
+#[must_use]
+pub fn frontier_present<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
+    version.frontier().iter().all(|entry| {
+        let kept = lookup.version(&entry.digest);
+        kept.is_some_and(|v| v.id() == entry.id && v.version() == entry.version)
+    })
 }
 
 /// Whether the first version of an authority document counts: the cluster's roster, or a tenant

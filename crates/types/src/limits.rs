@@ -41,6 +41,10 @@ pub const MAX_STORED_PER_TENANT: u32 = 4 * MAX_DOCUMENTS_PER_TENANT;
 /// versions for three years.
 pub const MAX_DOCUMENT_BYTES_PER_TENANT: u64 = 1024 * 1024 * 1024;
 
+/// Bytes of all versions of one roster or tenant past which its administrators add no other: sixty-four
+/// that each keep [`MAX_FRONTIER`] documents. Recovery keys may, so nobody is locked out for good.
+pub const MAX_BYTES_PER_AUTHORITY: usize = 64 * MAX_AUTHORITY_BYTES;
+
 /// Policies of one tenant: each is read for every request that concerns its keys.
 pub const MAX_POLICIES_PER_TENANT: u32 = 64;
 

@@ -1,0 +1,180 @@
+//! What is derived from documents: heads, lists, aliases, and whose a public key is.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use quorate_documents::{
+    self as rules, Body, BodyOf, Document, Grant, Key, Kind, Lookup, Policy, Principal, Roster,
+    SignedDocument, Tenant, Terms,
+};
+use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
+use quorate_wire::PublicKey;
+use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
+
+use super::loaded::Loaded;
+use super::put::{kind_byte, tenant_slot};
+use crate::access::ROSTER;
+use crate::row::RowKey;
+use crate::step::Write;
+
+/// What a document adds up to.
+pub(super) struct Derived {
+    pub(super) payloads: Vec<Vec<u8>>,
+    digests: Vec<Digest>,
+    /// Of a key.
+    aliases: BTreeSet<String>,
+}
+
+/// The heads of a document, if it counts.
+pub(super) fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
+    macro_rules! heads {
+        ($kind:ident) => {
+            rules::heads::<$kind, _>(&id, loaded).map(|heads| (heads.to_row(), heads.digests()))
+        };
+    }
+    let mut aliases = BTreeSet::new();
+    let (payloads, digests) = match loaded.versions(&id).first()?.kind() {
+        Kind::Roster => heads!(Roster),
+        Kind::Tenant => heads!(Tenant),
+        Kind::Principal => heads!(Principal),
+        Kind::Policy => heads!(Policy),
+        Kind::Grant => heads!(Grant),
+        Kind::Terms => heads!(Terms),
+        Kind::Key => rules::heads::<Key, _>(&id, loaded).map(|heads| {
+            aliases.extend(heads.iter().map(|head| head.body().alias.clone()));
+            (heads.to_row(), heads.digests())
+        }),
+    }?;
+    Some(Derived { payloads, digests, aliases })
+}
+
+/// The rows of one version, whether it counts or not.
+pub(super) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Vec<Write>) {
+    let key = RowKey::document(document.id(), document.version(), document.digest());
+    let row = DocumentRow { envelope: Some(document.envelope().clone()), received_at: now.0 };
+    writes.push(Write::Put(key, row.encode_to_vec()));
+    if document.version() == 1 {
+        let kind = kind_byte(document.kind());
+        let list = RowKey::kind(kind, tenant_slot(document), document.id());
+        writes.push(Write::Put(list, Vec::new()));
+    }
+    if let Body::Principal(principal) = document.body() {
+        for key in principal.named_keys() {
+            let key = RowKey::principal_key_named(key, document.id());
+            writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
+        }
+    }
+}
+
+/// Where a document that counts stands in the lists that authorization reads, and one that does not
+/// stands no more.
+fn derived_lists(
+    loaded: &Loaded,
+    id: DocumentId,
+    tenant: TenantId,
+    counts: bool,
+    writes: &mut Vec<Write>,
+) {
+    let row = match loaded.versions(&id).first().map(|version| version.body()) {
+        Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
+        Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
+        Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
+        _ => return,
+    };
+    writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
+}
+
+/// The principals that count and have a public key, or are offered it.
+pub(super) fn having(loaded: &Loaded, key: PublicKey) -> impl Iterator<Item = DocumentId> {
+    let named: BTreeSet<DocumentId> = loaded.principals(&key).iter().map(|v| v.id()).collect();
+    named.into_iter().filter(move |id| {
+        rules::heads::<Principal, _>(id, loaded)
+            .is_some_and(|heads| heads.iter().any(|head| head.body().accepts(&key)))
+    })
+}
+
+/// The principals that count and had a public key once.
+fn having_retired(loaded: &Loaded, key: PublicKey) -> Option<DocumentId> {
+    let named: BTreeSet<DocumentId> = loaded.naming(&key).map(|v| v.id()).collect();
+    named.into_iter().find(|id| {
+        rules::heads::<Principal, _>(id, loaded).is_some_and(|heads| heads.has_retired(&key))
+    })
+}
+
+/// The row that says whose a public key is. Nobody's, where two principals that count have it: which
+/// of them came first is no part of the set, and guessing could take the wrong one's permissions. A key
+/// that nobody has is one's who had it, so that whoever comes with it is told so, and reported.
+fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
+    let row = RowKey::principal_key(key);
+    let mut having = having(loaded, key);
+    match (having.next(), having.next()) {
+        (Some(id), None) => Write::Put(row, id.as_bytes().to_vec()),
+        (None, _) => match having_retired(loaded, key) {
+            Some(id) => Write::Put(row, id.as_bytes().to_vec()),
+            None => Write::Delete(row),
+        },
+        _ => Write::Delete(row),
+    }
+}
+
+/// Authority versions that may take effect from now on, whatever their frontiers hold.
+pub(super) fn completed(loaded: &Loaded) -> Vec<Write> {
+    let authorities = loaded.documents_of(&[Kind::Roster, Kind::Tenant]);
+    let versions = authorities.iter().flat_map(|id| loaded.versions(id));
+    versions
+        .filter(|v| !v.frontier().is_empty() && !loaded.complete_before(&v.digest()))
+        .filter(|v| rules::frontier_present(v, loaded))
+        .map(|v| Write::Put(RowKey::complete(v.digest()), Vec::new()))
+        .collect()
+}
+
+/// The rows derived from a document, where they change. `before` is its row of heads. Says whether the
+/// document counts.
+pub(super) fn update(
+    before: Option<HeadsRow>,
+    loaded: &Loaded,
+    cluster: ClusterId,
+    id: DocumentId,
+    writes: &mut Vec<Write>,
+) -> bool {
+    let before = before.map(|row| row.payloads);
+    let derived = derive(loaded, id);
+    if derived.as_ref().map(|d| &d.payloads) == before.as_ref() {
+        return derived.is_some();
+    }
+    let key = RowKey::heads(id);
+    let tenant = match loaded.versions(&id).first() {
+        Some(version) => tenant_slot(version),
+        None => return false,
+    };
+    let aliases = derived.as_ref().map(|d| d.aliases.clone()).unwrap_or_default();
+    for payload in before.iter().flatten() {
+        if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone())
+            && !aliases.contains(&key.alias)
+        {
+            writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
+        }
+    }
+    // The keys of its heads before and now are among these.
+    for key in loaded.versions(&id).into_iter().filter_map(|v| Principal::of(v.body())) {
+        for key in key.named_keys() {
+            writes.push(owner_of_key(loaded, key));
+        }
+    }
+    let counts = derived.is_some();
+    derived_lists(loaded, id, tenant, counts, writes);
+    for alias in aliases {
+        writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
+    }
+    let in_force = derived.as_ref().and_then(|derived| derived.digests.first());
+    if let Some(digest) = in_force
+        && id == DocumentId::from(cluster)
+    {
+        writes.push(Write::Put(RowKey::cluster(ROSTER), digest.as_bytes().to_vec()));
+    }
+    writes.push(match derived {
+        Some(derived) => Write::Put(key, HeadsRow { payloads: derived.payloads }.encode_to_vec()),
+        None => Write::Delete(key),
+    });
+    counts
+}
