@@ -512,3 +512,76 @@ fn a_session_of_another_order_begins_nothing() {
     let parent = v1::Session { parent: vec![1; 32], ..world.session };
     assert_eq!(Dkg::new(&parent, &world.order).err(), Some(StartError));
 }
+
+/// Nodes would refuse it too; but only who asked the dealer can say that the dealer sent it. Fails when the
+/// dealing is relayed unseen (tried).
+#[test]
+fn a_bad_dealing_is_named_before_it_is_relayed() {
+    let mut world = World::new(2, 3);
+    let mut dkg = world.dkg();
+    world.step(&mut dkg);
+    for send in dkg.poll() {
+        let Ok(Reply::DkgDeal(mut reply)) = world.answer(&send) else { panic!() };
+        let node = &world.nodes[1];
+        if send.node == node.id {
+            let envelope = reply.round1.take().unwrap();
+            let mut message: v1::Round1 = strict::decode("Round1", &envelope.payload).unwrap();
+            message.proof_of_possession[40] ^= 1;
+            let changed = node.identity.envelop(PayloadType::Round1, strict::encode(&message));
+            reply.round1 = Some(changed);
+        }
+        dkg.on_reply(send.node, Reply::DkgDeal(reply));
+    }
+    assert!(dkg.poll().is_empty());
+    let failed = failed(dkg.outcome());
+    assert_eq!(failed.blamed.len(), 1);
+    let shown = failed.blamed[0].evidence.as_deref().unwrap();
+    assert_eq!(judge(&world.order, shown).unwrap().0, world.nodes[1].id);
+
+    // A good round 0 is evidence of nothing, and evidence of another session is about nobody here.
+    let good = v1::Evidence { round1: None, ..shown.clone() };
+    assert_eq!(judge(&world.order, &good), Err(Unfounded::Round0IsGood));
+    let mut dkg = world.dkg();
+    world.step(&mut dkg);
+    let accuser = world.nodes[0].id;
+    let mut elsewhere = shown.clone();
+    elsewhere.session.as_mut().unwrap().nonce[0] ^= 1;
+    dkg.poll();
+    dkg.on_failure(accuser, refusal(RefusalCode::DealerFault, Some(elsewhere)));
+    dkg.on_timeout();
+    let failed = self::failed(dkg.outcome());
+    let [Blame { finding: Finding::FalseAccusation { reason, .. }, .. }] = failed.blamed.as_slice()
+    else {
+        panic!("{:?}", failed.blamed)
+    };
+    assert_eq!(*reason, Unfounded::Session);
+}
+
+/// A participant that has signed for another order, or what names no committee, is named, and its signature
+/// is not collected. Fails without either comparison (tried).
+#[test]
+fn what_is_no_statement_of_the_order_is_not_finished() {
+    let other = World::new(3, 3).order;
+    let generation = Generation::from_bytes([5; 32]);
+    let point = S::encode_point(&S::generator());
+    let cases = [(other, vec![point; 3]), (World::new(2, 3).order, vec![[0; 32], point])];
+    for (order, commitments) in cases {
+        let mut world = World::new(2, 3);
+        let mut dkg = world.dkg();
+        for _ in 0..3 {
+            world.step(&mut dkg);
+        }
+        let statement =
+            Statement::of_dkg(KEY, KeyVersion::FIRST, &order, S::ID, commitments, generation);
+        let payload = statement.unwrap().payload();
+        let node = &mut world.nodes[1];
+        let (envelope, id) = (node.identity.envelop(PayloadType::Certificate, payload), node.id);
+        node.signed.as_mut().unwrap().statement = Some(envelope);
+        let mut finish = Finish::new(KEY, KeyVersion::FIRST, &world.order);
+        for send in finish.poll() {
+            let reply = world.answer(&send).unwrap();
+            let expected = if send.node == id { Received::Blamed } else { Received::Taken };
+            assert_eq!(finish.on_reply(send.node, reply), expected);
+        }
+    }
+}
