@@ -58,6 +58,8 @@ struct Row {
     title: String,
     changes: Vec<Change>,
     shown: Shown,
+    /// The strategy that the check is against.
+    by: String,
     note: String,
     section: String,
     source: PathBuf,
@@ -69,6 +71,12 @@ struct Options {
     search: u64,
     write: bool,
     again: bool,
+}
+
+impl Options {
+    fn chosen(&self, row: &Row) -> bool {
+        self.only.is_empty() || self.only.contains(&row.id)
+    }
 }
 
 fn options(args: &[String]) -> Outcome<Options> {
@@ -117,17 +125,16 @@ fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
     };
     build(&["build", "--quiet", "--package", "quorate-sim", "--example", "campaign"])?;
     let runner = Runner { copy, tree: &tree };
-    let chosen = |row: &&mut Row| options.only.is_empty() || options.only.contains(&row.id);
     let mut missing = Vec::new();
     let mut broken = BTreeMap::new();
-    for row in rows.iter_mut().filter(chosen) {
+    for row in rows.iter_mut().filter(|row| options.chosen(row)) {
         let mut seen = runner.fails(Some(&row.id), &row.shown)?;
         // What fails with nothing removed shows nothing.
         if seen.is_some() && runner.fails(None, &row.shown)?.is_some() {
             seen = None;
         }
         if seen.is_none() && options.search > 0 {
-            (row.shown, seen) = runner.search(&row.id, options.search)?;
+            (row.shown, seen) = runner.search(row, options.search)?;
         }
         // A filter may let many tests run; the one that failed is written down.
         if let (Shown::Test { name, .. }, Some(failed)) = (&mut row.shown, &seen)
@@ -147,7 +154,8 @@ fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
         }
     }
     if options.write {
-        write_rows(&rows)?;
+        let written: Vec<&Row> = rows.iter().filter(|row| options.chosen(row)).collect();
+        write_rows(&written)?;
         if options.only.is_empty() {
             let path = root().join("crates/sim/CHECKS.md");
             fs::write(&path, book(&rows, &broken))
@@ -321,16 +329,24 @@ impl Runner<'_> {
         }
     }
 
-    /// The first seed, or else the first test, that fails without a row's check.
-    fn search(&self, row: &str, seeds: u64) -> Outcome<(Shown, Option<String>)> {
-        let arguments = ["--seeds", &seeds.to_string(), "--until-failure"].map(str::to_owned);
-        let failures = self.campaign(Some(row), &arguments)?;
+    /// The first seed that fails without a row's check; where the row names no strategy, or else the
+    /// first test.
+    fn search(&self, row: &Row, seeds: u64) -> Outcome<(Shown, Option<String>)> {
+        // A strategy is in few seeds, and scenarios are drawn in no time.
+        let seeds = if row.by.is_empty() { seeds.div_ceil(20) } else { seeds }.to_string();
+        let mut arguments = vec!["--seeds", &seeds, "--until-failure"];
+        if !row.by.is_empty() {
+            arguments.extend(["--with", &row.by]);
+        }
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let failures = self.campaign(Some(&row.id), &arguments)?;
         if let Some((seed, what)) = failures.into_iter().min() {
             return Ok((Shown::Seed(seed), Some(what)));
         }
-        for package in TESTED {
-            if let Some(name) = self.tests(Some(row), package, None)?.into_iter().next() {
-                let shown = Shown::Test { package: package.to_owned(), name };
+        let tested = if row.by.is_empty() { &TESTED[..] } else { &[] };
+        for package in tested {
+            if let Some(name) = self.tests(Some(&row.id), package, None)?.into_iter().next() {
+                let shown = Shown::Test { package: (*package).to_owned(), name };
                 return Ok((shown, Some("the test".to_owned())));
             }
         }
@@ -379,6 +395,7 @@ fn parse(text: &str, source: &Path, rows: &mut Vec<Row>) -> Outcome {
                 title: title.to_owned(),
                 changes: Vec::new(),
                 shown: Shown::Nowhere,
+                by: String::new(),
                 note: String::new(),
                 section: section.clone(),
                 source: source.to_owned(),
@@ -406,6 +423,7 @@ fn parse(text: &str, source: &Path, rows: &mut Vec<Row>) -> Outcome {
                     text.push_str(rest);
                 }
                 (_, ["in", path]) => (*path).clone_into(&mut file),
+                (_, ["by", ..]) => row.by = line.trim_start_matches("by ").trim().to_owned(),
                 (_, ["seed", seed]) => {
                     row.shown = Shown::Seed(seed.parse().map_err(|_| wrong("no seed"))?);
                 }
@@ -439,7 +457,7 @@ fn removed(old: &str) -> Option<String> {
 }
 
 /// Writes the rows' seeds and tests back into their files.
-fn write_rows(rows: &[Row]) -> Outcome {
+fn write_rows(rows: &[&Row]) -> Outcome {
     let mut files: Vec<&Path> = rows.iter().map(|row| row.source.as_path()).collect();
     files.dedup();
     for file in files {
@@ -456,10 +474,10 @@ fn write_rows(rows: &[Row]) -> Outcome {
                 }
             }
             if let Some((id, _)) = line.strip_prefix('[').and_then(|head| head.split_once(']')) {
-                row = rows.iter().find(|row| row.id == id);
+                row = rows.iter().find(|row| row.id == id).copied();
             }
             let evidence = line.starts_with("seed ") || line.starts_with("test ");
-            if !evidence && line != "[" {
+            if !(evidence && row.is_some()) && line != "[" {
                 out.push_str(line);
                 out.push('\n');
             }

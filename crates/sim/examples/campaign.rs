@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p quorate-sim --example campaign -- --seeds 10000 [--first 0] [--threads 2]`
 //!
-//! `--replay SEED` prints the event log of one seed; `--until-failure` begins no seed after one that failed.
+//! `--replay SEED` prints the event log of one seed; `--until-failure` begins no seed after one that failed;
+//! `--with NAME` plays only the seeds in which a strategy of that name takes part.
 //!
 //! Exits with 1 when an invariant did not hold, and of 10,000 seeds or more also when a strategy fired fewer
 //! than 100 times or fewer than 99 % of the seeds without liars ended in a usable key.
@@ -42,11 +43,16 @@ fn number(name: &str, otherwise: u64) -> u64 {
     arguments.next().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
+/// Whether a strategy of this name takes part.
+fn takes_part(name: &str, scenario: &Scenario) -> bool {
+    scenario.liars.iter().any(|(_, strategy)| strategy.name() == name)
+        || scenario.hostile.iter().any(|strategy| strategy.name() == name)
+}
+
 /// Plays a seed; says whether something did not hold.
-fn one(seed: u64, totals: &Mutex<Totals>) -> bool {
-    let scenario = Scenario::random(seed);
+fn one(seed: u64, scenario: &Scenario, totals: &Mutex<Totals>) -> bool {
     let clean = scenario.liars.is_empty() && scenario.hostile.is_empty();
-    let result = run(seed, &scenario);
+    let result = run(seed, scenario);
     let Ok(mut totals) = totals.lock() else { return true };
     let before = totals.failures.len();
     match result {
@@ -115,6 +121,7 @@ fn main() -> ExitCode {
     }
     let (first, seeds) = (number("--first", 0), number("--seeds", 1000));
     let impatient = std::env::args().any(|argument| argument == "--until-failure");
+    let with = std::env::args().skip_while(|argument| argument != "--with").nth(1);
     let (failed, began) = (AtomicBool::new(false), Instant::now());
     let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
@@ -126,7 +133,11 @@ fn main() -> ExitCode {
                     if seed >= first + seeds || (impatient && failed.load(Ordering::Relaxed)) {
                         break;
                     }
-                    if one(seed, &totals) {
+                    let scenario = Scenario::random(seed);
+                    if with.as_ref().is_some_and(|name| !takes_part(name, &scenario)) {
+                        continue;
+                    }
+                    if one(seed, &scenario, &totals) {
                         failed.store(true, Ordering::Relaxed);
                     }
                 }

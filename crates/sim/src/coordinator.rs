@@ -61,7 +61,7 @@ strategies! {
     ResignedRound1, "re-signed round 1", 1;
     /// One message less in round 0.
     TruncatedRound0, "truncated round 0", 1;
-    /// One message less in round 1.
+    /// One message less in round 1, or one more.
     TruncatedRound1, "truncated round 1", 1;
     /// One delivery less.
     TruncatedDeliveries, "truncated deliveries", 1;
@@ -546,7 +546,10 @@ impl Raw {
                 dealt.envelope = SigningKey::generate(rng)
                     .envelop(PayloadType::Round1, strict::encode(&message));
             }
-            Strategy::TruncatedRound1 => drop(all.pop()),
+            Strategy::TruncatedRound1 => match rng.next_u32() % 2 {
+                0 => drop(all.pop()),
+                _ => all.push(all.first()?.clone()),
+            },
             Strategy::SkipsDealing if run > 0 => {}
             _ => return Some(all),
         }
@@ -605,7 +608,8 @@ impl Raw {
                     }
                 }
                 let Some(all) = self.round1_for(run, at, rng) else { continue };
-                let Some(deliveries) = self.deliveries_for(&all, at, rng) else { continue };
+                let dealers = all.get(..n).unwrap_or(&all).to_vec();
+                let Some(deliveries) = self.deliveries_for(&dealers, at, rng) else { continue };
                 let Some(id) = self.runs.get(run).map(|run| run.id) else { continue };
                 self.fired += u64::from(self.strategy == Strategy::TwoSessions);
                 asks.push((

@@ -553,6 +553,11 @@ impl Liar {
             {
                 rng.fill_bytes(ciphertext);
             }
+            // Left out before it signs the root, or after.
+            if self.strategy == Strategy::TruncatedCiphertexts && rng.next_u32().is_multiple_of(2) {
+                self.fired += 1;
+                ciphertexts.pop();
+            }
             merkle::root(self.order.threshold().indices(), &ciphertexts)?
         };
         if self.lies(Strategy::WrongRoot)
@@ -560,7 +565,8 @@ impl Liar {
         {
             *byte ^= 1;
         }
-        if self.lies(Strategy::TruncatedCiphertexts) {
+        let n = usize::from(self.order.threshold().n());
+        if ciphertexts.len() == n && self.lies(Strategy::TruncatedCiphertexts) {
             ciphertexts.pop();
         }
         let mut message = v1::Round1 {
