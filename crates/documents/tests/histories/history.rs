@@ -21,6 +21,10 @@ pub struct History {
     pub moves: BTreeMap<&'static str, u64>,
     seed: u64,
     now: u64,
+    /// What somebody who sees everything has, and how many documents that is made of.
+    known: DocumentSet,
+    waiting: Vec<SignedDocument>,
+    taken: usize,
 }
 
 fn signed(draft: Draft, signers: &[u8]) -> SignedDocument {
@@ -58,10 +62,13 @@ impl History {
         self.pick(&all)
     }
 
-    fn set(&self) -> DocumentSet {
-        let mut set = DocumentSet::whole(self.cluster());
-        set.insert_all(self.documents.clone());
-        set
+    fn set(&mut self) -> &DocumentSet {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.extend(self.documents.iter().skip(self.taken).cloned());
+        self.taken = self.documents.len();
+        let refused = self.known.insert_all(waiting);
+        self.waiting = refused.into_iter().map(|(document, _)| document).collect();
+        &self.known
     }
 
     pub fn cluster(&self) -> ClusterId {
@@ -70,9 +77,8 @@ impl History {
 
     /// A version in force of some roster or tenant, or else some version.
     fn in_force(&mut self, id: &DocumentId) -> SignedDocument {
-        let set = self.set();
         let versions: Vec<SignedDocument> =
-            authority(id, &set).versions().iter().map(|v| (*v).clone()).collect();
+            authority(id, self.set()).versions().iter().map(|v| (*v).clone()).collect();
         let kind = if *id == self.cluster().into() { Kind::Roster } else { Kind::Tenant };
         let all = self.documents.iter().filter(|d| d.id() == *id && d.kind() == kind);
         let all: Vec<_> = all.cloned().collect();
@@ -617,8 +623,16 @@ impl History {
     pub fn new(seed: u64) -> Self {
         let c = Cluster::with(roster(&[1, 2, 3], 2), tenant(&[1, 2], 2, None));
         let documents = vec![c.roster, c.tenant, c.principal, c.key];
-        let mut history =
-            Self { rng: rng(seed), documents, moves: BTreeMap::new(), seed: seed << 8, now: NOW };
+        let mut history = Self {
+            rng: rng(seed),
+            known: DocumentSet::whole(documents[0].id().into()),
+            documents,
+            moves: BTreeMap::new(),
+            seed: seed << 8,
+            now: NOW,
+            waiting: Vec::new(),
+            taken: 0,
+        };
         let other = Body::Tenant(tenant(&[5], 1, None));
         let roster = history.documents[0].clone();
         let other = history.make(&[], other, Some(&roster), vec![], &[1, 2], NOW).unwrap();
