@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_sdk::{Client, EncryptionContext, Envelope, Key, Profile};
+use quorate_sdk::{Client, EncryptionContext, Envelope, Key, Profile, ProfileError};
 use serde::Serialize;
 
 use crate::args::{Common, ContextArgs};
@@ -102,6 +102,19 @@ impl App {
         }
     }
 
+    /// Whether documents are kept that not every node has confirmed.
+    pub fn has_pending(&self) -> bool {
+        self.profile_dir().join(PENDING).exists()
+    }
+
+    /// A secret file of the profile that others may use, where that is why it is not used.
+    pub fn exposed_key(&self) -> Option<PathBuf> {
+        match Profile::open(self.profile_dir()) {
+            Err(quorate_sdk::Error::Profile(ProfileError::Permissions { path, .. })) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Keeps documents, beside those that are kept already, until every node has confirmed them.
     pub fn keep_pending(&self, documents: &[Envelope]) -> Outcome {
         let path = self.profile_dir().join(PENDING);
@@ -190,6 +203,9 @@ impl From<quorate_sdk::Error> for Failure {
                 | quorate_sdk::FragmentError::Damaged { .. } => Exit::NotAuthentic,
                 _ => Exit::Usage,
             },
+            E::Ceremony(_) => Exit::General,
+            // The code is a node's; whether this client or a node says it must make no difference.
+            _ if quorate_sdk::RefusalCode::from_code(error.code()).is_some() => Exit::Refused,
             E::Object(_) | E::Invitation(_) => Exit::NotAuthentic,
             E::Request(_) | E::Profile(_) => Exit::Usage,
             E::Stream { .. } => Exit::Files,

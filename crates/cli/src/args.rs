@@ -78,6 +78,8 @@ pub enum Command {
     /// One key server.
     #[command(subcommand)]
     Node(Node),
+    /// Say what is wrong with the cluster, the nodes, the keys and this machine, and what to paste.
+    Doctor(Doctor),
     /// The configuration.
     #[command(subcommand)]
     Config(Config),
@@ -325,7 +327,10 @@ Examples:
         #[arg(long)]
         resume: bool,
     },
-    /// List the keys.
+    /// List the keys of the tenant, also those that this principal may do nothing with.
+    ///
+    /// Names, states and committees are no secret within a tenant: whoever is handed an object must be able
+    /// to see whose key it is under and whom to ask. What a principal may do with a key each node decides.
     List,
     /// Show a key: its versions, its certificates and who holds shares.
     #[command(after_help = "Example:\n  quorate key show docs")]
@@ -338,6 +343,10 @@ Examples:
     Rotate {
         /// The key, by alias or id.
         key: String,
+        /// How many nodes must answer for the new version; an administrator signs [default: as many as for the
+        /// one before].
+        #[arg(long, short)]
+        threshold: Option<u16>,
     },
 }
 
@@ -513,12 +522,19 @@ Example:
         node: NodeArgs,
     },
     /// Ask every node how it is, and hand it the documents that it lacks.
+    ///
+    /// Exits with 0 where all is well, 8 where something needs attention, 9 where something is not served
+    /// or not safe, and 3 where fewer than most nodes answer.
     Status,
     /// Hand every node the documents that it lacks: rosters, principals, revocations, keys.
     Sync,
-    /// Renew the roster for 400 days, with the same nodes.
+    /// Renew the roster, with the same nodes.
     #[command(after_help = "Example:\n  quorate --profile acme cluster renew")]
-    Renew,
+    Renew {
+        /// For how many days from now.
+        #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=400))]
+        days: u64,
+    },
     /// Write the first roster again, with which nodes join.
     #[command(after_help = "Example:\n  quorate --profile acme cluster export acme.roster")]
     Export {
@@ -574,6 +590,10 @@ Example:
     Run {
         #[command(flatten)]
         node: NodeArgs,
+        /// Serve /health, /ready and /metrics in plain HTTP at this address; on loopback, or on a network
+        /// of your own [default: health_address in node.toml, or nowhere].
+        #[arg(long, env = "QUORATE_HEALTH_ADDRESS", value_name = "ADDRESS")]
+        health_address: Option<SocketAddr>,
         /// Log lines as JSON.
         #[arg(long)]
         log_json: bool,
@@ -586,6 +606,25 @@ Example:
         #[command(flatten)]
         node: NodeArgs,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quorate --profile acme doctor                the cluster, as this profile sees it
+  quorate doctor --data-dir /var/lib/quorate   a node's own files, on its machine
+
+It changes nothing. To see whether each node still has its shares it asks for one evaluation a key,
+which takes the permission to encrypt and leaves a record in each node's audit log.
+
+Exits with 0 where nothing or only notices were found, 8 for warnings, 9 for critical findings.")]
+pub struct Doctor {
+    /// Look at the files of the node in this directory, and at no cluster.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Do not ask for evaluations.
+    #[arg(long, conflicts_with = "data_dir")]
+    pub quick: bool,
 }
 
 #[derive(Debug, Subcommand)]

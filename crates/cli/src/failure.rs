@@ -22,13 +22,17 @@ pub enum Exit {
     Partial,
     /// A local file could not be read or written.
     Files,
+    /// All is served; something needs attention before long.
+    Attention,
+    /// Something is not served, or not safe.
+    Unhealthy,
     /// The program was told to end.
     Interrupted,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::General,
         Self::Usage,
         Self::NotQuorate,
@@ -36,6 +40,8 @@ impl Exit {
         Self::NotAuthentic,
         Self::Partial,
         Self::Files,
+        Self::Attention,
+        Self::Unhealthy,
         Self::Interrupted,
     ];
 
@@ -49,6 +55,8 @@ impl Exit {
             Self::NotAuthentic => 5,
             Self::Partial => 6,
             Self::Files => 7,
+            Self::Attention => 8,
+            Self::Unhealthy => 9,
             Self::Interrupted => 130,
         }
     }
@@ -65,6 +73,10 @@ impl Exit {
             Self::NotAuthentic => "the object, key, context or signature does not verify",
             Self::Partial => "some of several files failed; the others are done",
             Self::Files => "a local file could not be read or written",
+            Self::Attention => {
+                "`doctor` or `cluster status` found what needs attention before long"
+            }
+            Self::Unhealthy => "`doctor` or `cluster status` found what is not served or not safe",
             Self::Interrupted => "the program was told to end by a signal",
         }
     }
@@ -143,6 +155,10 @@ codes! {
         "The node's data are as they were.", "The message says why.";
     DemoFailed, "demo_failed", General, "The demonstration did not go as it must.",
         "The original files are as they were.", "Run it again with --keep and look at the nodes' logs in the folder that it names.";
+    Attention, "needs_attention", Attention, "The doctor, or `cluster status`, found what needs attention before long.",
+        "Nothing was changed; all is served.", "`quorate doctor` prints for each finding what to paste, and where.";
+    Unhealthy, "unhealthy", Unhealthy, "The doctor, or `cluster status`, found what is not served or not safe.",
+        "Nothing was changed.", "`quorate doctor` prints for each finding what to paste, and where.";
     Internal, "internal", General, "Something that should be impossible happened.",
         "The original files are as they were.", "Please report it with the command and its output.";
 }

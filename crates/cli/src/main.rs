@@ -118,6 +118,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Principal(command) => commands::principal::run(&App::new(&common)?, command).await,
         Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,
         Command::Node(command) => commands::node::run(Output::new(&common), command).await,
+        Command::Doctor(args) => commands::doctor::run(&App::new(&common)?, &args).await,
         Command::Config(Config::Check) => {
             check_config(&App::new(&common)?);
             Ok(())

@@ -263,7 +263,7 @@ fn nodes_that_were_down_get_what_they_missed() {
 
     // Fewer than most: the table is there, and so is a failure.
     cluster.nodes[1].stop();
-    cluster.admin(["cluster", "status"]).ok();
+    cluster.admin(["cluster", "status"]).failed(8, "needs_attention");
     cluster.nodes[2].stop();
     let status = cluster.admin(["cluster", "status"]);
     status.failed(3, "not_quorate");

@@ -39,6 +39,16 @@ pub struct Facts {
     pub software: String,
     /// Somebody showed a checkpoint of this node's log that the log does not extend.
     pub rolled_back: bool,
+    /// Bytes of the disk under the database that are free for the node; 0 where that is not known.
+    pub disk_free_bytes: u64,
+    /// All bytes of that disk; 0 where that is not known.
+    pub disk_total_bytes: u64,
+    /// Bytes that the database may grow to; 0 where only the disk bounds it.
+    pub database_limit_bytes: u64,
+    /// The database itself, without its log: what that bound counts.
+    pub database_file_bytes: u64,
+    /// What the shell finds wrong with its own machine, in short stable words that name nobody.
+    pub alarms: Vec<String>,
 }
 
 /// One node: its identity, its root key, and no state beside its store.

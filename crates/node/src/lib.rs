@@ -16,6 +16,7 @@ mod access;
 mod call;
 mod core;
 mod handlers;
+mod health;
 mod join;
 mod log;
 mod reads;
@@ -28,6 +29,7 @@ mod view;
 
 pub use crate::core::{Facts, NodeCore};
 pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
+pub use health::{Health, RosterHealth};
 pub use join::JoinError;
 pub use log::{
     AuditPlace, LogAnswer, LogHead, LogRead, MAX_PAGE_BYTES, MAX_PAGE_LEAVES, MemoryLog,

@@ -279,13 +279,13 @@ impl Admin<'_> {
         Ok(delivered)
     }
 
-    /// Renews the cluster's roster: the same nodes and administrators, for another 400 days, keeping every
+    /// Renews the cluster's roster: the same nodes and administrators, for so many days from now (at most 400), keeping every
     /// document in force under it. Clients that trust the old one take over the new one by
     /// [`Client::refresh_roster`].
     ///
     /// # Errors
     /// [`ClusterError::RosterInvalid`] where successors contend, and as [`Self::add_principal`].
-    pub async fn renew_roster(&self) -> Result<(Delivered, UnixSeconds), Error> {
+    pub async fn renew_roster(&self, days: u64) -> Result<(Delivered, UnixSeconds), Error> {
         let client = self.client;
         // Another administrator may have renewed it already.
         let mut set = client.control_set().await?;
@@ -304,7 +304,7 @@ impl Admin<'_> {
             return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
         };
         let at = client.document_time().await?;
-        let expires_at = at.plus(ROSTER_DAYS * SECONDS_PER_DAY);
+        let expires_at = at.plus(days.min(ROSTER_DAYS) * SECONDS_PER_DAY);
         let body = Roster { expires_at, ..body.clone() };
         let frontier = set.frontier(&before.id());
         let document = Draft::succeed(&[&before], Body::Roster(body), None, frontier, at)

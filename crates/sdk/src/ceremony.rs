@@ -23,6 +23,7 @@ use crate::error::{
 };
 use crate::evaluate::failure;
 use crate::keys::{CreatedKey, Key, KeySpecRequest, Progress, fingerprint};
+use crate::profile::AdminKey;
 use crate::rng::os_rng;
 use crate::transport::{CallError, Method, Transport, Unreachable};
 
@@ -168,6 +169,19 @@ impl Client {
     pub async fn rotate_key(
         &self,
         key: &Key,
+        progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        self.rotate_key_to(key, None, progress).await
+    }
+
+    /// The same with another T for the new version, signed by an administrator: a principal may not lower it.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_key`].
+    pub async fn rotate_key_to(
+        &self,
+        key: &Key,
+        threshold: Option<(u16, &AdminKey)>,
         mut progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<CreatedKey, Error> {
         let key = self.fetch_key(key.id()).await?;
@@ -191,7 +205,7 @@ impl Client {
                 .ok_or_else(|| invalid(format!("{} is not in the roster any more", member.node)))?;
             members.push((node.id, node.identity_key));
         }
-        let order = Order::new(before.threshold().t(), members)
+        let order = Order::new(threshold.map_or(before.threshold().t(), |(t, _)| t), members)
             .map_err(|e| invalid(e.to_string()))?
             .with_refresh_seconds(before.refresh_seconds());
         let version = last.next().ok_or_else(|| invalid("the key has too many versions".into()))?;
@@ -203,8 +217,9 @@ impl Client {
         });
         let authority = self.tenant_heads().await?.digests().first().copied();
         let heads: Vec<&SignedDocument> = key.heads().iter().collect();
+        let signer = threshold.map_or(&self.inner.key, |(_, admin)| admin.signing_key());
         let document = Draft::succeed(&heads, Body::Key(body), authority, Vec::new(), at)
-            .and_then(|draft| draft.sign(&[&self.inner.key]))
+            .and_then(|draft| draft.sign(&[signer]))
             .map_err(|e| invalid(e.to_string()))?;
         self.store_and_run(id, version, &order, &document, &mut progress).await
     }

@@ -533,6 +533,12 @@ impl Client {
             if let Ok(Answered { reply, own, .. }) = answer {
                 let reply: v1::InfoReply = reply;
                 self.heard_clock(node, own, UnixSeconds(reply.time));
+                // Whoever encrypts hears so of a renewed roster, and takes it over where it is newer.
+                if let Ok(roster) = Digest::from_slice(&reply.roster)
+                    && roster != self.roster_digest()
+                {
+                    self.warn(Warning::OtherRoster { name: self.node_name(node) });
+                }
             }
         }
     }

@@ -113,6 +113,16 @@ struct Put {
     result: Result<(), NodeFailure>,
 }
 
+/// What each node lacks.
+pub(crate) struct Lacking {
+    /// How many document versions the nodes show together.
+    pub(crate) documents: usize,
+    /// Each node that could be asked, and what it lacks.
+    pub(crate) nodes: BTreeMap<NodeId, Vec<Envelope>>,
+    /// Nodes that showed nothing, and why.
+    pub(crate) failed: BTreeMap<NodeId, NodeFailure>,
+}
+
 /// What nodes show.
 struct Fetched {
     documents: BTreeMap<Digest, SignedDocument>,
@@ -195,8 +205,28 @@ impl Client {
     /// # Errors
     /// [`crate::NotQuorate`] unless most nodes show what they have.
     pub async fn sync_documents(&self) -> Result<Synced, Error> {
+        let Lacking { documents, nodes: lacking, failed } = self.lacking().await?;
+        let counts: BTreeMap<NodeId, usize> =
+            lacking.iter().map(|(node, lacks)| (*node, lacks.len())).collect();
+        let mut put = self.put_each(lacking).await;
+        let nodes = self.roster().nodes.iter().map(|entry| NodeSync {
+            node: entry.id,
+            name: entry.name.clone(),
+            lacked: counts.get(&entry.id).copied(),
+            accepted: put.get(&entry.id).map_or(0, |put| put.accepted),
+            result: match (put.remove(&entry.id), failed.get(&entry.id)) {
+                (Some(put), _) => put.result,
+                (None, Some(failure)) => Err(failure.clone()),
+                (None, None) => Ok(()),
+            },
+        });
+        Ok(Synced { documents, nodes: nodes.collect() })
+    }
+
+    /// What the nodes show together, and what each of them lacks of it, predecessors first.
+    pub(crate) async fn lacking(&self) -> Result<Lacking, Error> {
         let ids = vec![DocumentId::from(self.cluster())];
-        let kinds = vec![Kind::Roster, Kind::Tenant, Kind::Principal, Kind::Key];
+        let kinds = Kind::ALL.to_vec();
         let everybody = self.roster().nodes.len();
         let Fetched { documents, has, failed } =
             self.fetch_documents(ids, kinds, everybody).await?;
@@ -216,21 +246,7 @@ impl Client {
                 .map(|d| d.envelope().clone());
             lacking.insert(entry.id, lacks.collect());
         }
-        let counts: BTreeMap<NodeId, usize> =
-            lacking.iter().map(|(node, lacks)| (*node, lacks.len())).collect();
-        let mut put = self.put_each(lacking).await;
-        let nodes = self.roster().nodes.iter().map(|entry| NodeSync {
-            node: entry.id,
-            name: entry.name.clone(),
-            lacked: counts.get(&entry.id).copied(),
-            accepted: put.get(&entry.id).map_or(0, |put| put.accepted),
-            result: match (put.remove(&entry.id), failed.get(&entry.id)) {
-                (Some(put), _) => put.result,
-                (None, Some(failure)) => Err(failure.clone()),
-                (None, None) => Ok(()),
-            },
-        });
-        Ok(Synced { documents: documents.len(), nodes: nodes.collect() })
+        Ok(Lacking { documents: documents.len(), nodes: lacking, failed })
     }
 
     /// Fetches documents and hands them to all nodes, authorities and predecessors first.

@@ -33,6 +33,7 @@ mod documents;
 mod error;
 mod evaluate;
 mod fragments;
+mod health;
 mod invitation;
 mod keys;
 mod objects;
@@ -64,6 +65,7 @@ pub use error::{
 pub use fragments::{
     FragmentLock, FragmentStore, Fragments, StoredFragment, make_fragment_key_file,
 };
+pub use health::RosterState;
 pub use invitation::Invitation;
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
 pub use objects::{OpeningKey, SealingKey};

@@ -62,6 +62,7 @@ impl Node {
             data_dir: self.dir.clone(),
             root_key: Some(RootKeySource::KeyFile(self.key_file.clone())),
             listen: Some(self.address),
+            health: None,
             software: "test".into(),
             on_ready: Box::new(move |address| ready.send(address).unwrap()),
         };
@@ -373,7 +374,7 @@ async fn a_roster_is_renewed_and_everything_under_it_stays() {
     profile.accept(&added.invitation, added.invitation.fingerprint()).unwrap();
     let app = Client::open(&profile).unwrap();
 
-    let (delivered, expires_at) = admin.renew_roster().await.unwrap();
+    let (delivered, expires_at) = admin.renew_roster(400).await.unwrap();
     assert_eq!(delivered.confirmed(), 3, "{delivered:?}");
     assert!(expires_at.0 > seconds() + 399 * 86_400);
     let founder = Profile::open(cluster.base.path().join("founder")).unwrap();
@@ -383,7 +384,7 @@ async fn a_roster_is_renewed_and_everything_under_it_stays() {
     assert!(status.iter().all(|s| s.status.as_ref().is_ok_and(|s| s.same_roster)));
     // From the second renewal on, the rosters before it come from the profile, also for a node that was away.
     cluster.nodes[2].stop().await;
-    let (delivered, _) = client.admin(&cluster.admin).renew_roster().await.unwrap();
+    let (delivered, _) = client.admin(&cluster.admin).renew_roster(400).await.unwrap();
     assert_eq!(delivered.confirmed(), 2);
     cluster.nodes[2].start().await;
     let founder = Profile::open(cluster.base.path().join("founder")).unwrap();

@@ -92,6 +92,7 @@ impl Node {
             data_dir: data(number),
             root_key: None,
             listen: None,
+            health: None,
             software: concat!("quorate ", env!("CARGO_PKG_VERSION")).to_owned(),
             on_ready: Box::new(move |address| ready.send(address).unwrap()),
         };

@@ -37,6 +37,10 @@ pub struct NodeConfig {
     /// Audit records that stay in the database, where there is an archive.
     #[serde(default = "default_kept", skip_serializing_if = "is_default_kept")]
     pub audit_records_kept: u64,
+    /// Address and port for monitoring: `/health`, `/ready` and `/metrics` in plain HTTP. Nothing listens
+    /// there unless it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_address: Option<SocketAddr>,
     /// For drills only: moves the node's clock by this many seconds, to see what the cluster does when
     /// a clock is wrong. Leave it out otherwise.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -88,6 +92,7 @@ const HEADING: &str = "\
 # max_database_bytes     bound of the database's size
 # audit_archive          directory for old audit records; without it all stay in the database
 # audit_records_kept     audit records that stay in the database beside an archive
+# health_address         address and port for monitoring, in plain HTTP: 127.0.0.1:7844
 # clock_offset_seconds   for drills only: moves the node's clock
 
 ";
@@ -127,6 +132,7 @@ mod tests {
             max_database_bytes: None,
             audit_archive: None,
             audit_records_kept: default_kept(),
+            health_address: None,
             clock_offset_seconds: 0,
         };
         config.create(directory.path()).unwrap();

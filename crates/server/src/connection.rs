@@ -30,6 +30,7 @@ use crate::limits::{
     MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_REQUESTS_PER_CALLER, MAX_STREAMS,
     MAX_STREAMS_OF_STRANGERS,
 };
+use crate::metrics::Open;
 use crate::request::{Answered, Node, Patience};
 
 /// What connections share.
@@ -73,15 +74,20 @@ impl<S: Store> Shared<S> {
 
     /// Serves a connection until it ends, is idle for long, or the node stops.
     pub(crate) async fn serve(self: Arc<Self>, tcp: TcpStream, mut stop: watch::Receiver<bool>) {
+        self.node.metrics().connections.fetch_add(1, Ordering::Relaxed);
+        let node = Arc::clone(&self.node);
+        let _open = Open::new(&node.metrics().connections_open);
         // Replies are small and whole: waiting to fill packets only delays them.
         let _ = tcp.set_nodelay(true);
         let tls = match timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "handshake failed");
+            failed => {
+                self.node.metrics().handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                if let Ok(Err(error)) = failed {
+                    tracing::debug!(%error, "handshake failed");
+                }
                 return;
             }
-            Err(_) => return,
         };
         let caller = {
             let certificates = tls.get_ref().1.peer_certificates();
@@ -137,15 +143,21 @@ impl<S: Store> Shared<S> {
 
     async fn respond(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
         let began = Instant::now();
+        let metrics = self.node.metrics();
+        let _open = Open::new(&metrics.requests_open);
         let head = match connect::head(request.method(), request.uri().path(), request.headers()) {
             Ok(head) => head,
-            Err(bad) => return bad.response(),
+            Err(bad) => {
+                metrics.bad_heads.fetch_add(1, Ordering::Relaxed);
+                return bad.response();
+            }
         };
         let answered = self.answered(head, request.into_body(), client).await;
         let decision = match &answered.outcome {
             Ok(_) => "ok",
             Err(refusal) => refusal.code.as_str(),
         };
+        metrics.answered(head.method, &answered.outcome, began.elapsed());
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(method = head.method, decision, micros, "request");
         let mut response = connect::response(&answered.outcome, head.codec);

@@ -1,5 +1,7 @@
 //! Keeping the process's memory to itself: best effort, and the log says what was obtained.
 
+use std::sync::{Mutex, PoisonError};
+
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 /// What was obtained.
@@ -30,7 +32,16 @@ pub fn apply() -> Hygiene {
         memory_locked = hygiene.locked,
         "process hygiene"
     );
+    *OBTAINED.lock().unwrap_or_else(PoisonError::into_inner) = Some(hygiene);
     hygiene
+}
+
+static OBTAINED: Mutex<Option<Hygiene>> = Mutex::new(None);
+
+/// What [`apply`] obtained in this process, where it was called.
+#[must_use]
+pub fn obtained() -> Option<Hygiene> {
+    *OBTAINED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(target_os = "linux")]

@@ -288,6 +288,7 @@ async fn fill(
         max_database_bytes: None,
         audit_archive: None,
         audit_records_kept: crate::limits::AUDIT_RECORDS_KEPT,
+        health_address: None,
         clock_offset_seconds: 0,
     };
     config.create(dir)?;

@@ -61,6 +61,18 @@ pub const MAX_ATTEMPTS: usize = 16;
 /// How long requests may go on after the node was told to stop.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Monitoring connections at once: a scraper, two probes, and people who look.
+pub const MAX_HEALTH_CONNECTIONS: usize = 16;
+
+/// How long a monitoring connection lives, its one request and its answer included.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a monitoring request's head may take.
+pub const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often `/ready` looks at most; between, it says again what it saw. Looking writes to the disk.
+pub const READY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often expired sessions are erased.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 

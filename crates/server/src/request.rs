@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use getrandom::SysRng;
 use quorate_authz::Caller;
 use quorate_node::{
-    AuditPlace, Call, CommitError, Facts, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read, Reply, Request,
-    RowKey, Step, View, refuse,
+    AuditPlace, Batch, Call, CommitError, Facts, Health, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read,
+    Reply, Request, RowKey, Step, View, Write, refuse,
 };
 use quorate_storage::{Answer, Store, StoreError};
-use quorate_types::PrincipalId;
+use quorate_types::{PrincipalId, UnixSeconds};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 use rand_core::UnwrapErr;
@@ -21,8 +21,16 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::lanes::{Lanes, Place, Whose};
 use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
+use crate::machine::Machine;
+use crate::metrics::Metrics;
 use crate::turned_away::TurnedAway;
 use crate::{events, hygiene};
+
+/// The row that is written to see whether rows can be.
+const PROBE: &str = "ready-probe";
+
+/// Bytes of that row: more than one page of a database, so that it needs room of its own.
+const PROBE_BYTES: usize = 16 * 1024;
 
 /// What every request needs.
 pub(crate) struct Node<S> {
@@ -33,6 +41,8 @@ pub(crate) struct Node<S> {
     software: String,
     refusals: events::Refusals,
     turned_away: TurnedAway,
+    machine: Machine,
+    metrics: Metrics,
     /// One permit a core: long computations at once.
     cores: Arc<Semaphore>,
     lanes: Arc<Lanes>,
@@ -92,7 +102,13 @@ enum Unread {
 }
 
 impl<S: Store> Node<S> {
-    pub(crate) fn new(core: NodeCore, store: S, clock: Clock, software: String) -> Self {
+    pub(crate) fn new(
+        core: NodeCore,
+        store: S,
+        clock: Clock,
+        software: String,
+        machine: Machine,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             core,
@@ -102,6 +118,8 @@ impl<S: Store> Node<S> {
             software,
             refusals: events::Refusals::default(),
             turned_away: TurnedAway::default(),
+            machine,
+            metrics: Metrics::new(),
             cores: Arc::new(Semaphore::new(cores)),
             lanes: Lanes::new(cores),
             rolled_back: AtomicBool::new(false),
@@ -366,17 +384,87 @@ impl<S: Store> Node<S> {
 
     /// What `Info` and `Status` pass on; others do without, and without the cost.
     fn facts(&self, call: &Call) -> Facts {
-        let wanted = matches!(call.request, Request::Status(_));
+        if matches!(call.request, Request::Status(_)) {
+            return self.machine_facts();
+        }
         Facts {
-            gone: None,
             started_at: self.started_at,
-            database_bytes: if wanted { self.store.database_bytes() } else { 0 },
-            resident_bytes: if wanted { hygiene::resident_bytes() } else { 0 },
             audit_records: self.store.audit_records(),
             software: self.software.clone(),
             rolled_back: self.rolled_back.load(Ordering::SeqCst),
             ..Facts::default()
         }
+    }
+
+    /// What the shell knows of the process and its machine. Asks the file system.
+    pub(crate) fn machine_facts(&self) -> Facts {
+        let disk = self.machine.disk();
+        Facts {
+            started_at: self.started_at,
+            database_bytes: self.store.database_bytes(),
+            resident_bytes: hygiene::resident_bytes(),
+            audit_records: self.store.audit_records(),
+            software: self.software.clone(),
+            disk_free_bytes: disk.free_bytes,
+            disk_total_bytes: disk.total_bytes,
+            database_limit_bytes: self.machine.max_database_bytes.unwrap_or(0),
+            database_file_bytes: self.machine.database_file_bytes(),
+            rolled_back: self.rolled_back.load(Ordering::SeqCst),
+            alarms: self.machine.alarms().into_iter().map(str::to_owned).collect(),
+            ..Facts::default()
+        }
+    }
+
+    /// How the node's rows are; nothing where the disk does not answer in time.
+    pub(crate) async fn health(self: &Arc<Self>) -> Option<Health> {
+        let node = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || {
+            let view = node.view(|view| node.core.plan_health(view))?;
+            Ok(node.core.health(&view))
+        });
+        let read = timeout(STORAGE_TIMEOUT, reading).await.ok().and_then(Result::ok);
+        match read.unwrap_or(Err(Unread::Late)) {
+            Ok(health) => health,
+            Err(unread) => {
+                self.log(&unread);
+                None
+            }
+        }
+    }
+
+    /// Whether a change that needs room becomes durable in time: a row is written for this alone, and
+    /// removed again. To write a small one over itself would still work on a full disk.
+    pub(crate) async fn can_commit(&self) -> bool {
+        let row = RowKey::cluster(PROBE);
+        let mut store = self.store.clone();
+        for write in [Write::Put(row.clone(), vec![0; PROBE_BYTES]), Write::Delete(row)] {
+            let batch = Batch { writes: vec![write], ..Batch::default() };
+            if !matches!(timeout(STORAGE_TIMEOUT / 2, store.commit(batch)).await, Ok(Ok(_))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// Whether this node was shown that its log was put back: it then refuses everything.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::SeqCst)
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn software(&self) -> &str {
+        &self.software
+    }
+
+    pub(crate) const fn started_at(&self) -> u64 {
+        self.started_at
     }
 
     fn unread(&self, unread: &Unread) -> Outcome {

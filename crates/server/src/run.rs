@@ -16,9 +16,11 @@ use crate::audit_log::{self, Keeper};
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
 use crate::connection::Shared;
+use crate::health::{self, Watch};
 use crate::identity::{self, IdentityError};
 use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
 use crate::limits::{MAX_CONNECTIONS, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL};
+use crate::machine::Machine;
 use crate::request::Node;
 use crate::tls::{self, TlsError};
 
@@ -33,6 +35,8 @@ pub struct RunOptions {
     pub root_key: Option<RootKeySource>,
     /// Another address than the configuration's.
     pub listen: Option<SocketAddr>,
+    /// An address for monitoring; the configuration's where none is given. Nothing listens where neither is.
+    pub health: Option<SocketAddr>,
     /// Name and version of the software, as `Info` and `Status` say it.
     pub software: String,
     /// Called once the node listens, with the address it got.
@@ -89,6 +93,15 @@ pub async fn run(
     let mut database = SqliteOptions::default();
     database.max_bytes = config.max_database_bytes;
     let store = SqliteStore::open(&options.data_dir, &database)?;
+    let machine = Machine {
+        data_dir: options.data_dir.clone(),
+        root_key_file: match &source {
+            RootKeySource::KeyFile(path) => Some(path.clone()),
+            RootKeySource::Passphrase(_) => None,
+        },
+        max_database_bytes: config.max_database_bytes,
+        clock_is_moved: config.clock_offset_seconds != 0,
+    };
     let root = KeySlots::load(&options.data_dir)?.unlock(&source)?;
     drop(source);
     let (keys, mut entry) = identity::load(&store, &root)?;
@@ -112,7 +125,7 @@ pub async fn run(
     }
     let rolled_back = audit_log::rolled_back(&store, core.entry().log_incarnation)?;
     let clock = Clock::new(config.clock_offset_seconds);
-    let node = Arc::new(Node::new(core, store.clone(), clock, options.software));
+    let node = Arc::new(Node::new(core, store.clone(), clock, options.software, machine));
     if rolled_back {
         tracing::error!(
             "ALARM: this node was shown that its data were put back to an earlier state; it refuses everything until it has a new log"
@@ -126,11 +139,26 @@ pub async fn run(
     let listen = |source| RunError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
+    let health = match options.health.or(config.health_address) {
+        None => None,
+        Some(address) => {
+            let listen = |source| RunError::Listen { address, source };
+            Some(health::listen(address).await.map_err(listen)?)
+        }
+    };
     tracing::info!(node = %node_id, address = %bound, "listening");
     (options.on_ready)(bound);
 
+    let watching = health.map(|listener| {
+        let store = store.clone();
+        let watch = Arc::new(Watch::new(Arc::clone(&node), move || store.statistics()));
+        tokio::spawn(watch.serve(listener))
+    });
     let result = accept(&listener, &shared, &node, &store, &keeper, shutdown).await;
     drop(listener);
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     if result.is_ok() {
         store.close().await;
         let statistics = store.statistics();
@@ -182,7 +210,10 @@ async fn accept(
                         });
                     }
                     // Closed at once: a client that is told nothing tries another node.
-                    Err(_) => tracing::debug!("too many connections; one was turned away"),
+                    Err(_) => {
+                        health::turned_away(node);
+                        tracing::debug!("too many connections; one was turned away");
+                    }
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections at present");

@@ -192,7 +192,6 @@ impl RefusalCode {
             time: time.0,
             evidence: None,
             certificate: None,
-            roster: None,
         }
     }
 }

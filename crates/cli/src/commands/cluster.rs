@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{
-    AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, NodeFailure,
-    NotQuorate, Profile, create_cluster,
+    AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, Profile,
+    create_cluster,
 };
 use quorate_server::JoinOptions;
 use serde::Serialize;
@@ -70,9 +70,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             app.out.result(&value, || format!("joined {}", value.cluster));
             Ok(())
         }
-        Command::Status => status(app).await,
+        Command::Status => crate::commands::status::run(app).await,
         Command::Sync => sync(app).await,
-        Command::Renew => renew(app).await,
+        Command::Renew { days } => renew(app, days).await,
         Command::Export { output } => {
             let profile = app.profile()?;
             let roster = profile
@@ -203,128 +203,6 @@ pub async fn join(roster: &Path, fingerprint: &str, node: &NodeArgs) -> Outcome<
     })
 }
 
-#[derive(Serialize)]
-struct NodeLine {
-    name: String,
-    id: String,
-    provider: String,
-    jurisdiction: String,
-    reached: bool,
-    problem: Option<String>,
-    software: Option<String>,
-    clock_offset_seconds: Option<i64>,
-    same_roster: Option<bool>,
-    keys: Option<u64>,
-    shares: Option<u64>,
-    open_sessions: Option<u64>,
-    audit_records: Option<u64>,
-    database_bytes: Option<u64>,
-    resident_bytes: Option<u64>,
-}
-
-async fn status(app: &App) -> Outcome {
-    let client = app.administrator().await?;
-    // A node that was away gets what it missed, and is asked how it is after that.
-    app.carry(&client).await;
-    let statuses = client.cluster_status().await;
-    let lines: Vec<NodeLine> = statuses
-        .iter()
-        .map(|s| {
-            let report = s.status.as_ref().ok();
-            NodeLine {
-                name: s.entry.name.clone(),
-                id: s.entry.id.to_string(),
-                provider: s.entry.provider.clone(),
-                jurisdiction: s.entry.jurisdiction.to_string(),
-                reached: report.is_some(),
-                problem: s.status.as_ref().err().map(ToString::to_string),
-                software: report.map(|r| r.status.software.clone()),
-                clock_offset_seconds: report.map(|r| r.clock_offset),
-                same_roster: report.map(|r| r.roster == Some(client.roster_digest())),
-                keys: report.map(|r| r.status.keys),
-                shares: report.map(|r| r.status.shares),
-                open_sessions: report.map(|r| r.status.open_sessions),
-                audit_records: report.map(|r| r.status.audit_records),
-                database_bytes: report.map(|r| r.status.database_bytes),
-                resident_bytes: report.map(|r| r.status.resident_bytes),
-            }
-        })
-        .collect();
-    #[derive(Serialize)]
-    struct Status {
-        cluster: String,
-        name: String,
-        nodes: Vec<NodeLine>,
-    }
-    let value = Status {
-        cluster: client.cluster().to_string(),
-        name: client.roster().name.clone(),
-        nodes: lines,
-    };
-    app.out.result(&value, || {
-        let mut rows = vec![
-            ["NODE", "PROVIDER", "LAW", "STATE", "CLOCK", "KEYS", "DISK", "MEMORY"]
-                .map(str::to_owned)
-                .to_vec(),
-        ];
-        rows.extend(value.nodes.iter().map(|n| {
-            let size = |b: Option<u64>| b.map_or("-".to_owned(), output::bytes);
-            vec![
-                n.name.clone(),
-                n.provider.clone(),
-                n.jurisdiction.clone(),
-                n.problem.clone().unwrap_or_else(|| "answers".to_owned()),
-                n.clock_offset_seconds.map_or("-".to_owned(), |s| format!("{s:+} s")),
-                n.keys.map_or("-".to_owned(), |k| k.to_string()),
-                size(n.database_bytes),
-                size(n.resident_bytes),
-            ]
-        }));
-        let up = value.nodes.iter().filter(|n| n.reached).count();
-        format!(
-            "{} {}: {up} of {} nodes answer\n{}",
-            value.name,
-            value.cluster,
-            value.nodes.len(),
-            output::table(&rows)
-        )
-    });
-    app.warnings(&client);
-    quorate(&statuses)
-}
-
-/// Fails where fewer than most nodes have answered, so that a script notices.
-fn quorate(statuses: &[quorate_sdk::NodeStatus]) -> Outcome {
-    let answered = statuses.iter().filter(|s| s.status.is_ok()).count();
-    let most = statuses.len() / 2 + 1;
-    if answered >= most {
-        return Ok(());
-    }
-    let (mut unreachable, mut refused) = (Vec::new(), Vec::new());
-    for status in statuses {
-        match &status.status {
-            Ok(_) => {}
-            Err(NodeFailure::Unreachable(node)) => unreachable.push(node.clone()),
-            Err(NodeFailure::Refused(node)) => refused.push((**node).clone()),
-        }
-    }
-    if unreachable.len() <= statuses.len() - most
-        && let Some(refusal) = refused.first()
-    {
-        return Err(quorate_sdk::Error::Refused(Box::new(refusal.clone())).into());
-    }
-    let missing = NotQuorate {
-        operation: "serve every request",
-        needed: most,
-        of: statuses.len(),
-        answered,
-        unreachable,
-        refused,
-        wrong: Vec::new(),
-    };
-    Err(quorate_sdk::Error::NotQuorate(Box::new(missing)).into())
-}
-
 async fn sync(app: &App) -> Outcome {
     let client = app.administrator().await?;
     let synced = client.sync_documents().await?;
@@ -381,11 +259,11 @@ async fn sync(app: &App) -> Outcome {
     Ok(())
 }
 
-async fn renew(app: &App) -> Outcome {
+async fn renew(app: &App, days: u64) -> Outcome {
     let admin = app.profile()?.admin_key()?;
     let client = app.administrator().await?;
     app.carry(&client).await;
-    let (delivered, expires_at) = client.admin(&admin).renew_roster().await?;
+    let (delivered, expires_at) = client.admin(&admin).renew_roster(days).await?;
     app.keep_undelivered(&delivered)?;
     // Under the new roster: nodes that have it may have refused to show anything under the old one.
     let client = app.client()?;

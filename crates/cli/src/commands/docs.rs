@@ -42,6 +42,7 @@ pub fn errors() -> String {
     for code in RefusalCode::ALL {
         let _ = writeln!(text, "| `{}` | {} | {} |", code.code(), code.unchanged(), code.next());
     }
+    text.push_str(&crate::commands::doctor::document());
     text
 }
 

@@ -221,12 +221,15 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             });
             app.warnings(&client);
         }
-        Command::Rotate { key } => {
+        Command::Rotate { key, threshold } => {
             let client = app.administrator().await?;
             let key = client.key(&key).await?;
+            // A principal may not lower it, so an administrator signs.
+            let admin = threshold.map(|_| app.profile()?.admin_key().map_err(Failure::from));
+            let admin = admin.transpose()?;
             let bar = app.out.steps();
             let made = client
-                .rotate_key(&key, |p| {
+                .rotate_key_to(&key, threshold.zip(admin.as_ref()), |p| {
                     bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
                 })
                 .await

@@ -1,5 +1,6 @@
 //! `quorate node`: one key server.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use quorate_sdk::NodeCard;
@@ -134,13 +135,18 @@ pub async fn run(out: Output, command: Command) -> Outcome {
             Ok(())
         }
         Command::Status { node } => print_card(out, &node.data_dir),
-        Command::Run { node, log_json, until_stdin_closes } => {
-            serve(&node, log_json, until_stdin_closes).await
+        Command::Run { node, health_address, log_json, until_stdin_closes } => {
+            serve(&node, health_address, log_json, until_stdin_closes).await
         }
     }
 }
 
-async fn serve(node: &NodeArgs, log_json: bool, until_stdin_closes: bool) -> Outcome {
+async fn serve(
+    node: &NodeArgs,
+    health: Option<SocketAddr>,
+    log_json: bool,
+    until_stdin_closes: bool,
+) -> Outcome {
     let config = quorate_server::NodeConfig::load(&node.data_dir).map_err(|e| failed(&e))?;
     let filter = std::env::var("QUORATE_LOG").unwrap_or_else(|_| config.log.clone());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
@@ -155,6 +161,7 @@ async fn serve(node: &NodeArgs, log_json: bool, until_stdin_closes: bool) -> Out
         data_dir: node.data_dir.clone(),
         root_key: Some(root_key(node)?),
         listen: None,
+        health,
         software: concat!("quorate ", env!("CARGO_PKG_VERSION")).to_owned(),
         on_ready: Box::new(|_| ()),
     };

@@ -308,9 +308,6 @@ impl<'a> Fan<'a> {
                 if let Some(certificate) = refusal.certificate.take() {
                     self.report.newer.push((node, certificate));
                 }
-                if let Some(roster) = refusal.roster.take() {
-                    self.report.rosters.push((node, roster));
-                }
                 self.report.refused.push((node, *refusal));
             }
         }

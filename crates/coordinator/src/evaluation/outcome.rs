@@ -99,8 +99,6 @@ pub struct Report {
     /// Certificates of other generations that nodes sent along with a refusal. To be verified before
     /// anything is done with them; one of higher rank means that the caller's is old.
     pub newer: Vec<(NodeId, Envelope)>,
-    /// Rosters that nodes sent along with a refusal. To be verified likewise.
-    pub rosters: Vec<(NodeId, Envelope)>,
     /// What nodes' clocks said.
     pub clocks: Vec<(NodeId, UnixSeconds)>,
     /// Answers that came after they were needed, twice, or from nodes that were not asked.

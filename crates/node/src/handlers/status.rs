@@ -6,9 +6,10 @@ use quorate_wire::proto::v1;
 use crate::access::{Account, ROSTER};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
+use crate::health;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
-use crate::row::{RowKey, Table};
+use crate::row::RowKey;
 
 pub(crate) struct Ready {
     account: Account,
@@ -23,17 +24,16 @@ pub(crate) fn prepare(
 ) -> Result<Ready, Stop> {
     let account = Account::gather(core, reads, caller, &request.node)?;
     let roster = reads.row(&RowKey::cluster(ROSTER));
-    let [documents, keys, shares, sessions] =
-        [Table::Documents, Table::Certificates, Table::Shares, Table::Sessions]
-            .map(|table| reads.count(table));
+    let health = health::gather(reads)?;
     let reply = v1::StatusReply {
         node: core.id().as_bytes().to_vec(),
         roster: roster?.bytes().unwrap_or_default().to_vec(),
-        documents: documents?,
-        // Key versions that are usable here.
-        keys: keys?,
-        shares: shares?,
-        open_sessions: sessions?,
+        documents: health.documents,
+        keys: health.keys,
+        shares: health.shares,
+        open_sessions: health.open_sessions,
+        roster_version: health.roster.map_or(0, |roster| roster.version),
+        roster_expires_at: health.roster.map_or(0, |roster| roster.expires_at.0),
         ..v1::StatusReply::default()
     };
     Ok(Ready { account, reply })
@@ -50,6 +50,11 @@ impl Ready {
             database_bytes: facts.database_bytes,
             resident_bytes: facts.resident_bytes,
             software: facts.software.clone(),
+            disk_free_bytes: facts.disk_free_bytes,
+            disk_total_bytes: facts.disk_total_bytes,
+            database_limit_bytes: facts.database_limit_bytes,
+            database_file_bytes: facts.database_file_bytes,
+            alarms: facts.alarms.clone(),
             ..self.reply
         };
         Ok(Decision::reply(Reply::Status(reply)))

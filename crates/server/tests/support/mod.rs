@@ -73,6 +73,7 @@ impl Place {
             data_dir: self.data(),
             root_key: None,
             listen: None,
+            health: None,
             software: "quorate test".to_owned(),
             on_ready,
         }

@@ -1,0 +1,133 @@
+//! What the node knows of the machine that it runs on: its disk, and who else may read its files.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use quorate_storage::DATABASE_FILE;
+
+use crate::config::CONFIG_FILE;
+use crate::hygiene;
+
+/// The disk that the data directory is on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that a process without privileges may still write.
+    pub free_bytes: u64,
+    /// All bytes that such a process may use, free or not.
+    pub total_bytes: u64,
+}
+
+impl Disk {
+    /// The disk under a path; all zero where the system does not say.
+    #[must_use]
+    pub fn under(path: &Path) -> Self {
+        let Ok(disk) = rustix::fs::statvfs(path) else { return Self::default() };
+        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+        Self {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: used.saturating_add(disk.f_bavail).saturating_mul(disk.f_frsize),
+        }
+    }
+}
+
+/// Where the node's files are, and what bounds them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Machine {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) root_key_file: Option<PathBuf>,
+    pub(crate) max_database_bytes: Option<u64>,
+    pub(crate) clock_is_moved: bool,
+}
+
+impl Machine {
+    pub(crate) fn disk(&self) -> Disk {
+        Disk::under(&self.data_dir)
+    }
+
+    /// The database without its write-ahead log.
+    pub(crate) fn database_file_bytes(&self) -> u64 {
+        std::fs::metadata(self.data_dir.join(DATABASE_FILE)).map_or(0, |file| file.len())
+    }
+
+    /// What is wrong with the machine, in words that `Status` and the metrics say. They name no path:
+    /// every principal of the cluster may ask.
+    pub(crate) fn alarms(&self) -> Vec<&'static str> {
+        let hygiene = hygiene::obtained();
+        let open = |path: &Path, bits: u32| mode(path).is_some_and(|mode| mode & bits != 0);
+        let found = [
+            (self.clock_is_moved, "clock_moved"),
+            (hygiene.is_some_and(|h| !h.no_core_files), "core_files_on"),
+            (hygiene.is_some_and(|h| !h.not_dumpable), "memory_readable"),
+            (hygiene.is_some_and(|h| !h.locked), "memory_not_locked"),
+            (open(&self.data_dir.join(CONFIG_FILE), 0o022), "config_writable"),
+            (open(&self.data_dir, 0o077), "data_dir_open"),
+            (
+                self.root_key_file.as_deref().is_some_and(|path| open(path, 0o077)),
+                "root_key_file_open",
+            ),
+        ];
+        found.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
+    }
+}
+
+/// Every word of [`Machine::alarms`].
+pub(crate) const ALARMS: [&str; 7] = [
+    "clock_moved",
+    "core_files_on",
+    "memory_readable",
+    "memory_not_locked",
+    "config_writable",
+    "data_dir_open",
+    "root_key_file_open",
+];
+
+/// A file's permission bits.
+fn mode(path: &Path) -> Option<u32> {
+    Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+
+    #[test]
+    fn files_that_others_may_use_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        fs::create_dir(&data_dir).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        set(&data_dir, 0o700).unwrap();
+        let config = data_dir.join(CONFIG_FILE);
+        let key = folder.path().join("root.key");
+        fs::write(&config, "").unwrap();
+        fs::write(&key, "").unwrap();
+        set(&config, 0o644).unwrap();
+        set(&key, 0o600).unwrap();
+        let mut machine = Machine {
+            data_dir: data_dir.clone(),
+            root_key_file: Some(key.clone()),
+            max_database_bytes: None,
+            clock_is_moved: false,
+        };
+        let here = |machine: &Machine| -> Vec<&str> {
+            let all = machine.alarms();
+            assert!(all.iter().all(|word| ALARMS.contains(word)));
+            all.into_iter()
+                .filter(|word| !word.contains("memory") && *word != "core_files_on")
+                .collect()
+        };
+        assert!(here(&machine).is_empty());
+        set(&config, 0o664).unwrap();
+        set(&key, 0o640).unwrap();
+        set(&data_dir, 0o750).unwrap();
+        machine.clock_is_moved = true;
+        assert_eq!(
+            here(&machine),
+            ["clock_moved", "config_writable", "data_dir_open", "root_key_file_open"]
+        );
+        let disk = machine.disk();
+        assert!(disk.free_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
+        assert_eq!(Disk::under(Path::new("/nowhere/at/all")), Disk::default());
+    }
+}
