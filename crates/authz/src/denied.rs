@@ -3,7 +3,8 @@
 use quorate_documents::Jurisdiction;
 use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_BATCH};
 use quorate_types::{
-    Action, Digest, KeyId, KeyState, KeyVersion, NodeId, PrincipalId, TenantId, UnixSeconds,
+    Action, Digest, DocumentId, KeyId, KeyState, KeyVersion, NodeId, PrincipalId, TenantId,
+    UnixSeconds,
 };
 use quorate_wire::{ContextError, PublicKey, RefusalCode};
 
@@ -30,12 +31,25 @@ pub enum Denied {
         /// When its time was over.
         expired_at: UnixSeconds,
     },
-    /// The principal's tenant is suspended.
-    #[error("{tenant}, the tenant of {principal}, is suspended")]
-    TenantSuspended {
-        /// The caller.
+    /// The principal has another key now: whoever comes with this one kept, or stole, an old one.
+    #[error("{principal} has given up the key that this connection uses")]
+    CredentialRetired {
+        /// Whose key it was.
         principal: PrincipalId,
-        /// Its tenant.
+    },
+    /// The tenant of the principal, or of the key, or one above it is suspended.
+    #[error("{tenant} is suspended{}", contact(support_contact))]
+    TenantSuspended {
+        /// The tenant that is suspended, the nearest.
+        tenant: TenantId,
+        /// Whom the tenant's users ask for help; may be empty.
+        support_contact: String,
+    },
+    /// The tenants above the principal's do not all count at this node, so nothing says that none of
+    /// them is suspended.
+    #[error("a tenant above {tenant} does not count at this node")]
+    TenantIncomplete {
+        /// The tenant.
         tenant: TenantId,
     },
     /// The roster is no longer believed.
@@ -57,12 +71,57 @@ pub enum Denied {
         /// The key.
         key: KeyId,
     },
-    /// The principal may not read its tenant's audit records.
-    #[error("{principal} lacks the permission \"audit\"")]
-    NoAuditor {
+    /// The principal lacks a permission that is about a tenant, or asks about one that is not below its own.
+    #[error("{principal} lacks the permission \"{action}\" for that tenant")]
+    TenantNotPermitted {
         /// The caller.
         principal: PrincipalId,
+        /// The permission.
+        action: Action,
     },
+    /// The principal lacks a permission, and no grant and no policy gives it for this item.
+    #[error(
+        "{principal} lacks the permission \"{action}\" on {key}, and nothing else allows item {item}"
+    )]
+    ItemNotPermitted {
+        /// The caller.
+        principal: PrincipalId,
+        /// The permission.
+        action: Action,
+        /// The key.
+        key: KeyId,
+        /// The item.
+        item: usize,
+    },
+    /// There is a grant, and it does not allow this, or not now.
+    #[error("{grant} {fault}")]
+    Grant {
+        /// The grant.
+        grant: DocumentId,
+        /// What is in the way.
+        fault: GrantFault,
+    },
+    /// A policy of the key's tenant forbids it.
+    #[error("the tenant's policy forbids \"{action}\" on {key}: {}", policies.join(", "))]
+    PolicyForbids {
+        /// The action.
+        action: Action,
+        /// The key.
+        key: KeyId,
+        /// The item, where the request has items.
+        item: Option<usize>,
+        /// The policies that forbid it.
+        policies: Vec<String>,
+    },
+    /// A policy of the key's tenant cannot be evaluated, and so forbids everything.
+    #[error("the tenant's policies cannot be evaluated: {}", errors.join("; "))]
+    PolicyFailed {
+        /// What fails.
+        errors: Vec<String>,
+    },
+    /// The items differ too much for so many policies.
+    #[error("too many different items for one request under this tenant's policies")]
+    PolicyTooCostly,
     /// The key's state forbids the action.
     #[error("{key} is {state}, which does not allow \"{action}\"")]
     KeyState {
@@ -194,6 +253,30 @@ pub enum Denied {
     },
 }
 
+/// What keeps a grant from allowing a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GrantFault {
+    /// It was taken back.
+    #[error("is revoked")]
+    Revoked,
+    /// Its time has not come.
+    #[error("allows nothing before {}", .0.0)]
+    NotYet(UnixSeconds),
+    /// Its time is over.
+    #[error("expired at {}", .0.0)]
+    Expired(UnixSeconds),
+    /// It is for other actions.
+    #[error("does not allow \"{0}\"")]
+    Action(Action),
+    /// The item's encryption context lacks what the grant asks for.
+    #[error("asks for more of the encryption context than item {0} has")]
+    Context(usize),
+}
+
+fn contact(support_contact: &str) -> String {
+    if support_contact.is_empty() { String::new() } else { format!("; ask {support_contact}") }
+}
+
 impl Denied {
     /// The refusal's stable code.
     #[must_use]
@@ -204,9 +287,16 @@ impl Denied {
             Self::PrincipalExpired { .. } => RefusalCode::PrincipalExpired,
             Self::RosterExpired { .. } => RefusalCode::RosterExpired,
             Self::KeyUnknown => RefusalCode::KeyUnknown,
-            Self::TenantSuspended { .. }
-            | Self::NotPermitted { .. }
-            | Self::NoAuditor { .. }
+            Self::CredentialRetired { .. } => RefusalCode::CredentialRetired,
+            Self::TenantSuspended { .. } | Self::TenantIncomplete { .. } => {
+                RefusalCode::TenantSuspended
+            }
+            Self::PolicyForbids { .. } => RefusalCode::PolicyForbids,
+            Self::PolicyFailed { .. } => RefusalCode::PolicyFailed,
+            Self::NotPermitted { .. }
+            | Self::ItemNotPermitted { .. }
+            | Self::TenantNotPermitted { .. }
+            | Self::Grant { .. }
             | Self::Fragile { .. }
             | Self::Contested
             | Self::Jurisdiction { .. } => RefusalCode::NotPermitted,
@@ -214,7 +304,7 @@ impl Denied {
             Self::KeyVersionUnknown { .. } => RefusalCode::KeyVersionUnknown,
             Self::KeyNotReady { .. } => RefusalCode::KeyNotReady,
             Self::OldVersion { .. } | Self::RewrapNotNewer { .. } => RefusalCode::OldVersion,
-            Self::TooLarge { .. } => RefusalCode::TooLarge,
+            Self::TooLarge { .. } | Self::PolicyTooCostly => RefusalCode::TooLarge,
             Self::Malformed { .. } => RefusalCode::Malformed,
             Self::Context { .. } | Self::ContextMissing { .. } => RefusalCode::ContextInvalid,
             Self::CreatorMismatch { .. } => RefusalCode::CreatorMismatch,

@@ -1,11 +1,15 @@
 //! Evaluating the PRF: which labels this caller may have, and under which key version.
 
+use std::collections::BTreeSet;
+
 use quorate_documents::{Heads, Key};
 use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_BATCH};
 use quorate_types::{Action, Digest, KeyId, KeyVersion, PrincipalId, Purpose, UnixSeconds};
 use quorate_wire::proto::v1::{self, EvaluateRequest};
 use quorate_wire::{EncryptionContext, Label};
 
+use crate::access::{Item, KeyAccess};
+use crate::policy::PolicyItem;
 use crate::{Authorized, Denied, Standing};
 
 /// Labels that may be evaluated, made by the node from what it authorised.
@@ -19,51 +23,71 @@ pub struct Evaluation {
     pub action: Action,
     /// One for each item, in order.
     pub labels: Vec<Label>,
+    /// Since when the key should have had a newer version, where it should and is protecting data. A node
+    /// allows it all the same: refusing would stop a customer's work because a coordinator did not run.
+    pub rotation_due: Option<UnixSeconds>,
 }
 
 /// Authorizes a batch of evaluations: all of it or nothing.
 ///
-/// `key` are the heads of the key document that the request names, if there is one;
-/// `newest_certified` is the newest version of the key that has a complete certificate here. That
-/// the node holds the generation asked for is for the node to check.
+/// `access` is about the key that the request names; `newest_certified` is the newest version of the
+/// key that has a complete certificate here. That the node holds the generation asked for is for the
+/// node to check.
 ///
 /// # Errors
-/// [`Denied`], with the first item at fault. A key of another tenant is denied exactly as one that
-/// does not exist.
+/// [`Denied`], with the first item at fault. A key of another tenant, of which the caller was never
+/// granted anything, is denied exactly as one that does not exist.
 ///
 /// # Security
-/// The label is built here and never taken from the client. To encrypt, the creator must be the
+/// Allowed is what the caller's own document permits, or a grant, or a policy of the key's tenant, and
+/// what no policy of that tenant forbids; a principal of another tenant needs a grant. The label is
+/// built here and never taken from the client. To encrypt, the creator must be the
 /// caller and the creation time now, within 60 s: so who may only encrypt can derive keys for its
-/// own new objects and for no others. To rewrap takes the permission to decrypt as well, and
+/// own new objects and for no others. To rewrap takes the right to decrypt as well, and
 /// changes nothing in the label but the key version, to a newer one.
 pub fn evaluate(
     standing: &Standing<'_>,
-    key: Option<&Heads<Key>>,
+    access: &KeyAccess<'_>,
     newest_certified: Option<KeyVersion>,
     request: &EvaluateRequest,
     now: UnixSeconds,
 ) -> Result<Authorized<Evaluation>, Denied> {
-    let key = key
-        .filter(|k| k.tenant() == standing.tenant() && k.key_id().as_bytes()[..] == request.key)
-        .ok_or(Denied::KeyUnknown)?;
+    let named = access.key.filter(|key| key.key_id().as_bytes()[..] == request.key);
+    let found = KeyAccess { key: named, ..*access }.find(standing)?;
+    let key = found.key;
     let action = Action::from_number(request.action)
         .filter(|a| matches!(a, Action::Encrypt | Action::Decrypt | Action::Rewrap))
         .ok_or(Denied::Malformed { field: "action" })?;
     let id = key.key_id();
-    if action == Action::Rewrap {
-        standing.needs(Action::Decrypt, id)?;
+    let needed: &[Action] = match action {
+        Action::Rewrap => &[Action::Decrypt, Action::Rewrap],
+        _ => &[action],
+    };
+    let mut asks = Vec::with_capacity(needed.len());
+    for action in needed {
+        asks.push(found.ask(standing, *action, now)?);
     }
-    standing.needs(action, id)?;
     if !key.state_allows(action) {
         return Err(Denied::KeyState { key: id, state: key.state(), action });
     }
     let version = version(key, action, newest_certified, request)?;
     check_sizes(request)?;
-    let contexts = context_hashes(&request.contexts)?;
+    let contexts = contexts(&request.contexts)?;
+    let hashes: Vec<Digest> = contexts.iter().map(EncryptionContext::hash).collect();
+    for ask in &mut asks {
+        ask.prepare(standing, &contexts, now);
+    }
     let caller = standing.principal();
     let mut labels = Vec::with_capacity(request.items.len());
     for (position, item) in request.items.iter().enumerate() {
         let (creator, created_at) = origin(action, caller, position, item, now)?;
+        let missing = Denied::ContextMissing { item: position, number: item.context };
+        let context = usize::try_from(item.context).map_err(|_| missing.clone())?;
+        let context_hash = hashes.get(context).copied().ok_or(missing)?;
+        let asked = Item { position, policy: PolicyItem { context, creator, created_at } };
+        for ask in &mut asks {
+            ask.item(Some(asked), &contexts)?;
+        }
         labels.push(Label {
             purpose: Purpose::ObjectKey,
             spec: key.spec(),
@@ -77,13 +101,18 @@ pub fn evaluate(
                 .as_slice()
                 .try_into()
                 .map_err(|_| Denied::Malformed { field: "items.nonce" })?,
-            context_hash: usize::try_from(item.context)
-                .ok()
-                .and_then(|number| contexts.get(number).copied())
-                .ok_or(Denied::ContextMissing { item: position, number: item.context })?,
+            context_hash,
         });
     }
-    Ok(standing.authorize(Evaluation { key: id, version, action, labels }))
+    let mut reasons = BTreeSet::new();
+    for ask in asks {
+        reasons.append(&mut ask.into_reasons());
+    }
+    let protects = action != Action::Decrypt;
+    let rotation_due = key.rotation_due().filter(|due| protects && *due <= now);
+    let evaluation = Evaluation { key: id, version, action, labels, rotation_due };
+    let reasons = reasons.into_iter().collect();
+    Ok(standing.authorize_for(evaluation, reasons, found.policies()))
 }
 
 fn version(
@@ -139,18 +168,18 @@ fn check_sizes(request: &EvaluateRequest) -> Result<(), Denied> {
     Ok(())
 }
 
-/// Hashes of the contexts, each hashed once; position 0 is the empty context.
-fn context_hashes(contexts: &[v1::Context]) -> Result<Vec<Digest>, Denied> {
-    let mut hashes = Vec::with_capacity(contexts.len() + 1);
-    hashes.push(EncryptionContext::default().hash());
+/// The contexts, each checked once; position 0 is the empty context.
+fn contexts(contexts: &[v1::Context]) -> Result<Vec<EncryptionContext>, Denied> {
+    let mut checked = Vec::with_capacity(contexts.len() + 1);
+    checked.push(EncryptionContext::default());
     for context in contexts {
         let pairs = context.pairs.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
-        let number = hashes.len();
+        let number = checked.len();
         let context = EncryptionContext::from_canonical(pairs)
             .map_err(|source| Denied::Context { number, source })?;
-        hashes.push(context.hash());
+        checked.push(context);
     }
-    Ok(hashes)
+    Ok(checked)
 }
 
 /// Creator and creation time of one item: the caller's and now, when it encrypts.

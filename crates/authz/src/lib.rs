@@ -7,15 +7,18 @@
 //! function for each operation gives the authorization or a typed [`Denied`].
 #![forbid(unsafe_code)]
 
+mod access;
 mod denied;
 mod evaluate;
 mod operations;
+pub mod policy;
 mod standing;
 
-pub use denied::Denied;
+pub use access::KeyAccess;
+pub use denied::{Denied, GrantFault};
 pub use evaluate::{Evaluation, evaluate};
 pub use operations::{
-    Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, Status, list_keys,
-    open_ceremony, read_audit, read_documents, read_key, read_proofs, status,
+    Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, ReadUsage, Status, list_keys,
+    open_ceremony, read_audit, read_documents, read_key, read_proofs, read_usage, status,
 };
-pub use standing::{Authorized, Caller, Standing, principal};
+pub use standing::{Authorized, Caller, Reason, Standing, principal};

@@ -1,9 +1,11 @@
 //! Ceremonies and reading.
 
-use quorate_documents::{Body, Document, Heads, Key, Order};
-use quorate_types::{Action, Digest, KeyId, KeyVersion, TenantId};
+use quorate_documents::{Body, Document, Order, Rung};
+use quorate_types::{Action, Digest, KeyId, KeyVersion, TenantId, UnixSeconds};
 
-use crate::{Authorized, Denied, Standing};
+use crate::access::KeyAccess;
+use crate::standing::way;
+use crate::{Authorized, Denied, Reason, Standing};
 
 /// Taking part in a ceremony of a key version.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,21 +21,29 @@ pub struct Ceremony {
 /// Authorizes a ceremony for the order of a key version, which the session names by its digest.
 ///
 /// # Errors
-/// [`Denied`]: the caller has neither `create` nor `coordinate` on the key, the key's state allows
+/// [`Denied`]: the caller has neither `create` nor `coordinate` on the key, nor is named by it as its
+/// coordinator, nor does a policy permit it; a policy forbids it; the key's state allows
 /// no new shares, the order is another, a member is not in the roster, or a share would be held
-/// outside the key's jurisdictions. A foreign key is denied as an unknown one.
+/// outside the key's jurisdictions. A foreign key is denied as an unknown one, but to its coordinator.
 pub fn open_ceremony(
     standing: &Standing<'_>,
-    key: Option<&Heads<Key>>,
+    access: &KeyAccess<'_>,
     version: KeyVersion,
     order: Digest,
+    now: UnixSeconds,
 ) -> Result<Authorized<Ceremony>, Denied> {
-    let key = own(standing, key)?;
+    let found = access.find(standing)?;
+    let key = found.key;
     let id = key.key_id();
-    if !standing.permits(Action::Create, &id) {
-        standing.needs(Action::Coordinate, id)?;
+    if !found.own && !found.is_coordinator(standing.principal()) {
+        // It has a grant and so knows the key; grants are for using it.
+        let principal = standing.principal();
+        return Err(Denied::NotPermitted { principal, action: Action::Coordinate, key: id });
     }
-    if standing.contested() {
+    let mut ask = found.ask(standing, Action::Coordinate, now)?;
+    ask.prepare(standing, &[], now);
+    ask.item(None, &[])?;
+    if found.contested {
         return Err(Denied::Contested);
     }
     if !key.state_allows(Action::Coordinate) {
@@ -56,11 +66,9 @@ pub fn open_ceremony(
             return Err(Denied::Jurisdiction { key: id, node: member.node, jurisdiction });
         }
     }
-    Ok(standing.authorize(Ceremony { key: id, version, order: entry.order.clone() }))
-}
-
-fn own<'k>(standing: &Standing<'_>, key: Option<&'k Heads<Key>>) -> Result<&'k Heads<Key>, Denied> {
-    key.filter(|k| k.tenant() == standing.tenant()).ok_or(Denied::KeyUnknown)
+    let ceremony = Ceremony { key: id, version, order: entry.order.clone() };
+    let reasons = ask.into_reasons().into_iter().collect();
+    Ok(standing.authorize_for(ceremony, reasons, found.policies()))
 }
 
 /// Reading one key: its documents and certificates.
@@ -70,16 +78,26 @@ pub struct ReadKey {
     pub key: KeyId,
 }
 
-/// Authorizes any principal of the key's tenant to read it.
+/// Authorizes any principal of the key's tenant to read it; of others its coordinator, and whom a grant
+/// allows to use it now. Keys and certificates are no secrets, so policies are not asked.
 ///
 /// # Errors
-/// [`Denied::KeyUnknown`] for a foreign key as for an unknown one.
+/// [`Denied::KeyUnknown`] for any other foreign key as for an unknown one.
 pub fn read_key(
     standing: &Standing<'_>,
-    key: Option<&Heads<Key>>,
+    access: &KeyAccess<'_>,
+    now: UnixSeconds,
 ) -> Result<Authorized<ReadKey>, Denied> {
-    let key = own(standing, key)?.key_id();
-    Ok(standing.authorize(ReadKey { key }))
+    let found = access.find(standing)?;
+    let key = found.key.key_id();
+    let reason = if found.own {
+        Reason::Member
+    } else if found.is_coordinator(standing.principal()) {
+        Reason::Coordinator
+    } else {
+        Reason::Grant(found.any_grant(now).ok_or(Denied::KeyUnknown)?)
+    };
+    Ok(standing.authorize_for(ReadKey { key }, vec![reason], None))
 }
 
 /// Listing the keys of the caller's tenant.
@@ -103,22 +121,6 @@ pub struct Status;
 #[must_use]
 pub fn status(standing: &Standing<'_>) -> Authorized<Status> {
     standing.authorize(Status)
-}
-
-/// Reading the audit records of the caller's tenant.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ReadAudit {
-    /// The tenant.
-    pub tenant: TenantId,
-}
-
-/// Authorizes a principal to read its tenant's audit records.
-///
-/// # Errors
-/// [`Denied::NoAuditor`]: the principal lacks `audit` on all of its tenant's keys.
-pub fn read_audit(standing: &Standing<'_>) -> Result<Authorized<ReadAudit>, Denied> {
-    standing.needs_audit()?;
-    Ok(standing.authorize(ReadAudit { tenant: standing.tenant() }))
 }
 
 /// Reading proofs of the node's audit log, and showing checkpoints of logs.
@@ -161,4 +163,56 @@ impl ReadDocuments {
 #[must_use]
 pub fn read_documents(standing: &Standing<'_>) -> Authorized<ReadDocuments> {
     standing.authorize(ReadDocuments { tenant: standing.tenant() })
+}
+
+/// Reading the audit records of a tenant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadAudit {
+    /// The tenant.
+    pub tenant: TenantId,
+}
+
+/// Authorizes a principal with `audit` to read the records of its own tenant, and of no other.
+///
+/// # Errors
+/// [`Denied::TenantNotPermitted`].
+pub fn read_audit(
+    standing: &Standing<'_>,
+    tenant: TenantId,
+) -> Result<Authorized<ReadAudit>, Denied> {
+    if tenant != standing.tenant() || !standing.permits(Action::Audit, None) {
+        return Err(not_permitted(standing));
+    }
+    Ok(standing.authorize_for(ReadAudit { tenant }, vec![Reason::Permission], None))
+}
+
+/// Reading what a tenant used: counts, and no names of anything.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadUsage {
+    /// The tenant.
+    pub tenant: TenantId,
+}
+
+/// Authorizes a principal with `audit` to read the usage of its own tenant, or of any below it.
+/// `way_up` is the tenant asked for and all above it; empty where it does not count.
+///
+/// # Errors
+/// [`Denied::TenantNotPermitted`], also for tenants elsewhere as for those that do not exist.
+pub fn read_usage(
+    standing: &Standing<'_>,
+    way_up: &[Rung<'_>],
+) -> Result<Authorized<ReadUsage>, Denied> {
+    let own = |rung: &Rung<'_>| TenantId::from(rung.tenant.id()) == standing.tenant();
+    let tenant = way_up.first().map(|rung| TenantId::from(rung.tenant.id()));
+    let tenant = tenant.filter(|_| standing.permits(Action::Audit, None) && way_up.iter().any(own));
+    let tenant = tenant.ok_or_else(|| not_permitted(standing))?;
+    // Only a whole way leads from one to the other.
+    if !matches!(way(way_up, tenant), Ok(Some(_))) {
+        return Err(not_permitted(standing));
+    }
+    Ok(standing.authorize_for(ReadUsage { tenant }, vec![Reason::Permission], None))
+}
+
+fn not_permitted(standing: &Standing<'_>) -> Denied {
+    Denied::TenantNotPermitted { principal: standing.principal(), action: Action::Audit }
 }

@@ -8,6 +8,7 @@
     reason = "tests may panic"
 )]
 
+use quorate_authz::policy::PolicySet;
 use quorate_authz::*;
 use quorate_documents::*;
 use quorate_secret::{Secret, SigningSeed};
@@ -78,6 +79,32 @@ fn order(t: u16, nodes: &[u8]) -> Order {
 
 fn entry(number: u32, order: Order) -> KeyVersionEntry {
     KeyVersionEntry { number: KeyVersion::new(number).unwrap(), created_at: NOW, order }
+}
+
+fn rung(tenant: &Heads<Tenant>) -> Rung<'_> {
+    Rung { tenant, terms: Vec::new() }
+}
+
+/// Access to a key without grants, under a tenant without policies.
+fn plain(key: Option<&Heads<Key>>) -> (Option<&Heads<Key>>, PolicySet) {
+    let tenant = key.map_or(TenantId::from_bytes([0; 32]), Heads::<Key>::tenant);
+    (key, PolicySet::of_tenant(tenant, &[]))
+}
+
+fn access<'a>((key, policies): &'a (Option<&'a Heads<Key>>, PolicySet)) -> KeyAccess<'a> {
+    KeyAccess { key: *key, owner: &[], grants: &[], policies }
+}
+
+fn open(
+    standing: &Standing<'_>,
+    key: Option<&Heads<Key>>,
+    order: Digest,
+) -> Result<Authorized<Ceremony>, Denied> {
+    open_ceremony(standing, &access(&plain(key)), KeyVersion::FIRST, order, NOW)
+}
+
+fn read(standing: &Standing<'_>, key: Option<&Heads<Key>>) -> Result<Authorized<ReadKey>, Denied> {
+    read_key(standing, &access(&plain(key)), NOW)
 }
 
 /// A tenant with a principal and a key of two versions.
@@ -166,7 +193,7 @@ impl World {
         request: &v1::EvaluateRequest,
     ) -> Result<Evaluation, Denied> {
         self.standing(|standing| {
-            evaluate(standing, key, KeyVersion::new(2), request, NOW)
+            evaluate(standing, &access(&plain(key)), KeyVersion::new(2), request, NOW)
                 .map(Authorized::into_operation)
         })
     }
@@ -179,7 +206,7 @@ impl World {
         let (p, t, r) =
             (heads(&[&self.ours.principal]), heads(&[&self.ours.tenant]), heads(&[&self.roster]));
         let caller = Caller::authenticated(public(10));
-        ask(&principal(caller, Some(&p), Some(&t), &r, NOW).unwrap())
+        ask(&principal(caller, Some(&p), &[rung(&t)], &r, NOW).unwrap())
     }
 
     fn with_key(&self, change: impl FnOnce(&mut Key)) -> Heads<Key> {
@@ -218,10 +245,9 @@ fn every_set_of_permissions_gives_what_it_says_and_no_more() {
         }
         let key = heads(&[&w.ours.key]);
         let digest = order(2, &[1, 2, 3]).digest(key.key_id(), KeyVersion::FIRST);
-        let ceremony =
-            w.standing(|s| open_ceremony(s, Some(&key), KeyVersion::FIRST, digest).is_ok());
+        let ceremony = w.standing(|s| open(s, Some(&key), digest).is_ok());
         assert_eq!(ceremony, has(Action::Create) || has(Action::Coordinate), "{permissions:?}");
-        assert!(w.standing(|s| read_key(s, Some(&key)).is_ok()));
+        assert!(w.standing(|s| read(s, Some(&key)).is_ok()));
     }
 }
 
@@ -245,16 +271,17 @@ fn standing_is_lost_by_revocation_expiry_suspension_and_an_old_roster() {
     let (p, t, r) = (heads(&[&w.ours.principal]), heads(&[&w.ours.tenant]), heads(&[&w.roster]));
     let caller = Caller::authenticated(public(10));
     let denied = |p: Option<&Heads<Principal>>, t: Option<&Heads<Tenant>>, now| {
-        principal(caller, p, t, &r, now).map(|_| ()).unwrap_err()
+        let way: Vec<Rung<'_>> = t.into_iter().map(rung).collect();
+        principal(caller, p, &way, &r, now).map(|_| ()).unwrap_err()
     };
-    assert!(principal(caller, Some(&p), Some(&t), &r, NOW).is_ok());
+    assert!(principal(caller, Some(&p), &[rung(&t)], &r, NOW).is_ok());
     let unknown = Denied::PrincipalUnknown { key: public(10) };
     assert_eq!(denied(None, Some(&t), NOW), unknown);
     assert_eq!(denied(Some(&p), None, NOW), unknown);
     let theirs = heads(&[&w.theirs.tenant]);
     assert_eq!(denied(Some(&p), Some(&theirs), NOW), unknown);
     let stranger = Caller::authenticated(public(11));
-    assert!(principal(stranger, Some(&p), Some(&t), &r, NOW).is_err());
+    assert!(principal(stranger, Some(&p), &[rung(&t)], &r, NOW).is_err());
 
     let expiry = UnixSeconds(NOW.0 + 90 * 86_400);
     assert_eq!(denied(Some(&p), Some(&t), expiry).code(), RefusalCode::PrincipalExpired);
@@ -294,9 +321,9 @@ fn attack_17_cross_tenant() {
         assert_eq!(w.evaluate(Some(&foreign), &request), w.evaluate(None, &request));
     }
     w.standing(|s| {
-        assert_eq!(read_key(s, Some(&foreign)), read_key(s, None));
+        assert_eq!(read(s, Some(&foreign)), read(s, None));
         let digest = order(2, &[1, 2, 3]).digest(id, KeyVersion::FIRST);
-        let ask = |key| open_ceremony(s, key, KeyVersion::FIRST, digest);
+        let ask = |key| open(s, key, digest);
         assert_eq!(ask(Some(&foreign)), ask(None));
         assert_eq!(list_keys(s).operation().tenant, w.ours.tenant.id().into());
         let documents = read_documents(s);
@@ -440,7 +467,7 @@ fn the_state_of_the_key_decides() {
         assert_eq!(ask(Action::Rewrap), expected(Action::Rewrap, active));
         assert_eq!(ask(Action::Decrypt), expected(Action::Decrypt, opens));
         let digest = order(2, &[1, 2, 3]).digest(key.key_id(), KeyVersion::FIRST);
-        let made = w.standing(|s| open_ceremony(s, Some(&key), KeyVersion::FIRST, digest).is_ok());
+        let made = w.standing(|s| open(s, Some(&key), digest).is_ok());
         assert_eq!(made, matches!(state, KeyState::Active | KeyState::PreActivation));
     }
 }
@@ -450,7 +477,9 @@ fn versions_not_made_and_fragile_committees_protect_nothing() {
     let w = World::new(&Action::ALL);
     let key = heads(&[&w.ours.key]);
     let ask = |newest, action| {
-        w.standing(|s| evaluate(s, Some(&key), newest, &w.request(action), NOW).map(|_| ()))
+        w.standing(|s| {
+            evaluate(s, &access(&plain(Some(&key))), newest, &w.request(action), NOW).map(|_| ())
+        })
     };
     for action in PURPOSES {
         for newest in [None, Some(KeyVersion::FIRST)] {
@@ -499,34 +528,34 @@ fn batches_are_bounded_and_nonces_have_their_length() {
 #[test]
 fn attack_34_ceremony_outside_the_jurisdictions_or_the_roster() {
     let w = World::new(&[Action::Coordinate]);
-    let open = |key: &Heads<Key>, order: &Order| {
+    let ask = |key: &Heads<Key>, order: &Order| {
         let digest = order.digest(key.key_id(), KeyVersion::FIRST);
-        w.standing(|s| open_ceremony(s, Some(key), KeyVersion::FIRST, digest).map(|_| ()))
+        w.standing(|s| open(s, Some(key), digest).map(|_| ()))
     };
     let committee = order(2, &[1, 2, 3]);
     let law = |list: &[&str]| {
         let list: Vec<Jurisdiction> = list.iter().map(|j| j.parse().unwrap()).collect();
         w.with_key(|k| k.jurisdictions = list)
     };
-    assert_eq!(open(&law(&["CH", "DE", "FR"]), &committee), Ok(()));
+    assert_eq!(ask(&law(&["CH", "DE", "FR"]), &committee), Ok(()));
     assert!(matches!(
-        open(&law(&["CH", "DE"]), &committee),
+        ask(&law(&["CH", "DE"]), &committee),
         Err(Denied::Jurisdiction { node: n, .. }) if n == node(3, "FR").id
     ));
     // "EU" is no member state.
-    assert!(open(&law(&["CH", "EU"]), &committee).is_err());
+    assert!(ask(&law(&["CH", "EU"]), &committee).is_err());
     let other = order(1, &[1, 2, 3]);
-    let denied = open(&law(&[]), &other).unwrap_err();
+    let denied = ask(&law(&[]), &other).unwrap_err();
     assert!(matches!(denied, Denied::OrderMismatch { .. }));
     let strange = order(2, &[1, 2, 4]);
     let key = w.with_key(|k| k.versions[0].order = strange.clone());
-    assert_eq!(open(&key, &strange), Err(Denied::NotInRoster { node: node(4, "CH").id }));
+    assert_eq!(ask(&key, &strange), Err(Denied::NotInRoster { node: node(4, "CH").id }));
     // A node that the roster names, with another identity key than the roster gives it.
     let impostor =
         Order::new(1, [(node(1, "CH").id, public(103)), (node(2, "CH").id, public(77))]).unwrap();
     assert_eq!(node(1, "CH").identity_key, public(103));
     let key = w.with_key(|k| k.versions[0].order = impostor.clone());
-    assert_eq!(open(&key, &impostor), Err(Denied::NotInRoster { node: node(2, "CH").id }));
+    assert_eq!(ask(&key, &impostor), Err(Denied::NotInRoster { node: node(2, "CH").id }));
 }
 
 #[test]
@@ -538,14 +567,13 @@ fn no_ceremony_begins_under_a_contested_roster() {
     let (p, t) = (heads(&[&w.ours.principal]), heads(&[&w.ours.tenant]));
     let contested = heads(&[&w.roster, &other]);
     let caller = Caller::authenticated(public(10));
-    let standing = principal(caller, Some(&p), Some(&t), &contested, NOW).unwrap();
+    let standing = principal(caller, Some(&p), &[rung(&t)], &contested, NOW).unwrap();
     let key = heads(&[&w.ours.key]);
     let digest = order(2, &[1, 2, 3]).digest(key.key_id(), KeyVersion::FIRST);
-    assert_eq!(
-        open_ceremony(&standing, Some(&key), KeyVersion::FIRST, digest),
-        Err(Denied::Contested)
-    );
+    assert_eq!(open(&standing, Some(&key), digest), Err(Denied::Contested));
     // What exists already is served.
     let request = w.request(Action::Decrypt);
-    assert!(evaluate(&standing, Some(&key), KeyVersion::new(2), &request, NOW).is_ok());
+    assert!(
+        evaluate(&standing, &access(&plain(Some(&key))), KeyVersion::new(2), &request, NOW).is_ok()
+    );
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use quorate_authz::{Caller, Denied, Standing};
-use quorate_documents::{Heads, Principal, Roster, Tenant};
-use quorate_types::{Action, ClusterId, NodeId, TenantId, UnixSeconds};
+use quorate_documents::{Heads, Principal, Roster};
+use quorate_types::{Action, ClusterId, NodeId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::{PublicKey, RefusalCode};
 
 use crate::core::{Deciding, NodeCore};
@@ -13,6 +13,7 @@ use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
+use crate::rules::{self, OwnedRung};
 
 /// The row with the digest of the first roster, which the node's operator pinned.
 pub(crate) const PINNED: &str = "pinned";
@@ -53,7 +54,7 @@ fn no_roster() -> Refused {
 pub(crate) struct Account {
     caller: Caller,
     principal: Option<Arc<Heads<Principal>>>,
-    tenant: Option<Arc<Heads<Tenant>>>,
+    way_up: Vec<OwnedRung>,
     roster: Arc<Heads<Roster>>,
     /// Whether the roster names another audit log of this node than the one that it writes.
     other_log: bool,
@@ -77,16 +78,14 @@ impl Account {
             Some(id) => rows::heads::<Principal>(reads.row(&RowKey::heads(id.into()))?)?,
             None => None,
         };
-        let tenant = match &principal {
-            Some(principal) => {
-                rows::heads::<Tenant>(reads.row(&RowKey::heads(principal.tenant().into()))?)?
-            }
-            None => None,
+        let way_up = match &principal {
+            Some(principal) => rules::way_up(reads, principal.tenant())?,
+            None => Vec::new(),
         };
         let roster = rows::heads::<Roster>(roster?)?.ok_or_else(no_roster)?;
         let named = roster.node(&core.id()).map(|entry| entry.log_incarnation);
         let other_log = named.is_some_and(|named| named != core.entry.log_incarnation);
-        Ok(Self { caller, principal, tenant, roster, other_log })
+        Ok(Self { caller, principal, way_up, roster, other_log })
     }
 
     /// The caller's tenant, where the caller may read its audit records. Deciding asks again, with the
@@ -104,6 +103,11 @@ impl Account {
     /// The caller's tenant, if it is a principal.
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         self.principal.as_ref().map(|principal| principal.tenant())
+    }
+
+    /// The caller, if it is a principal.
+    pub(crate) fn principal(&self) -> Option<PrincipalId> {
+        self.principal.as_ref().map(|principal| principal.principal_id())
     }
 
     /// Refuses a ceremony that was begun under another roster than the one in force here.
@@ -138,8 +142,8 @@ impl Account {
     }
 
     fn standing_at(&self, now: UnixSeconds) -> Result<Standing<'_>, Refused> {
-        let (principal, tenant) = (self.principal.as_deref(), self.tenant.as_deref());
-        quorate_authz::principal(self.caller, principal, tenant, &self.roster, now).map_err(denied)
+        let (principal, way_up) = (self.principal.as_deref(), rules::borrowed(&self.way_up));
+        quorate_authz::principal(self.caller, principal, &way_up, &self.roster, now).map_err(denied)
     }
 }
 

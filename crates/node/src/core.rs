@@ -13,6 +13,7 @@ use rand_core::CryptoRng;
 
 use crate::call::{Call, Outcome, Reply, Request};
 use crate::handlers::{audit, dkg, documents, evaluate, info, keys, status};
+use crate::policies::Policies;
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
@@ -56,6 +57,7 @@ pub struct NodeCore {
     pub(crate) entry: NodeEntry,
     pub(crate) identity: SigningKey,
     pub(crate) root: RootKey,
+    pub(crate) policies: Policies,
     pub(crate) log: Option<Arc<LogSigner>>,
 }
 
@@ -97,7 +99,7 @@ impl NodeCore {
     /// A node. `entry` is what it says of itself; the roster's entry is what counts.
     #[must_use]
     pub const fn new(entry: NodeEntry, identity: SigningKey, root: RootKey) -> Self {
-        Self { entry, identity, root, log: None }
+        Self { entry, identity, root, policies: Policies::new(), log: None }
     }
 
     /// Gives the node the key of its audit log, so that it can sign checkpoints and cosign those of

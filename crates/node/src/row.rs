@@ -21,7 +21,7 @@ pub enum Table {
     Aliases,
     /// Policies and terms that count: kind (1 byte), tenant, id -> nothing.
     Counting,
-    /// Grants that count, by who is granted: principal, grant -> nothing.
+    /// Grants that count, by who is granted which key: principal, key, grant -> nothing.
     Granted,
     /// What the node knows of its cluster: a name -> bytes.
     Cluster,
@@ -146,10 +146,10 @@ impl RowKey {
         Self::of(Table::Counting, &[&[kind], tenant.as_bytes(), id.as_bytes()])
     }
 
-    /// A grant in the list of a grantee's that count.
+    /// A grant in the list of those that count, of one key to one principal.
     #[must_use]
-    pub fn granted(grantee: PrincipalId, grant: DocumentId) -> Self {
-        Self::of(Table::Granted, &[grantee.as_bytes(), grant.as_bytes()])
+    pub fn granted(grantee: PrincipalId, key: KeyId, grant: DocumentId) -> Self {
+        Self::of(Table::Granted, &[&granted_prefix(grantee, key), grant.as_bytes()])
     }
 
     /// A named fact about the cluster.
@@ -218,6 +218,12 @@ impl RowKey {
 
 /// What the rows of other nodes' checkpoints begin with.
 pub(crate) const MARK_PREFIX: &[u8] = b"mark/";
+
+/// What the rows of all grants of one key to one principal begin with.
+#[must_use]
+pub fn granted_prefix(grantee: PrincipalId, key: KeyId) -> Vec<u8> {
+    [grantee.as_bytes().as_slice(), key.as_bytes()].concat()
+}
 
 /// What every row of an alias begins with.
 #[must_use]

@@ -485,6 +485,7 @@ impl FakeNode {
             partials: evaluation.partials.concat(),
             proof: evaluation.proof.map(|p| p.to_bytes().to_vec()).unwrap_or_default(),
             time: time.0,
+            policies: Vec::new(),
         }
         .encode_to_vec())
     }

@@ -79,6 +79,7 @@ impl<S: Store> Shared<S> {
         let _open = Open::new(&node.metrics().connections_open);
         // Replies are small and whole: waiting to fill packets only delays them.
         let _ = tcp.set_nodelay(true);
+        let Ok(peer) = tcp.peer_addr() else { return };
         let tls = match timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
             failed => {
@@ -93,6 +94,7 @@ impl<S: Store> Shared<S> {
             let certificates = tls.get_ref().1.peer_certificates();
             let leaf = certificates.and_then(|chain| chain.first());
             quorate_authn::authenticate(&Evidence::certificate(leaf.map(AsRef::as_ref)))
+                .map(|caller| caller.map(|caller| caller.at(peer.ip())))
         };
         let opened = Instant::now();
         let client =

@@ -10,6 +10,7 @@ use quorate_documents::Statement;
 use quorate_node::{Outcome, Read, Reply, Request, RowKey};
 use quorate_storage::{Answer, Store};
 use quorate_types::{Digest, DocumentId, PrincipalId, UnixSeconds};
+use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::{self, document};
 
 use crate::limits::REFUSALS_LOGGED_A_SECOND;
@@ -65,6 +66,14 @@ impl Refusals {
                     left_out,
                     "more refusals than are logged one by one; see the audit log"
                 );
+            }
+            if code == RefusalCode::CredentialRetired.code() {
+                tracing::warn!(
+                    method,
+                    %principal,
+                    "somebody came with a key that this principal has given up: it may be stolen"
+                );
+                return;
             }
             tracing::info!(code, method, %principal, "refused");
         }

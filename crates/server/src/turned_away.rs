@@ -35,9 +35,14 @@ impl TurnedAway {
     /// Notes what a known principal was answered. Strangers are not noted: they leave no record, and
     /// they could push the others out.
     pub(crate) fn answered(&self, caller: PublicKey, refused: Option<&str>, now: UnixSeconds) {
-        let no_standing = [RefusalCode::PrincipalRevoked, RefusalCode::PrincipalExpired]
-            .iter()
-            .any(|code| refused == Some(code.code()));
+        let no_standing = [
+            RefusalCode::PrincipalRevoked,
+            RefusalCode::PrincipalExpired,
+            RefusalCode::CredentialRetired,
+            RefusalCode::TenantSuspended,
+        ]
+        .iter()
+        .any(|code| refused == Some(code.code()));
         let mut callers = self.callers();
         if !no_standing {
             if !callers.is_empty() {

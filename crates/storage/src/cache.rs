@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_node::{Entry, RowKey, Sequence};
+use quorate_node::{Entry, Read, RowKey, Sequence, Table};
 
 /// Rows that the cache holds at most, so that memory does not grow with the number of keys.
 pub(crate) const MAX_CACHED_ROWS: usize = 4096;
@@ -25,7 +25,50 @@ struct Rows {
     young: HashMap<RowKey, Arc<Entry>>,
     young_bytes: usize,
     old: HashMap<RowKey, Arc<Entry>>,
+    lists: Lists,
     committed: Sequence,
+}
+
+/// Lists that the cache holds at most; short ones, and as a rule empty.
+const MAX_CACHED_LISTS: usize = 4096;
+
+/// Rows of one list that is kept.
+const MAX_LIST_ROWS: usize = 64;
+
+/// Lists of rows that every evaluation reads: which policies, terms and grants count. In two
+/// generations, as rows are. An empty list is kept too; only principals make a node ask for one.
+#[derive(Default)]
+struct Lists {
+    young: HashMap<Read, Vec<Arc<Entry>>>,
+    old: HashMap<Read, Vec<Arc<Entry>>>,
+}
+
+const fn is_listed(table: Table) -> bool {
+    matches!(table, Table::Counting | Table::Granted)
+}
+
+impl Lists {
+    fn insert(&mut self, read: Read, entries: Vec<Arc<Entry>>) {
+        if self.young.len() >= MAX_CACHED_LISTS / 2 {
+            self.old = core::mem::take(&mut self.young);
+        }
+        self.young.insert(read, entries);
+    }
+
+    /// Drops the lists that a row belongs to, or would.
+    fn remove(&mut self, key: &RowKey) {
+        if !is_listed(key.table) {
+            return;
+        }
+        let apart = |read: &Read| match read {
+            Read::Range { table, prefix, .. } => {
+                *table != key.table || !key.key.starts_with(prefix)
+            }
+            _ => false,
+        };
+        self.young.retain(|read, _| apart(read));
+        self.old.retain(|read, _| apart(read));
+    }
 }
 
 /// The cache, and the number of the last commit that readers may count on.
@@ -96,6 +139,29 @@ impl Cache {
         }
     }
 
+    /// A list that was read, if it is kept.
+    pub(crate) fn list(&self, read: &Read) -> Option<Vec<Arc<Entry>>> {
+        let mut rows = self.rows();
+        if let Some(entries) = rows.lists.young.get(read) {
+            return Some(entries.clone());
+        }
+        let entries = rows.lists.old.remove(read)?;
+        rows.lists.insert(read.clone(), entries.clone());
+        Some(entries)
+    }
+
+    /// Keeps a list that was read, unless a commit came in between, or it is none that evaluations read.
+    pub(crate) fn offer_list(&self, read: &Read, entries: &[Arc<Entry>], read_at: Sequence) {
+        let Read::Range { table, .. } = read else { return };
+        if !is_listed(*table) || entries.len() > MAX_LIST_ROWS {
+            return;
+        }
+        let mut rows = self.rows();
+        if read_at == rows.committed {
+            rows.lists.insert(read.clone(), entries.to_vec());
+        }
+    }
+
     /// Drops rows that a commit changed, and tells readers of the commit.
     pub(crate) fn advance<'a>(
         &self,
@@ -106,6 +172,7 @@ impl Cache {
         rows.committed = committed;
         for key in changed {
             rows.remove(key);
+            rows.lists.remove(key);
         }
     }
 }
@@ -161,5 +228,37 @@ mod tests {
         assert!(cache.rows().old.contains_key(row.key()));
         cache.advance(Sequence(1), [row.key()].into_iter());
         assert!(cache.get(row.key()).is_none());
+    }
+
+    /// Fails when `advance` does not drop lists, or `offer_list` does not ask when it was read.
+    #[test]
+    fn a_list_is_kept_until_a_row_of_it_changes() {
+        let cache = Cache::new(Sequence(7));
+        let row = |key: &[u8]| RowKey { table: Table::Counting, key: key.to_vec() };
+        let read = |table, prefix: &[u8]| Read::Range {
+            table,
+            prefix: prefix.to_vec(),
+            after: None,
+            limit: 64,
+        };
+        let (ours, theirs) = (read(Table::Counting, b"a"), read(Table::Counting, b"b"));
+        let other = read(Table::Kinds, b"a");
+        for list in [&ours, &theirs, &other] {
+            cache.offer_list(list, &[], Sequence(7));
+        }
+        assert_eq!(cache.list(&ours).map(|l| l.len()), Some(0));
+        assert!(cache.list(&other).is_none(), "long lists that few read");
+        cache.advance(Sequence(8), [row(b"ab")].iter());
+        assert!(cache.list(&ours).is_none() && cache.list(&theirs).is_some());
+        cache.offer_list(&ours, &[], Sequence(7));
+        assert!(cache.list(&ours).is_none(), "read before the commit");
+        cache.offer_list(&ours, &[], Sequence(8));
+        assert!(cache.list(&ours).is_some());
+        for n in 0..2 * MAX_CACHED_LISTS {
+            cache.offer_list(&read(Table::Granted, &n.to_be_bytes()), &[], Sequence(8));
+        }
+        let kept = cache.rows().lists.young.len() + cache.rows().lists.old.len();
+        assert!(kept <= MAX_CACHED_LISTS, "{kept}");
+        assert!(cache.list(&ours).is_none(), "nobody asked for it in between");
     }
 }

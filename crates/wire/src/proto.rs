@@ -23,6 +23,7 @@ impl core::fmt::Debug for v1::EvaluateReply {
             .field("index", &self.index)
             .field("partials", &format_args!("[{} bytes]", self.partials.len()))
             .field("time", &self.time)
+            .field("policies", &self.policies)
             .finish_non_exhaustive()
     }
 }

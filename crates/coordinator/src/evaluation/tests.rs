@@ -88,6 +88,7 @@ impl World {
                 _ => Vec::new(),
             },
             time: NOW.0,
+            policies: Vec::new(),
         }
     }
 

@@ -114,7 +114,8 @@ pub(crate) mod get {
     impl Ready {
         pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
             let standing = self.account.standing(deciding)?;
-            let _authorized = quorate_authz::read_audit(&standing).map_err(denied)?;
+            let _authorized =
+                quorate_authz::read_audit(&standing, standing.tenant()).map_err(denied)?;
             Ok(Decision::reply(Reply::GetAudit(self.reply)))
         }
     }

@@ -15,12 +15,13 @@ use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{LABEL_NONCE_BYTES, RefusalCode};
 use rand_core::CryptoRng;
 
-use crate::access::{Account, denied};
+use crate::access::Account;
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
+use crate::rules::{KeyRules, reasons};
 use crate::view::Entry;
 use crate::{rows, sealing};
 
@@ -33,7 +34,7 @@ struct Held {
 pub(crate) struct Ready<'a> {
     request: &'a v1::EvaluateRequest,
     account: Account,
-    key: Option<Arc<Heads<Key>>>,
+    rules: KeyRules,
     newest_certified: Option<KeyVersion>,
     certificate: Option<Arc<Certificate>>,
     held: Option<Arc<Held>>,
@@ -76,22 +77,22 @@ pub(crate) fn prepare<'a>(
     let key = key.transpose()?.map(|entry| rows::heads::<Key>(entry)).transpose()?.flatten();
     // A key that is not the caller's costs as many reads as one that does not exist, and no share is
     // unsealed for it.
-    let key = key.filter(|key| account.tenant() == Some(key.tenant()));
-    let Some(place) = id.zip(version).filter(|_| key.is_some()) else {
+    let rules = KeyRules::gather(core, reads, &account, id, key)?;
+    let Some(place) = id.zip(version).filter(|_| rules.known_to(&account)) else {
         let (newest_certified, certificate, held) = (None, None, None);
-        return Ok(Ready { request, account, key, newest_certified, certificate, held });
+        return Ok(Ready { request, account, rules, newest_certified, certificate, held });
     };
     let certificate_row = reads.row(&RowKey::certificate(place.0, place.1));
     let share_row =
         generation.map(|generation| reads.row(&RowKey::share(place.0, place.1, generation)));
     let encrypts = request.action == Action::Encrypt.number();
-    let newest_certified = newest_certified(reads, key.as_deref(), version, encrypts)?;
+    let newest_certified = newest_certified(reads, rules.key(), version, encrypts)?;
     let certificate = certificate(certificate_row?)?;
     let held = share_row.transpose()?.map(|entry| held(core, entry));
     Ok(Ready {
         request,
         account,
-        key,
+        rules,
         newest_certified,
         certificate,
         held: held.transpose()?.flatten(),
@@ -131,21 +132,19 @@ impl Ready<'_> {
         deciding.audit.key = request.key.get(..KeyId::LEN).unwrap_or_default().to_vec();
         deciding.audit.from_version = request.from_version;
         // Whose key it is may see who asked for it, also where the answer was no.
-        if let Some(key) = &self.key
+        if let Some(key) = self.rules.key()
             && Some(key.tenant()) != self.account.tenant()
         {
             deciding.audit.owner = key.tenant().as_bytes().to_vec();
         }
         let standing = self.account.standing(deciding)?;
-        let authorized = quorate_authz::evaluate(
-            &standing,
-            self.key.as_deref(),
-            self.newest_certified,
-            request,
-            deciding.now,
-        )
-        .map_err(denied)?
-        .into_operation();
+        let (now, newest) = (deciding.now, self.newest_certified);
+        let authorized = self.rules.ask(deciding.audit, |access| {
+            quorate_authz::evaluate(&standing, access, newest, request, now)
+        })?;
+        deciding.audit.reasons = reasons(&authorized);
+        let policies = authorized.policies();
+        let authorized = authorized.into_operation();
 
         let certificate = self.certificate.ok_or_else(|| {
             let message = format!("version {} of the key is not made yet", authorized.version);
@@ -200,6 +199,7 @@ impl Ready<'_> {
             partials: evaluation.partials.concat(),
             proof: evaluation.proof.map(|proof| proof.to_bytes().to_vec()).unwrap_or_default(),
             time: deciding.now.0,
+            policies: policies.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         })))
     }
 }

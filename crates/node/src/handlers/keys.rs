@@ -1,19 +1,21 @@
 //! `GetKey` and `ListKeys`: all that a client needs to verify a key from its pinned roster on.
 
 use quorate_authz::Caller;
-use quorate_documents::{Heads, Key, Kind, Lookup};
+use quorate_documents::{Key, Kind, Lookup};
 use quorate_types::limits::MAX_REPLY_BYTES;
 use quorate_types::{DocumentId, KeyId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::{self, KeyView};
 
-use crate::access::{Account, denied};
+use crate::access::Account;
+use crate::core::NodeCore;
 use crate::handlers::documents::{Loader, kind_byte};
 use crate::handlers::evaluate::certificate;
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::{RowKey, Table, alias_prefix};
 use crate::rows;
+use crate::rules::KeyRules;
 use crate::view::Read;
 
 /// Keys that one alias may name: heads of a race, and keys of one name in one tenant.
@@ -31,12 +33,17 @@ fn size(view: &KeyView) -> usize {
 
 /// A key and what is shown of it.
 struct Shown {
-    heads: std::sync::Arc<Heads<Key>>,
+    rules: KeyRules,
     view: KeyView,
 }
 
 /// Views of those keys among `ids` that count.
-fn views(reads: &Reads<'_>, account: &Account, ids: &[KeyId]) -> Result<Vec<Shown>, Stop> {
+fn views(
+    core: &NodeCore,
+    reads: &Reads<'_>,
+    account: &Account,
+    ids: &[KeyId],
+) -> Result<Vec<Shown>, Stop> {
     let mut unread = false;
     let mut found = Vec::new();
     for id in ids {
@@ -44,17 +51,21 @@ fn views(reads: &Reads<'_>, account: &Account, ids: &[KeyId]) -> Result<Vec<Show
             unread = true;
             continue;
         };
-        let Some(heads) = rows::heads::<Key>(entry)? else { continue };
-        // A foreign key costs no more reads than one that does not exist.
-        if account.tenant() == Some(heads.tenant()) {
-            found.push(heads);
+        let heads = rows::heads::<Key>(entry)?;
+        match KeyRules::gather(core, reads, account, Some(*id), heads) {
+            // A foreign key costs no more reads than one that does not exist.
+            Ok(rules) if rules.known_to(account) => found.push(rules),
+            Ok(_) => {}
+            Err(Stop::Unread) => unread = true,
+            Err(stop) => return Err(stop),
         }
     }
     if unread {
         return Err(Stop::Unread);
     }
     let mut shown = Vec::with_capacity(found.len());
-    for heads in found {
+    for rules in found {
+        let Some(heads) = rules.key() else { continue };
         let certificates = certificates(reads, heads.key_id());
         let mut loader = Loader::of_tenant(reads, heads.tenant());
         loader.want(heads.id());
@@ -75,7 +86,7 @@ fn views(reads: &Reads<'_>, account: &Account, ids: &[KeyId]) -> Result<Vec<Show
                 .collect(),
             certificates: certificates?,
         };
-        shown.push(Shown { heads, view });
+        shown.push(Shown { rules, view });
     }
     if unread { Err(Stop::Unread) } else { Ok(shown) }
 }
@@ -112,7 +123,7 @@ fn none() -> Refused {
 pub(crate) mod get {
     use super::{
         Account, Caller, KeyId, MAX_KEYS_PER_ALIAS, REPLY_BYTES, Read, Reads, Refused, Shown, Stop,
-        Table, alias_prefix, denied, none, rows, size, v1, views,
+        Table, alias_prefix, none, rows, size, v1, views,
     };
     use crate::call::Reply;
     use crate::core::{Deciding, Decision, NodeCore};
@@ -155,7 +166,7 @@ pub(crate) mod get {
             }
             _ => Vec::new(),
         };
-        let shown = views(reads, &account, &ids)?;
+        let shown = views(core, reads, &account, &ids)?;
         Ok(Ready { account, key, shown })
     }
 
@@ -171,9 +182,11 @@ pub(crate) mod get {
                     "the keys of this alias are too large together; ask for one by its id";
                 return Err(Refused::new(RefusalCode::TooLarge, message));
             }
-            for Shown { heads, view } in self.shown {
-                let _authorized =
-                    quorate_authz::read_key(&standing, Some(&heads)).map_err(denied)?;
+            let now = deciding.now;
+            for Shown { rules, view } in self.shown {
+                let _authorized = rules.ask(deciding.audit, |access| {
+                    quorate_authz::read_key(&standing, access, now)
+                })?;
                 keys.push(view);
             }
             if keys.is_empty() {
@@ -232,7 +245,7 @@ pub(crate) mod list {
             Some(last) if ids.len() == KEYS_PER_PAGE => last.as_bytes().to_vec(),
             _ => Vec::new(),
         };
-        let shown = views(reads, &account, &ids)?;
+        let shown = views(core, reads, &account, &ids)?;
         Ok(Ready { account, shown, next })
     }
 

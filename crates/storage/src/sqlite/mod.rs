@@ -334,7 +334,7 @@ impl Store for SqliteStore {
     fn cached(&self, read: &Read) -> Option<Answer> {
         match read {
             Read::Row(key) => self.shared.cache.get(key).map(Answer::Row),
-            Read::Range { .. } => None,
+            Read::Range { .. } => self.shared.cache.list(read).map(Answer::Range),
             Read::Count(table) => {
                 let counter = self.shared.counters.of(*table)?;
                 Some(Answer::Count(counter.load(Ordering::Relaxed)))

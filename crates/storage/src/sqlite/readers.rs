@@ -102,7 +102,9 @@ impl Readers {
                         _ => Entry::new(key, Some(bytes), read_at),
                     }
                 });
-                Ok(Answer::Range(entries.collect()))
+                let entries: Vec<_> = entries.collect();
+                cache.offer_list(read, &entries, read_at);
+                Ok(Answer::Range(entries))
             }
             Read::Count(table) => {
                 let sql = format!("SELECT count(*) FROM {}", table.name());

@@ -4,10 +4,8 @@
 //! transplanted by whoever relayed it, and nobody is named. What a participant signed for exactly
 //! this session and is wrong in itself is that participant's fault, and the envelopes prove it.
 
-use std::sync::Arc;
-
 use quorate_authz::{Caller, Standing};
-use quorate_documents::{Heads, Key, Order};
+use quorate_documents::{Key, Order};
 use quorate_schemes::dkg::possession::{self, PossessionKind, PossessionStatement};
 use quorate_schemes::dkg::{
     self, Delivery, Round1Message, SessionBinding, Suite, cocktail::Round1Broadcast,
@@ -18,12 +16,13 @@ use quorate_wire::proto::v1::{self, Envelope, Evidence, Round0, Round1};
 use quorate_wire::{PayloadType, RefusalCode, Verified, digests, strict};
 
 use super::sessions::{self, Found, Open};
-use crate::access::{Account, denied};
+use crate::access::Account;
 use crate::core::{Deciding, NodeCore};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
+use crate::rules::{KeyRules, reasons};
 
 /// Length of the coordinator's nonce in a session.
 const NONCE_BYTES: usize = 32;
@@ -70,14 +69,29 @@ fn digest(what: &str, bytes: &[u8]) -> Result<Digest, Refused> {
 /// The ceremony of a session, if this caller may take part in it now.
 pub(super) fn authorize(
     standing: &Standing<'_>,
-    key: Option<&Heads<Key>>,
+    rules: &KeyRules,
     session: v1::Session,
+    deciding: &mut Deciding<'_>,
 ) -> Result<Ceremony, Refused> {
-    let (id, version) = key_of(&session)?;
+    let (_, version) = key_of(&session)?;
     let order = digest("order", &session.order)?;
-    let key = key.filter(|key| key.key_id() == id);
-    let authorized = quorate_authz::open_ceremony(standing, key, version, order).map_err(denied)?;
-    Ceremony::new(session, authorized.into_operation())
+    Ceremony::new(session, may_open(standing, rules, version, order, deciding)?)
+}
+
+/// Whether the caller may take part in ceremonies of this order; what allowed it goes into the record.
+pub(super) fn may_open(
+    standing: &Standing<'_>,
+    rules: &KeyRules,
+    version: KeyVersion,
+    order: Digest,
+    deciding: &mut Deciding<'_>,
+) -> Result<quorate_authz::Ceremony, Refused> {
+    let now = deciding.now;
+    let authorized = rules.ask(deciding.audit, |access| {
+        quorate_authz::open_ceremony(standing, access, version, order, now)
+    })?;
+    deciding.audit.reasons = reasons(&authorized);
+    Ok(authorized.into_operation())
 }
 
 /// This node's index, if it is a member with the identity that it has now.
@@ -98,7 +112,7 @@ pub(super) struct Member<'a> {
     pub(super) core: &'a NodeCore,
     account: Account,
     id: SessionId,
-    key: Option<Arc<Heads<Key>>>,
+    rules: KeyRules,
     found: Found,
     /// What was signed for the key version under another session.
     signed: bool,
@@ -135,7 +149,9 @@ impl<'a> Member<'a> {
             signed = reads.row(&RowKey::signed(id, version))?.bytes().is_some();
             key = rows::heads::<Key>(heads?)?;
         }
-        Ok(Self { core, account, id, key, found, signed })
+        let named = place.map(|(id, _)| id);
+        let rules = KeyRules::gather(core, reads, &account, named, key)?;
+        Ok(Self { core, account, id, rules, found, signed })
     }
 
     /// What the session id names.
@@ -148,8 +164,11 @@ impl<'a> Member<'a> {
     pub(super) fn take(self, deciding: &mut Deciding<'_>) -> Result<Taken, Refused> {
         deciding.audit.subject = self.id.as_bytes().to_vec();
         let standing = self.account.standing(deciding)?;
-        let key = self.key.as_deref().filter(|key| key.tenant() == standing.tenant());
-        let Some(key) = key else { return Err(sessions::unknown()) };
+        let Some(key) = self.rules.key() else { return Err(sessions::unknown()) };
+        // A session of a foreign key is unknown to all but the key's coordinator.
+        if key.tenant() != standing.tenant() && key.coordinator() != Some(standing.principal()) {
+            return Err(sessions::unknown());
+        }
         deciding.audit.key = key.id().as_bytes().to_vec();
         match self.found {
             Found::Nothing => Err(sessions::unknown()),
@@ -157,13 +176,12 @@ impl<'a> Member<'a> {
                 deciding.audit.key_version = version.get();
                 let order = key.version(version).map(|e| e.order.digest(key.key_id(), version));
                 let order = order.ok_or_else(sessions::unknown)?;
-                quorate_authz::open_ceremony(&standing, Some(key), version, order)
-                    .map_err(denied)?;
+                may_open(&standing, &self.rules, version, order, deciding)?;
                 Ok(Taken::Signed(row))
             }
             Found::Open(open) => {
                 open.in_time(deciding.now)?;
-                let ceremony = authorize(&standing, Some(key), open.session.clone())?;
+                let ceremony = authorize(&standing, &self.rules, open.session.clone(), deciding)?;
                 deciding.audit.key_version = ceremony.version.get();
                 let index = own_index(self.core, &ceremony)?;
                 if self.signed {

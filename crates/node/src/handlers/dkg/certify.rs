@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use quorate_authz::Caller;
-use quorate_documents::{Certificate, Heads, Key, Statement};
+use quorate_documents::{Certificate, Key, Statement};
 use quorate_schemes::dkg::cocktail::{certify, parse_transcript};
 use quorate_schemes::dkg::transcript_digest;
 use quorate_wire::proto::store::v1::SignedRow;
@@ -12,7 +12,7 @@ use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, RefusalCode, Verified};
 
 use super::ceremony::Prf;
-use crate::access::{Account, denied};
+use crate::access::Account;
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::handlers::evaluate::certificate;
@@ -20,6 +20,7 @@ use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
+use crate::rules::KeyRules;
 use crate::step::Write;
 
 pub(crate) struct Ready<'a> {
@@ -28,7 +29,7 @@ pub(crate) struct Ready<'a> {
     request: &'a v1::PutCertificateRequest,
     envelope: Envelope,
     statement: Statement,
-    key: Option<Arc<Heads<Key>>>,
+    rules: KeyRules,
     signed: Option<SignedRow>,
     known: Option<Arc<Certificate>>,
 }
@@ -52,13 +53,15 @@ pub(crate) fn prepare<'a>(
     let signed = reads.row(&RowKey::signed(id, version));
     let known = reads.row(&RowKey::certificate(id, version));
     let account = Account::gather(core, reads, caller, &request.node)?;
+    let key = rows::heads::<Key>(heads?)?;
+    let rules = KeyRules::gather(core, reads, &account, Some(id), key)?;
     Ok(Ready {
         core,
         account,
         request,
         envelope,
         statement,
-        key: rows::heads::<Key>(heads?)?,
+        rules,
         signed: rows::message::<SignedRow>(signed?)?,
         known: certificate(known?)?,
     })
@@ -80,9 +83,10 @@ impl Ready<'_> {
             return Err(Refused::new(RefusalCode::CertificateForged, message));
         }
         let standing = standing?;
-        let key = self.key.as_deref();
+        let now = deciding.now;
         // Anybody who may see the key may deliver its certificate: the signatures count.
-        quorate_authz::read_key(&standing, key).map_err(denied)?;
+        self.rules.ask(deciding.audit, |access| quorate_authz::read_key(&standing, access, now))?;
+        let key = self.rules.key();
         let entry = key.and_then(|key| key.version(version)).ok_or_else(|| {
             let message = format!("the key has no version {version}");
             Refused::new(RefusalCode::KeyVersionUnknown, message)

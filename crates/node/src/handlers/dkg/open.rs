@@ -1,10 +1,8 @@
 //! `DkgOpen`, round 0: a fresh receive key for one session, signed by the node's identity.
 
-use std::sync::Arc;
-
 use prost::Message;
 use quorate_authz::Caller;
-use quorate_documents::{Heads, Key};
+use quorate_documents::Key;
 use quorate_schemes::dkg::Suite;
 use quorate_types::limits::{SESSION_SECONDS, session_bytes};
 use quorate_types::{ParticipantIndex, PrincipalId, TenantId};
@@ -21,13 +19,14 @@ use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
+use crate::rules::KeyRules;
 use crate::step::Write;
 
 pub(crate) struct Ready<'a> {
     core: &'a NodeCore,
     account: Account,
     session: v1::Session,
-    key: Option<Arc<Heads<Key>>>,
+    rules: KeyRules,
     found: Found,
     signed: bool,
     attempts: AttemptsRow,
@@ -67,7 +66,7 @@ pub(crate) fn prepare<'a>(
     Ok(Ready {
         core,
         session,
-        key: rows::heads::<Key>(heads?)?,
+        rules: KeyRules::gather(core, reads, &account, Some(id), rows::heads::<Key>(heads?)?)?,
         found: found?,
         signed: signed?.bytes().is_some(),
         attempts: rows::message::<AttemptsRow>(attempts?)?.unwrap_or_default(),
@@ -85,7 +84,7 @@ impl Ready<'_> {
         deciding.audit.key_version = self.session.key_version;
         let standing = self.account.standing(deciding)?;
         let ceremony =
-            super::ceremony::authorize(&standing, self.key.as_deref(), self.session.clone())?;
+            super::ceremony::authorize(&standing, &self.rules, self.session.clone(), deciding)?;
         let index = super::ceremony::own_index(self.core, &ceremony)?;
         if self.signed {
             let message = format!("this node has signed for version {} already", ceremony.version);

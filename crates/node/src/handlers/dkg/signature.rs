@@ -1,24 +1,23 @@
 //! `DkgSignature`: what this node has signed for a key version, so that any coordinator can finish.
 
-use std::sync::Arc;
-
 use quorate_authz::Caller;
-use quorate_documents::{Heads, Key};
+use quorate_documents::Key;
 use quorate_types::{KeyId, KeyVersion};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::SignedRow;
 use quorate_wire::proto::v1;
 
-use crate::access::{Account, denied};
+use crate::access::Account;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
+use crate::rules::KeyRules;
 
 pub(crate) struct Ready {
     account: Account,
-    key: Option<Arc<Heads<Key>>>,
+    rules: KeyRules,
     version: u32,
     id: Vec<u8>,
     row: Option<SignedRow>,
@@ -41,7 +40,9 @@ pub(crate) fn prepare(
         row = rows::message::<SignedRow>(signed?)?;
     }
     let id = request.key.get(..KeyId::LEN).unwrap_or_default().to_vec();
-    Ok(Ready { account, key, version: request.key_version, id, row })
+    let named = place.map(|(id, _)| id);
+    let rules = KeyRules::gather(core, reads, &account, named, key)?;
+    Ok(Ready { account, rules, version: request.key_version, id, row })
 }
 
 impl Ready {
@@ -53,9 +54,10 @@ impl Ready {
             let message = format!("the key has no version {}", self.version);
             Refused::new(RefusalCode::KeyVersionUnknown, message)
         };
-        let key = self.key.as_deref();
-        let own = key.filter(|key| key.tenant() == standing.tenant());
-        let place = own.zip(KeyVersion::new(self.version));
+        let known = self.rules.key().filter(|key| {
+            key.tenant() == standing.tenant() || key.coordinator() == Some(standing.principal())
+        });
+        let place = known.zip(KeyVersion::new(self.version));
         let order = match place {
             Some((key, version)) => {
                 let entry = key.version(version).ok_or_else(unmade)?;
@@ -65,7 +67,7 @@ impl Ready {
             None => quorate_types::Digest::from_bytes([0; 32]),
         };
         let version = KeyVersion::new(self.version).unwrap_or(KeyVersion::FIRST);
-        quorate_authz::open_ceremony(&standing, key, version, order).map_err(denied)?;
+        super::ceremony::may_open(&standing, &self.rules, version, order, deciding)?;
         let row = self.row.ok_or_else(|| {
             Refused::new(RefusalCode::KeyNotReady, "this node has signed nothing for this version")
         })?;

@@ -364,6 +364,14 @@ fn admit(
             return Err(Refused::new(RefusalCode::DocumentInvalid, message));
         }
     }
+    if let Body::Policy(policy) = document.body()
+        && !rules::kept_by_some(document, loaded)
+    {
+        // A policy that is none would deny everything. One that an authority version keeps is taken all the
+        // same, and does deny.
+        quorate_authz::policy::check(&policy.name, &policy.text)
+            .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
+    }
     Ok(Accepted { document: Arc::clone(document), new: true })
 }
 
@@ -505,7 +513,7 @@ fn derived_lists(
     let row = match loaded.versions(&id).first().map(|version| version.body()) {
         Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
         Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
-        Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, id),
+        Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
         _ => return,
     };
     writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
