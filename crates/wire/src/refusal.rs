@@ -71,6 +71,18 @@ codes! {
     /// The principal was revoked.
     PrincipalRevoked, "principal_revoked", Denied, "No key and no object was changed.",
         "Ask an administrator why; a new principal can be added.";
+    /// The principal has another key now.
+    CredentialRetired, "credential_retired", Denied, "No key and no object was changed. The node has raised an alarm.",
+        "Use the principal's present key; if nobody of yours sent this, the old key is in other hands.";
+    /// The tenant, or one above it, is suspended.
+    TenantSuspended, "tenant_suspended", Denied, "No key and no object was changed.",
+        "Ask the contact that the message names, or whoever administers the tenant.";
+    /// A policy of the key's tenant forbids this.
+    PolicyForbids, "policy_forbids", Denied, "No key and no object was changed.",
+        "Run `quorate policy explain` with the audit record, or ask an administrator of the key's tenant.";
+    /// A policy cannot be evaluated.
+    PolicyFailed, "policy_failed", Denied, "No key and no object was changed.",
+        "Have an administrator of the key's tenant correct the policy that the message names.";
     /// The principal may not do this.
     NotPermitted, "not_permitted", Denied, "No key and no object was changed.",
         "Ask an administrator for the permission that the message names.";

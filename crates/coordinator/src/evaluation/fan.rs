@@ -259,7 +259,7 @@ impl<'a> Fan<'a> {
     /// A node's answer.
     pub fn on_reply(&mut self, node: NodeId, reply: EvaluateReply) -> Received {
         // An answer is part of a secret, also one that is not used.
-        let EvaluateReply { generation, index, partials, proof, time } = reply;
+        let EvaluateReply { generation, index, partials, proof, time, policies: _ } = reply;
         let partials = Zeroizing::new(partials);
         let Some((position, digest)) = self.expect(node) else {
             self.report.ignored = self.report.ignored.saturating_add(1);
