@@ -133,6 +133,23 @@ strategies! {
     StrangersSignature, "a stranger's signature", 1;
 }
 
+impl Strategy {
+    /// Whether it lies about a certificate, for which everybody must have signed first.
+    #[must_use]
+    pub const fn needs_signatures(self) -> bool {
+        matches!(
+            self,
+            Self::ForgedStatement
+                | Self::ForgedSignatures
+                | Self::MixedTranscriptSignatures
+                | Self::MissingSignature
+                | Self::DoubledSignature
+                | Self::MiscountedTranscriptSignatures
+                | Self::StrangersSignature
+        )
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     Open,

@@ -159,6 +159,18 @@ impl Scenario {
                 liar.1 = participant::Strategy::CancelsOwnShare;
             }
         }
+        // Lies about a certificate come about only where everybody has signed: mostly alone.
+        let late = scenario.hostile.iter().copied().find(|strategy| strategy.needs_signatures());
+        if let Some(late) = late
+            && below(4) != 0
+        {
+            scenario.hostile = vec![late];
+            scenario.liars.clear();
+            scenario.beside = 0;
+            scenario.faults.loss = 0;
+            scenario.faults.crashes = 0;
+            scenario.faults.partitions = false;
+        }
         scenario
     }
 }

@@ -561,10 +561,10 @@ fn a_bad_dealing_is_named_before_it_is_relayed() {
 /// is not collected. Fails without either comparison (tried).
 #[test]
 fn what_is_no_statement_of_the_order_is_not_finished() {
-    let other = World::new(3, 3).order;
+    let other = World::new(2, 2).order;
     let generation = Generation::from_bytes([5; 32]);
     let point = S::encode_point(&S::generator());
-    let cases = [(other, vec![point; 3]), (World::new(2, 3).order, vec![[0; 32], point])];
+    let cases = [(other, vec![point; 2]), (World::new(2, 3).order, vec![[0; 32], point])];
     for (order, commitments) in cases {
         let mut world = World::new(2, 3);
         let mut dkg = world.dkg();

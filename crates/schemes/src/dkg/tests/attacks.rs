@@ -303,34 +303,40 @@ fn attack_05_rogue_key<S: Suite>() {
 /// COCKTAIL's proof of possession does not name the dealer: a copy of another dealer's commitments,
 /// proof and ephemeral key verifies. Fails without the proof of knowledge of the ephemeral key, or
 /// if that does not name node and index.
-/// Whoever deals last and has seen the others' shares for itself makes its own share of the sum zero:
-/// every proof is valid, and the key would be one that no client can use. Everybody else refuses, so
-/// that nothing is signed. Fails if `combine` looks at the sums of coefficients only.
+/// Whoever deals last and has seen the others' shares for itself makes its own share of the sum zero, and
+/// one that knows everybody's constants the key itself: every proof is valid, and the key would be one that
+/// no client can use. Everybody refuses, so that nothing is signed. Fails if `combine` does not look at the
+/// sums of coefficients, or at nothing else (tried).
 fn attack_05_cancelled_verifying_share<S: Suite>() {
     for (t, n) in [(2, 2), (2, 3), (3, 5)] {
         let world = World::<S>::new(t, n);
         let last = world.index(n.into());
-        let at = S::Scalar::from(u64::from(n));
-        let secrets =
-            |index: ParticipantIndex| world.session.secrets(index, &world.seeds[index.position()]);
-        let mut sum = S::Scalar::from(0);
-        for index in world.indices() {
-            let polynomial = secrets(index).coefficients;
-            sum = sum + polynomial.iter().rev().fold(S::Scalar::from(0), |sum, c| sum * at + **c);
-        }
-        let mut own = secrets(last);
-        *own.coefficients[0] = *own.coefficients[0] - sum;
-        let dealing =
-            cocktail::deal(world.session.setup(), last, world.key(last), &own, &[]).unwrap();
-        let mut dealt = world.deal_all();
-        let cheat = &mut dealt[last.position()];
-        cheat.message.broadcast = dealing.broadcast;
-        cheat.ciphertexts = dealing.ciphertexts;
-        world.commit(cheat);
-        assert_eq!(world.session.check_round1(last, &dealt[last.position()].message), Ok(()));
-        for index in world.indices() {
-            let refused = OutcomeError::CancelledShare { index: last };
-            assert_eq!(world.receive(&dealt, index).unwrap_err(), Round2Error::Sum(refused));
+        let share = OutcomeError::CancelledShare { index: last };
+        for (place, refused) in [(u64::from(n), share), (0, OutcomeError::Cancelled)] {
+            let at = S::Scalar::from(place);
+            let secrets = |index: ParticipantIndex| {
+                world.session.secrets(index, &world.seeds[index.position()])
+            };
+            let zero = || S::Scalar::from(0);
+            let mut sum = zero();
+            for index in world.indices() {
+                let polynomial = secrets(index).coefficients;
+                sum = sum + polynomial.iter().rev().fold(zero(), |sum, c| sum * at + **c);
+            }
+            let mut own = secrets(last);
+            *own.coefficients[0] = *own.coefficients[0] - sum;
+            let dealing =
+                cocktail::deal(world.session.setup(), last, world.key(last), &own, &[]).unwrap();
+            let mut dealt = world.deal_all();
+            let cheat = &mut dealt[last.position()];
+            cheat.message.broadcast = dealing.broadcast;
+            cheat.ciphertexts = dealing.ciphertexts;
+            world.commit(cheat);
+            assert_eq!(world.session.check_round1(last, &dealt[last.position()].message), Ok(()));
+            for index in world.indices() {
+                let found = world.receive(&dealt, index).unwrap_err();
+                assert_eq!(found, Round2Error::Sum(refused));
+            }
         }
     }
 }
