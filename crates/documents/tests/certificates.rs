@@ -151,6 +151,7 @@ fn view(c: &Cluster) -> v1::KeyView {
         documents: vec![c.key.envelope().clone()],
         authority: vec![c.principal.envelope().clone(), c.tenant.envelope().clone()],
         certificates: vec![envelope(&statement(id, order), &[1, 2, 3])],
+        ..v1::KeyView::default()
     }
 }
 

@@ -238,7 +238,7 @@ impl NodeCore {
 }
 
 /// So that the hash of a record tells nothing to those who may not read it.
-fn salt(rng: &mut dyn CryptoRng) -> Vec<u8> {
+pub(crate) fn salt(rng: &mut dyn CryptoRng) -> Vec<u8> {
     let mut salt = vec![0; SALT_BYTES];
     rng.fill_bytes(&mut salt);
     salt

@@ -11,6 +11,7 @@ use quorate_types::{DocumentId, KeyId, TenantId};
 
 use crate::access::Account;
 use crate::core::NodeCore;
+use crate::destruction::{self, Fate};
 use crate::handlers::documents::kind_byte;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
@@ -94,6 +95,7 @@ pub(crate) struct KeyRules {
     owner: Vec<OwnedRung>,
     grants: Vec<Arc<Heads<Grant>>>,
     policies: Arc<PolicySet>,
+    fate: Option<Fate>,
 }
 
 impl KeyRules {
@@ -111,6 +113,7 @@ impl KeyRules {
             owner: Vec::new(),
             grants: Vec::new(),
             policies: core.policies.of(tenant, &[]),
+            fate: None,
         };
         let nobody = TenantId::from_bytes([0; 32]);
         let (Some(id), Some(principal)) = (id, account.principal()) else {
@@ -126,6 +129,7 @@ impl KeyRules {
             return Ok(none(key, tenant));
         }
         let grants = heads_of::<Grant>(reads, &grants);
+        let fate = reads.row(&RowKey::destruction(id));
         let owner = if own { Ok(Vec::new()) } else { way_up(reads, tenant) };
         let prefix = counting_prefix(Kind::Policy, tenant);
         let policies = ids(reads, Table::Counting, prefix, MAX_POLICIES_PER_TENANT as usize + 1)?;
@@ -135,12 +139,27 @@ impl KeyRules {
             grants: grants?,
             policies: core.policies.of(tenant, &policies),
             key,
+            fate: destruction::fate(rows::message(fate?)?.as_ref()),
         })
     }
 
     /// The key's heads, whoever asks.
     pub(crate) fn key(&self) -> Option<&Heads<Key>> {
         self.key.as_deref()
+    }
+
+    /// What this node knows of the key's destruction, where the caller may know of the key.
+    pub(crate) const fn fate(&self) -> Option<Fate> {
+        self.fate
+    }
+
+    /// Refuses where this node has destroyed the key. Documents do not come into it: they may have been
+    /// changed since, or be older ones.
+    pub(crate) fn exists(&self) -> Result<(), Refused> {
+        match self.fate {
+            Some(Fate::Destroyed { at }) => Err(destruction::gone(at)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the caller may know of the key: it is of its tenant, was granted to it, or names it.

@@ -191,6 +191,7 @@ impl FakeCluster {
             documents: vec![document.envelope().clone()],
             authority: bundle.documents.clone(),
             certificates: vec![certificate.envelope().clone()],
+            ..v1::KeyView::default()
         };
         let client = Client::builder(&profile).unwrap().timeouts(FAST).build().unwrap();
         let mut cluster = Self {

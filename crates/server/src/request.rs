@@ -8,7 +8,7 @@ use getrandom::SysRng;
 use quorate_authz::Caller;
 use quorate_node::{
     AuditPlace, Batch, Call, CommitError, Facts, Health, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read,
-    Reply, Request, RowKey, Step, View, Write, refuse,
+    Reply, Request, RowKey, Step, Swept, View, Write, refuse,
 };
 use quorate_storage::{Answer, Store, StoreError};
 use quorate_types::{PrincipalId, UnixSeconds};
@@ -48,6 +48,8 @@ pub(crate) struct Node<S> {
     lanes: Arc<Lanes>,
     /// Somebody showed a checkpoint of this node's audit log that the log does not extend.
     rolled_back: AtomicBool,
+    /// Up to when the node's running time is counted in its store; held while that is brought up.
+    counted: tokio::sync::Mutex<Instant>,
 }
 
 /// What a call is answered, and where its audit record is, if it left one.
@@ -123,6 +125,7 @@ impl<S: Store> Node<S> {
             cores: Arc::new(Semaphore::new(cores)),
             lanes: Lanes::new(cores),
             rolled_back: AtomicBool::new(false),
+            counted: tokio::sync::Mutex::new(Instant::now()),
         }
     }
 
@@ -378,6 +381,54 @@ impl<S: Store> Node<S> {
             Some(Err(CommitError::Conflict)) => {}
             Some(Err(CommitError::Failed)) | None => {
                 tracing::warn!("expired sessions could not be erased; the next sweep tries again");
+            }
+        }
+    }
+
+    /// Counts how long the node has run, and erases the shares of keys whose waiting is over. The time is
+    /// the system's monotonic one, which no setting of a clock moves; what passes while the process does
+    /// not run is not counted.
+    pub(crate) async fn destroy_due(self: &Arc<Self>) {
+        let Ok(mut counted) = self.counted.try_lock() else { return };
+        let until = Instant::now();
+        let elapsed = until.saturating_duration_since(*counted);
+        let mut elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let node = Arc::clone(self);
+            let decided = tokio::task::spawn_blocking(move || {
+                let view = node.view(|view| node.core.plan_destruction(elapsed_ms, view))?;
+                let now = node.clock.now();
+                let rng = &mut UnwrapErr(SysRng);
+                Ok(node.core.decide_destruction(now, rng, elapsed_ms, &view))
+            });
+            let mut patience = Patience::new();
+            let decided = patience.wait(decided).await.and_then(Result::ok);
+            let step = match decided.unwrap_or(Err(Unread::Late)) {
+                Ok(step) => step,
+                Err(unread) => return self.log(&unread),
+            };
+            match patience.wait(step.commit(&mut self.store.clone())).await {
+                Some(Ok(swept)) => {
+                    *counted = until;
+                    elapsed_ms = 0;
+                    match swept {
+                        Swept::Waiting => return,
+                        Swept::Handled { key, destroyed: true } => {
+                            tracing::warn!(%key, "the shares of a key were erased for good");
+                        }
+                        Swept::Handled { key, destroyed: false } => {
+                            tracing::info!(%key, "the destruction of a key waits on");
+                        }
+                    }
+                }
+                // The next sweep counts what this one did not.
+                Some(Err(CommitError::Conflict)) => return,
+                // Whether it was counted is not known: then it is not counted twice.
+                Some(Err(CommitError::Failed)) | None => {
+                    *counted = until;
+                    tracing::warn!("the running time could not be counted");
+                    return;
+                }
             }
         }
     }

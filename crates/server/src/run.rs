@@ -195,6 +195,7 @@ async fn accept(
                 let (node, keeper) = (Arc::clone(node), Arc::clone(keeper));
                 tokio::spawn(async move {
                     node.sweep().await;
+                    node.destroy_due().await;
                     keeper.tend().await;
                 });
             }

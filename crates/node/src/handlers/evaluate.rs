@@ -143,6 +143,7 @@ impl Ready<'_> {
             quorate_authz::evaluate(&standing, access, newest, request, now)
         })?;
         deciding.audit.reasons = reasons(&authorized);
+        self.rules.exists()?;
         let policies = authorized.policies();
         let authorized = authorized.into_operation();
 

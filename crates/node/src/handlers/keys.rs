@@ -9,6 +9,7 @@ use quorate_wire::proto::v1::{self, KeyView};
 
 use crate::access::Account;
 use crate::core::NodeCore;
+use crate::destruction::{self, Fate};
 use crate::handlers::documents::{Loader, kind_byte};
 use crate::handlers::evaluate::certificate;
 use crate::reads::{Reads, Unread};
@@ -66,6 +67,19 @@ fn views(
     let mut shown = Vec::with_capacity(found.len());
     for rules in found {
         let Some(heads) = rules.key() else { continue };
+        let (destruction_in, destroyed_at) = match rules.fate() {
+            None => (0, 0),
+            Some(Fate::Destroyed { at }) => (0, at.0),
+            Some(Fate::Waits { due }) => match destruction::running(reads) {
+                // What is due is erased by the next sweep.
+                Ok(running) => (due.saturating_sub(running).div_ceil(1000).max(1), 0),
+                Err(Stop::Unread) => {
+                    unread = true;
+                    continue;
+                }
+                Err(stop) => return Err(stop),
+            },
+        };
         let certificates = certificates(reads, heads.key_id());
         let mut loader = Loader::of_tenant(reads, heads.tenant());
         loader.want(heads.id());
@@ -85,6 +99,8 @@ fn views(
                 .flat_map(|id| envelopes(&loader, id))
                 .collect(),
             certificates: certificates?,
+            destruction_in,
+            destroyed_at,
         };
         shown.push(Shown { rules, view });
     }

@@ -91,6 +91,7 @@ pub(super) fn may_open(
         quorate_authz::open_ceremony(standing, access, version, order, now)
     })?;
     deciding.audit.reasons = reasons(&authorized);
+    rules.exists()?;
     Ok(authorized.into_operation())
 }
 
@@ -138,19 +139,15 @@ impl<'a> Member<'a> {
         let found = sessions::find(reads, id);
         let account = Account::gather(core, reads, caller, node)?;
         let found = found?;
-        let place = match &found {
-            Found::Nothing => None,
-            Found::Open(open) => Some(key_of(&open.session)?),
-            Found::Signed { key, version, .. } => Some((*key, *version)),
+        // Where there is no session, the same reads for no key: as many as for a foreign one's.
+        let (id, version) = match &found {
+            Found::Nothing => (KeyId::from_bytes([0; KeyId::LEN]), KeyVersion::FIRST),
+            Found::Open(open) => key_of(&open.session)?,
+            Found::Signed { key, version, .. } => (*key, *version),
         };
-        let (mut key, mut signed) = (None, false);
-        if let Some((id, version)) = place {
-            let heads = reads.row(&RowKey::heads(id.into()));
-            signed = reads.row(&RowKey::signed(id, version))?.bytes().is_some();
-            key = rows::heads::<Key>(heads?)?;
-        }
-        let named = place.map(|(id, _)| id);
-        let rules = KeyRules::gather(core, reads, &account, named, key)?;
+        let signed = reads.row(&RowKey::signed(id, version))?.bytes().is_some();
+        let key = rows::heads::<Key>(reads.row(&RowKey::heads(id.into()))?)?;
+        let rules = KeyRules::gather(core, reads, &account, Some(id), key)?;
         Ok(Self { core, account, id, rules, found, signed })
     }
 

@@ -26,6 +26,7 @@ use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
 use crate::access::{ROSTER, addressed, cluster, present};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
+use crate::destruction;
 use crate::join::JoinError;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
@@ -89,6 +90,8 @@ pub(crate) struct Ready<'a> {
     candidates: Vec<Candidate>,
     loaded: Loaded,
     affected: BTreeSet<DocumentId>,
+    /// Of keys of which some version asks for destruction.
+    destructions: BTreeMap<DocumentId, destruction::Before>,
 }
 
 pub(crate) fn prepare<'a>(
@@ -129,8 +132,29 @@ pub(crate) fn prepare<'a>(
     );
     let candidates = came.candidates.clone();
     let (loaded, affected) = load(reads, cluster, &candidates)?;
+    let destructions = destructions(reads, &candidates, &loaded, &affected)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
-    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected })
+    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected, destructions })
+}
+
+/// What this node knows of the destruction of the keys whose standing may change.
+fn destructions(
+    reads: &Reads<'_>,
+    candidates: &[Candidate],
+    loaded: &Loaded,
+    affected: &BTreeSet<DocumentId>,
+) -> Result<BTreeMap<DocumentId, destruction::Before>, Stop> {
+    let asks = |document: &SignedDocument| match document.body() {
+        Body::Key(key) => key.destruction.is_some(),
+        _ => false,
+    };
+    let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_deref().ok());
+    let mut keys: BTreeSet<DocumentId> = came.filter(|d| asks(d)).map(|d| d.id()).collect();
+    keys.extend(affected.iter().filter(|id| loaded.versions(id).into_iter().any(asks)));
+    // All asked for before any is missed.
+    let befores = keys.into_iter().map(|id| (id, destruction::Before::gather(reads, id.into())));
+    let befores: Vec<_> = befores.collect();
+    befores.into_iter().map(|(id, before)| Ok((id, before?))).collect()
 }
 
 fn candidate(envelope: &v1::Envelope) -> Candidate {
@@ -415,7 +439,16 @@ fn together(loaded: &Loaded, candidates: &[Candidate], now: UnixSeconds) -> Load
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { reads, cluster, principal, changes, candidates, mut loaded, affected } = self;
+        let Self {
+            reads,
+            cluster,
+            principal,
+            changes,
+            candidates,
+            mut loaded,
+            affected,
+            destructions,
+        } = self;
         let now = deciding.now;
         let unread =
             |_| Refused::new(RefusalCode::StorageFailed, "rows were not read before deciding");
@@ -452,6 +485,10 @@ impl Ready<'_> {
             for id in affected {
                 let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
                 update(rows::message(row)?, &loaded, cluster, id, &mut writes);
+            }
+            for (id, before) in destructions {
+                let heads = rules::heads::<Key, _>(&id, &loaded);
+                before.follow(id.into(), heads.as_ref(), &mut writes);
             }
             let next = changes.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
