@@ -15,7 +15,6 @@
 mod access;
 mod call;
 mod core;
-mod destruction;
 mod handlers;
 mod health;
 mod join;
@@ -32,7 +31,6 @@ mod view;
 
 pub use crate::core::{Facts, NodeCore};
 pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
-pub use destruction::Swept;
 pub use health::{Health, RosterHealth};
 pub use join::JoinError;
 pub use log::{
@@ -45,4 +43,4 @@ pub use view::{Entry, Read, ReadSet, Sequence, View};
 
 /// Rounds of planning that a request may need at most. An evaluation takes three, and documents of a
 /// tenant under seven others take the most.
-pub const MAX_PLAN_ROUNDS: usize = 16;
+pub const MAX_PLAN_ROUNDS: usize = 32;

@@ -23,6 +23,10 @@ pub enum Table {
     Counting,
     /// Grants that count, by who is granted which key: principal, key, grant -> nothing.
     Granted,
+    /// How many documents stand under a tenant: tenant -> `TenantCountsRow`.
+    TenantCounts,
+    /// Rosters and tenants whose frontier was here once: digest -> nothing.
+    Complete,
     /// What the node knows of its cluster: a name -> bytes.
     Cluster,
     /// The highest certificate: key, version -> compact certificate.
@@ -37,16 +41,13 @@ pub enum Table {
     OpenSessions,
     /// Sessions dealt in under an order: order digest -> `AttemptsRow`.
     Attempts,
-    /// Keys that are to be destroyed here, or were: 0 (1 byte), key -> `DestructionRow`. In which order:
-    /// 1 (1 byte), due (8 bytes), key -> nothing.
-    Destructions,
     /// The node's own sealed keys and settings, which only the shell reads: a name -> bytes.
     Local,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Documents,
         Self::Heads,
         Self::Kinds,
@@ -54,6 +55,8 @@ impl Table {
         Self::Aliases,
         Self::Counting,
         Self::Granted,
+        Self::TenantCounts,
+        Self::Complete,
         Self::Cluster,
         Self::Certificates,
         Self::Shares,
@@ -61,7 +64,6 @@ impl Table {
         Self::Sessions,
         Self::OpenSessions,
         Self::Attempts,
-        Self::Destructions,
         Self::Local,
     ];
 
@@ -76,6 +78,8 @@ impl Table {
             Self::Aliases => "aliases",
             Self::Counting => "counting",
             Self::Granted => "granted",
+            Self::TenantCounts => "tenant_counts",
+            Self::Complete => "complete",
             Self::Cluster => "cluster",
             Self::Certificates => "certificates",
             Self::Shares => "shares",
@@ -83,7 +87,6 @@ impl Table {
             Self::Sessions => "sessions",
             Self::OpenSessions => "open_sessions",
             Self::Attempts => "attempts",
-            Self::Destructions => "destructions",
             Self::Local => "local",
         }
     }
@@ -157,6 +160,18 @@ impl RowKey {
         Self::of(Table::Granted, &[&granted_prefix(grantee, key), grant.as_bytes()])
     }
 
+    /// How many documents stand under a tenant.
+    #[must_use]
+    pub fn tenant_counts(tenant: TenantId) -> Self {
+        Self::of(Table::TenantCounts, &[tenant.as_bytes()])
+    }
+
+    /// That the frontier of an authority version was here once.
+    #[must_use]
+    pub fn complete(version: Digest) -> Self {
+        Self::of(Table::Complete, &[version.as_bytes()])
+    }
+
     /// A named fact about the cluster.
     #[must_use]
     pub fn cluster(name: &str) -> Self {
@@ -214,18 +229,6 @@ impl RowKey {
         Self::of(Table::Cluster, &[MARK_PREFIX, node.as_bytes()])
     }
 
-    /// That a key is to be destroyed here, or was.
-    #[must_use]
-    pub fn destruction(key: KeyId) -> Self {
-        Self::of(Table::Destructions, &[&[0], key.as_bytes()])
-    }
-
-    /// That a key's waiting is over when the running clock shows this.
-    #[must_use]
-    pub fn due(running_ms: u64, key: KeyId) -> Self {
-        Self::of(Table::Destructions, &[DUE_PREFIX, &running_ms.to_be_bytes(), key.as_bytes()])
-    }
-
     /// One of the shell's own rows.
     #[must_use]
     pub fn local(name: &str) -> Self {
@@ -241,9 +244,6 @@ pub(crate) const MARK_PREFIX: &[u8] = b"mark/";
 pub fn granted_prefix(grantee: PrincipalId, key: KeyId) -> Vec<u8> {
     [grantee.as_bytes().as_slice(), key.as_bytes()].concat()
 }
-
-/// What the rows begin with that say when keys are due to be destroyed.
-pub(crate) const DUE_PREFIX: &[u8] = &[1];
 
 /// What every row of an alias begins with.
 #[must_use]

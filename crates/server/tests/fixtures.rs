@@ -38,7 +38,7 @@ use quorate_types::{
 };
 use quorate_wire::proto::store::v1::{
     AttemptsRow, AuditRow, DocumentRow, HeadsRow, OpenSessionsRow, Sealed, SessionRow, ShareRow,
-    SignedRow, SignedSessionRow,
+    SignedRow, SignedSessionRow, TenantCountsRow,
 };
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{EncryptionContext, Label, PublicKey, SigningKey, digests, strict};
@@ -49,6 +49,12 @@ use serde::de::DeserializeOwned;
 
 /// Every set that there is. A version adds one where it changes what is written, and takes none away.
 const SETS: [&str; 1] = ["v1"];
+
+/// Tables that came after the set v1 was made: its nodes have no policies, terms or grants, and what later
+/// versions count beside documents begins with the first document that they take. Of every table that is
+/// not here, v1 has rows, so that a new table is either in a new set or a known exception.
+const AFTER_V1: [Table; 4] =
+    [Table::Counting, Table::Granted, Table::TenantCounts, Table::Complete];
 
 /// What the generator knew of a set.
 #[derive(Debug, Clone, Deserialize)]
@@ -473,9 +479,10 @@ fn decoded(key: &RowKey, bytes: &[u8]) -> Option<Sealed> {
             SignedDocument::parse(row::<DocumentRow>(bytes).envelope.unwrap()).unwrap();
         }
         Table::Heads => assert!(!row::<HeadsRow>(bytes).payloads.is_empty()),
-        Table::Kinds | Table::Aliases | Table::Counting | Table::Granted => {
+        Table::Kinds | Table::Aliases | Table::Counting | Table::Granted | Table::Complete => {
             assert!(bytes.is_empty());
         }
+        Table::TenantCounts => assert!(row::<TenantCountsRow>(bytes).bytes > 0),
         Table::PrincipalKeys => assert_eq!(bytes.len(), 32),
         Table::Cluster => assert!([8, 32].contains(&bytes.len())),
         Table::Certificates => {
@@ -512,7 +519,7 @@ fn every_stored_row_decodes_and_every_sealed_one_opens() {
             for table in Table::ALL {
                 let read = Read::Range { table, prefix: Vec::new(), after: None, limit: 10_000 };
                 let Answer::Range(entries) = store.read(&read).unwrap() else { panic!() };
-                assert!(!entries.is_empty(), "{table:?}");
+                assert!(!entries.is_empty() || AFTER_V1.contains(&table), "{table:?}");
                 for entry in entries {
                     if let Some(sealed) = decoded(entry.key(), entry.bytes().unwrap()) {
                         let secret = sealing::open(&root, entry.key(), &sealed).unwrap();

@@ -32,13 +32,15 @@ pub(crate) struct Loaded {
     by_key: BTreeMap<PublicKey, BTreeSet<Digest>>,
     /// Documents of which all versions are here; of others only what a frontier names.
     complete: BTreeSet<DocumentId>,
+    /// Authority versions whose frontier was here before.
+    frontiers: BTreeSet<Digest>,
     in_force: InForceCache,
 }
 
 impl Loaded {
     pub(super) fn new(cluster: ClusterId) -> Self {
-        let (versions, by_id, by_key, complete, in_force) = Default::default();
-        Self { cluster, versions, by_id, by_key, complete, in_force }
+        let (versions, by_id, by_key, complete, frontiers, in_force) = Default::default();
+        Self { cluster, versions, by_id, by_key, complete, frontiers, in_force }
     }
 
     /// Takes a version in, in place of the same version with fewer signatures.
@@ -75,6 +77,8 @@ impl Loaded {
             }
         }
         self.complete.extend(&more.complete);
+        self.frontiers.extend(&more.frontiers);
+        self.in_force.clear();
     }
 
     /// Versions of principals that name a key, as theirs, as the one offered, or as one they had.
@@ -106,6 +110,10 @@ impl Lookup for Loaded {
             Principal::of(version.body()).is_some_and(|p| p.accepts(key))
         };
         self.naming(key).filter(accepted).collect()
+    }
+
+    fn complete_before(&self, version: &Digest) -> bool {
+        self.frontiers.contains(version)
     }
 
     fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
@@ -226,7 +234,19 @@ impl<'a, 'v> Loader<'a, 'v> {
     /// Queues what a version refers to.
     pub(super) fn refer(&mut self, document: &Document, signers: &[PublicKey]) -> Result<(), Stop> {
         let frontier = if self.frontiers { document.frontier() } else { &[] };
-        for entry in frontier {
+        // What was here once is here still, and ten thousand entries are not read again for each change.
+        let known = !frontier.is_empty()
+            && self.attempt(self.reads.row(&RowKey::complete(document.digest()))).is_none_or(
+                |row| {
+                    let complete = row.bytes().is_some();
+                    if complete {
+                        self.loaded.frontiers.insert(document.digest());
+                        self.loaded.in_force.clear();
+                    }
+                    complete
+                },
+            );
+        for entry in if known { &[] } else { frontier } {
             let key = RowKey::document(entry.id, entry.version, entry.digest);
             if let Some(row) = self.attempt(self.reads.row(&key))
                 && let Some(kept) = version(row)?

@@ -1,8 +1,10 @@
 //! Documents: taking them in, giving them out.
 
+mod derived;
 pub(crate) mod get;
 mod loaded;
 pub(crate) mod put;
+mod quota;
 
 pub(crate) use loaded::{Loader, principal_of};
 pub(crate) use put::{join_writes, kind_byte};

@@ -6,27 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use prost::Message;
 use quorate_authz::Caller;
-use quorate_documents::{
-    self as rules, Admitted, Body, BodyOf, Document, Grant, Key, Kind, Lookup, Policy, Principal,
-    Roster, SignedDocument, Tenant, Terms,
-};
+use quorate_documents::{self as rules, Admitted, Body, Document, Kind, Lookup, SignedDocument};
 use quorate_types::limits::{
-    CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_DOCUMENT, MAX_DOCUMENTS_PER_REQUEST,
-    MAX_HEADS_PER_DOCUMENT,
+    CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_AUTHORITY, MAX_BYTES_PER_DOCUMENT,
+    MAX_DOCUMENTS_PER_REQUEST, MAX_HEADS_PER_DOCUMENT,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
 use quorate_wire::digests::document_digest;
-use quorate_wire::proto::store::v1::{DocumentRow, HeadsRow};
+use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
+use super::derived::{completed, derive, having, store, update};
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
-use crate::access::{ROSTER, addressed, cluster, present};
+use super::quota::Quotas;
+use crate::access::{addressed, cluster, present};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
-use crate::destruction;
 use crate::join::JoinError;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
@@ -35,12 +32,16 @@ use crate::rows;
 use crate::step::Write;
 use crate::view::Read;
 
-/// Documents whose standing one new authority version may change, all in one step. A tenant of this
-/// many keys takes some 64 MB for the moment that its administrators change.
+/// Documents whose standing the documents of one request may change, all in one step, which takes some
+/// 64 MB for a moment. A tenant has fewer under it at a node ([`MAX_STORED_PER_TENANT`]), so it can always
+/// be changed, and dropped if it has no tenants below. A reseller is suspended in one step by terms
+/// whatever it has below; to be dropped its customers go first.
+///
+/// [`MAX_STORED_PER_TENANT`]: quorate_types::limits::MAX_STORED_PER_TENANT
 const MAX_AFFECTED: usize = 65_536;
 
 /// A signature in an envelope: the key, the signature, and their frames.
-const BYTES_OF_SIGNATURE: usize = 102;
+pub(super) const BYTES_OF_SIGNATURE: usize = 102;
 
 /// Signatures of one request, all documents together. Strangers may send documents, and each
 /// signature costs some 50 us to verify.
@@ -51,7 +52,7 @@ const MAX_SIGNATURES_PER_REQUEST: usize = 1024;
 const CHANGES: &str = "documents";
 
 /// Under which tenant a document stands in the list of its kind; a tenant under its parent.
-fn tenant_slot(document: &Document) -> TenantId {
+pub(super) fn tenant_slot(document: &Document) -> TenantId {
     document.body().tenant().unwrap_or(TenantId::from_bytes([0; 32]))
 }
 
@@ -90,8 +91,7 @@ pub(crate) struct Ready<'a> {
     candidates: Vec<Candidate>,
     loaded: Loaded,
     affected: BTreeSet<DocumentId>,
-    /// Of keys of which some version asks for destruction.
-    destructions: BTreeMap<DocumentId, destruction::Before>,
+    quotas: Quotas,
 }
 
 pub(crate) fn prepare<'a>(
@@ -132,29 +132,12 @@ pub(crate) fn prepare<'a>(
     );
     let candidates = came.candidates.clone();
     let (loaded, affected) = load(reads, cluster, &candidates)?;
-    let destructions = destructions(reads, &candidates, &loaded, &affected)?;
+    let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
+    let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
+    let documents = came.map(|d| d.document()).chain(moved.map(|d| d.document()));
+    let quotas = Quotas::gather(reads, documents)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
-    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected, destructions })
-}
-
-/// What this node knows of the destruction of the keys whose standing may change.
-fn destructions(
-    reads: &Reads<'_>,
-    candidates: &[Candidate],
-    loaded: &Loaded,
-    affected: &BTreeSet<DocumentId>,
-) -> Result<BTreeMap<DocumentId, destruction::Before>, Stop> {
-    let asks = |document: &SignedDocument| match document.body() {
-        Body::Key(key) => key.destruction.is_some(),
-        _ => false,
-    };
-    let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_deref().ok());
-    let mut keys: BTreeSet<DocumentId> = came.filter(|d| asks(d)).map(|d| d.id()).collect();
-    keys.extend(affected.iter().filter(|id| loaded.versions(id).into_iter().any(asks)));
-    // All asked for before any is missed.
-    let befores = keys.into_iter().map(|id| (id, destruction::Before::gather(reads, id.into())));
-    let befores: Vec<_> = befores.collect();
-    befores.into_iter().map(|(id, before)| Ok((id, before?))).collect()
+    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected, quotas })
 }
 
 fn candidate(envelope: &v1::Envelope) -> Candidate {
@@ -208,18 +191,14 @@ fn cascade(
         let mut found = Vec::new();
         for (id, kinds) in changed(reads, &mut loader, &after, &affected)? {
             found.push(id);
-            let mut next = vec![(id, kinds)];
-            // A tenant under one that changed is taken for changed too: its lists are read in the
-            // same round as its versions, so that each level of tenants takes one round.
-            while let Some((id, kinds)) = next.pop() {
-                if !followed.insert(id) {
-                    continue;
-                }
-                let list = dependents(reads, &mut loader, id, kinds)?;
-                found.extend(list.iter().map(|(_, id)| *id));
-                let tenants = list.into_iter().filter(|(kind, _)| *kind == Kind::Tenant);
-                next.extend(tenants.map(|(_, id)| (id, Under::Tenant)));
+            // Only what changed is followed: a tenant that is kept has nothing else below it than it
+            // had, and a reseller's new version must not read all that its customers have.
+            if followed.insert(id) {
+                found.extend(dependents(reads, &mut loader, id, kinds)?);
             }
+        }
+        if found.len() + affected.len() >= MAX_AFFECTED {
+            return Err(too_many().into());
         }
         for id in &found {
             loader.want(*id);
@@ -288,7 +267,7 @@ fn dependents(
     loader: &mut Loader<'_, '_>,
     id: DocumentId,
     of: Under,
-) -> Result<Vec<(Kind, DocumentId)>, Stop> {
+) -> Result<Vec<DocumentId>, Stop> {
     let lists = match of {
         Under::Roster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
         Under::Tenant => {
@@ -301,47 +280,21 @@ fn dependents(
     for (kind, tenant) in lists {
         let Some(entries) = loader.attempt(reads.range(listed(kind, tenant))) else { continue };
         if entries.len() >= MAX_AFFECTED {
-            let message =
-                format!("the documents change the standing of {MAX_AFFECTED} others or more");
-            return Err(Refused::new(RefusalCode::TooLarge, message).into());
+            return Err(too_many().into());
         }
         for entry in entries {
             let id = entry.key().key.get(33..).and_then(|id| DocumentId::from_slice(id).ok());
-            found.push((kind, id.ok_or_else(|| rows::damaged(entry))?));
+            found.push(id.ok_or_else(|| rows::damaged(entry))?);
         }
     }
     Ok(found)
 }
 
-/// What a document adds up to.
-struct Derived {
-    payloads: Vec<Vec<u8>>,
-    digests: Vec<Digest>,
-    /// Of a key.
-    aliases: BTreeSet<String>,
-}
-
-/// The heads of a document, if it counts.
-fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
-    macro_rules! heads {
-        ($kind:ident) => {
-            rules::heads::<$kind, _>(&id, loaded).map(|heads| (heads.to_row(), heads.digests()))
-        };
-    }
-    let mut aliases = BTreeSet::new();
-    let (payloads, digests) = match loaded.versions(&id).first()?.kind() {
-        Kind::Roster => heads!(Roster),
-        Kind::Tenant => heads!(Tenant),
-        Kind::Principal => heads!(Principal),
-        Kind::Policy => heads!(Policy),
-        Kind::Grant => heads!(Grant),
-        Kind::Terms => heads!(Terms),
-        Kind::Key => rules::heads::<Key, _>(&id, loaded).map(|heads| {
-            aliases.extend(heads.iter().map(|head| head.body().alias.clone()));
-            (heads.to_row(), heads.digests())
-        }),
-    }?;
-    Some(Derived { payloads, digests, aliases })
+fn too_many() -> Refused {
+    let message = format!(
+        "the documents change the standing of {MAX_AFFECTED} others or more; suspend the tenant by terms, or drop those below it first"
+    );
+    Refused::new(RefusalCode::TooLarge, message)
 }
 
 /// A document that may be stored.
@@ -356,7 +309,7 @@ struct Accepted {
 fn admit(
     loaded: &Loaded,
     document: &Arc<SignedDocument>,
-    sight: Option<(&Loaded, UnixSeconds)>,
+    sight: Option<(&Loaded, &Quotas, UnixSeconds)>,
 ) -> Result<Accepted, Refused> {
     let refuse = |error: &rules::AdmitError| Refused::new(error.code(), error.to_string());
     let admitted = rules::admit(document, loaded).map_err(|error| refuse(&error))?;
@@ -367,8 +320,25 @@ fn admit(
             .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
         return Ok(Accepted { document: Arc::new(merged), new });
     }
-    if let Some((together, now)) = sight {
+    if let Some((together, quotas, now)) = sight {
         rules::first_sight(document, together, now).map_err(|error| refuse(&error))?;
+        let kept = rules::kept_by_some(document, together);
+        quotas.check(document, kept)?;
+        // Restrictions by administrators who were removed; each head is read for every request.
+        if !document.kind().is_authority() && !kept && !rules::counts(document, together) {
+            bounded(loaded, document)?;
+        }
+    }
+    if document.kind().is_authority() && admitted == Admitted::ByAdministrators {
+        let bytes =
+            loaded.versions(&document.id()).iter().map(|v| v.payload().len()).sum::<usize>();
+        if bytes.saturating_add(document.payload().len()) > MAX_BYTES_PER_AUTHORITY {
+            let message = format!(
+                "the versions of the {} have {bytes} bytes together where {MAX_BYTES_PER_AUTHORITY} are allowed; its recovery keys may still sign one",
+                document.kind()
+            );
+            return Err(Refused::new(RefusalCode::TooLarge, message));
+        }
     }
     if loaded.count(&document.id()) >= MAX_VERSIONS_PER_DOCUMENT {
         let message = format!("a document has at most {MAX_VERSIONS_PER_DOCUMENT} versions");
@@ -447,7 +417,7 @@ impl Ready<'_> {
             candidates,
             mut loaded,
             affected,
-            destructions,
+            mut quotas,
         } = self;
         let now = deciding.now;
         let unread =
@@ -458,12 +428,15 @@ impl Ready<'_> {
         let mut results = Vec::with_capacity(candidates.len());
         let mut first_refusal = None;
         for (digest, parsed) in candidates {
-            let accepted =
-                parsed.and_then(|document| admit(&loaded, &document, Some((&together, now))));
+            let accepted = parsed
+                .and_then(|document| admit(&loaded, &document, Some((&together, &quotas, now))));
             let refusal = match accepted {
                 Ok(Accepted { document, new }) => {
                     if new {
                         deciding.audit.subject.extend_from_slice(digest.as_bytes());
+                        if loaded.get(&digest).is_none() {
+                            quotas.stored(&document);
+                        }
                         store(&document, now, &mut writes);
                         loaded.insert(document);
                     }
@@ -484,12 +457,15 @@ impl Ready<'_> {
         if !writes.is_empty() {
             for id in affected {
                 let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
-                update(rows::message(row)?, &loaded, cluster, id, &mut writes);
+                let before: Option<HeadsRow> = rows::message(row)?;
+                let counted = before.is_some();
+                let counts = update(before, &loaded, cluster, id, &mut writes);
+                if let Some(first) = loaded.versions(&id).first().filter(|_| counts != counted) {
+                    quotas.counts(first, counts);
+                }
             }
-            for (id, before) in destructions {
-                let heads = rules::heads::<Key, _>(&id, &loaded);
-                before.follow(id.into(), heads.as_ref(), &mut writes);
-            }
+            writes.extend(quotas.writes());
+            writes.extend(completed(&loaded));
             let next = changes.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
         }
@@ -498,24 +474,6 @@ impl Ready<'_> {
             writes.into_iter().map(|write| (write.key().clone(), write)).collect();
         let reply = Reply::PutDocuments(v1::PutDocumentsReply { results });
         Ok(Decision { reply, writes: writes.into_values().collect() })
-    }
-}
-
-/// The rows of one version, whether it counts or not.
-pub(crate) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Vec<Write>) {
-    let key = RowKey::document(document.id(), document.version(), document.digest());
-    let row = DocumentRow { envelope: Some(document.envelope().clone()), received_at: now.0 };
-    writes.push(Write::Put(key, row.encode_to_vec()));
-    if document.version() == 1 {
-        let kind = kind_byte(document.kind());
-        let list = RowKey::kind(kind, tenant_slot(document), document.id());
-        writes.push(Write::Put(list, Vec::new()));
-    }
-    if let Body::Principal(principal) = document.body() {
-        for key in principal.named_keys() {
-            let key = RowKey::principal_key_named(key, document.id());
-            writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
-        }
     }
 }
 
@@ -536,103 +494,4 @@ pub(crate) fn join_writes(
     loaded.insert(roster);
     update(None, &loaded, cluster, cluster.into(), &mut writes);
     Ok(writes)
-}
-
-/// Where a document that counts stands in the lists that authorization reads, and one that does not
-/// stands no more.
-fn derived_lists(
-    loaded: &Loaded,
-    id: DocumentId,
-    tenant: TenantId,
-    counts: bool,
-    writes: &mut Vec<Write>,
-) {
-    let row = match loaded.versions(&id).first().map(|version| version.body()) {
-        Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
-        Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
-        Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
-        _ => return,
-    };
-    writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
-}
-
-/// The principals that count and have a public key, or are offered it.
-fn having(loaded: &Loaded, key: PublicKey) -> impl Iterator<Item = DocumentId> {
-    let named: BTreeSet<DocumentId> = loaded.principals(&key).iter().map(|v| v.id()).collect();
-    named.into_iter().filter(move |id| {
-        rules::heads::<Principal, _>(id, loaded)
-            .is_some_and(|heads| heads.iter().any(|head| head.body().accepts(&key)))
-    })
-}
-
-/// The principals that count and had a public key once.
-fn having_retired(loaded: &Loaded, key: PublicKey) -> Option<DocumentId> {
-    let named: BTreeSet<DocumentId> = loaded.naming(&key).map(|v| v.id()).collect();
-    named.into_iter().find(|id| {
-        rules::heads::<Principal, _>(id, loaded).is_some_and(|heads| heads.has_retired(&key))
-    })
-}
-
-/// The row that says whose a public key is. Nobody's, where two principals that count have it: which
-/// of them came first is no part of the set, and guessing could take the wrong one's permissions. A key
-/// that nobody has is one's who had it, so that whoever comes with it is told so, and reported.
-fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
-    let row = RowKey::principal_key(key);
-    let mut having = having(loaded, key);
-    match (having.next(), having.next()) {
-        (Some(id), None) => Write::Put(row, id.as_bytes().to_vec()),
-        (None, _) => match having_retired(loaded, key) {
-            Some(id) => Write::Put(row, id.as_bytes().to_vec()),
-            None => Write::Delete(row),
-        },
-        _ => Write::Delete(row),
-    }
-}
-
-/// The rows derived from a document, where they change. `before` is its row of heads.
-pub(crate) fn update(
-    before: Option<HeadsRow>,
-    loaded: &Loaded,
-    cluster: ClusterId,
-    id: DocumentId,
-    writes: &mut Vec<Write>,
-) {
-    let before = before.map(|row| row.payloads);
-    let derived = derive(loaded, id);
-    if derived.as_ref().map(|d| &d.payloads) == before.as_ref() {
-        return;
-    }
-    let key = RowKey::heads(id);
-    let tenant = match loaded.versions(&id).first() {
-        Some(version) => tenant_slot(version),
-        None => return,
-    };
-    let aliases = derived.as_ref().map(|d| d.aliases.clone()).unwrap_or_default();
-    for payload in before.iter().flatten() {
-        if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone())
-            && !aliases.contains(&key.alias)
-        {
-            writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
-        }
-    }
-    // The keys of its heads before and now are among these.
-    for key in loaded.versions(&id).into_iter().filter_map(|v| Principal::of(v.body())) {
-        for key in key.named_keys() {
-            writes.push(owner_of_key(loaded, key));
-        }
-    }
-    derived_lists(loaded, id, tenant, derived.is_some(), writes);
-    for alias in aliases {
-        writes.push(Write::Put(RowKey::alias(tenant, &alias, id.into()), Vec::new()));
-    }
-    let in_force = derived.as_ref().and_then(|derived| derived.digests.first());
-    if let Some(digest) = in_force
-        && id == DocumentId::from(cluster)
-    {
-        writes.push(Write::Put(RowKey::cluster(ROSTER), digest.as_bytes().to_vec()));
-    }
-    writes.push(match derived {
-        Some(derived) => Write::Put(key, HeadsRow { payloads: derived.payloads }.encode_to_vec()),
-        None => Write::Delete(key),
-    });
 }

@@ -1,0 +1,178 @@
+//! How much a tenant may have at a node, and that nobody else pays for it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
+
+mod support;
+
+use std::time::Instant;
+
+use prost::Message;
+use quorate_authz::Caller;
+use quorate_documents::{Body, Draft, Quota, SignedDocument, Terms};
+use quorate_node::{Call, Request, RowKey, Table};
+use quorate_types::limits::{
+    MAX_DOCUMENTS_PER_TENANT, MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT,
+};
+use quorate_types::{Action, TenantId};
+use quorate_wire::proto::store::v1::TenantCountsRow;
+use quorate_wire::proto::v1;
+use support::{NOW, World, principal_document, seed_key, tenant_document};
+
+fn put(world: &mut World, documents: &[SignedDocument]) -> Vec<Option<String>> {
+    let mut found = Vec::new();
+    for some in documents.chunks(64) {
+        let reply = world.put(0, some);
+        found.extend(reply.results.into_iter().map(|r| r.refusal.map(|r| r.message)));
+    }
+    found
+}
+
+fn machine(world: &mut World, tenant: &SignedDocument, number: usize) -> SignedDocument {
+    let (administrator, key) = (seed_key("administrator", 0), seed_key("many", number));
+    principal_document(&mut world.rng, &administrator, tenant, &key, &[Action::Encrypt])
+}
+
+fn counts(world: &World, tenant: &SignedDocument) -> TenantCountsRow {
+    let row = RowKey::tenant_counts(tenant.id().into());
+    let bytes = world.nodes[0].store.rows.get(&row).map(|(bytes, _)| bytes.clone());
+    TenantCountsRow::decode(bytes.unwrap_or_default().as_slice()).unwrap()
+}
+
+fn pretend(world: &mut World, tenant: &SignedDocument, row: &TenantCountsRow) {
+    let key = RowKey::tenant_counts(tenant.id().into());
+    let sequence = world.nodes[0].store.rows[&key].1;
+    world.nodes[0].store.rows.insert(key, (row.encode_to_vec(), sequence));
+}
+
+fn next_version(world: &World, of: &SignedDocument, keeps: &[&SignedDocument]) -> SignedDocument {
+    let mut frontier: Vec<_> = keeps.iter().map(|kept| kept.frontier_entry()).collect();
+    frontier.sort_unstable();
+    Draft::succeed(&[of], of.body().clone(), Some(of.digest()), frontier, NOW)
+        .unwrap()
+        .sign(&[&world.administrator])
+        .unwrap()
+}
+
+/// Fails when `Quotas::check` is left out (tried), or terms are not read.
+#[test]
+fn terms_bound_what_a_tenant_has_and_name_whom_to_ask() {
+    let mut world = World::new(1);
+    let acme = world.acme.clone();
+    let had = counts(&world, &acme).principals;
+    let terms = Terms {
+        tenant: acme.id().into(),
+        suspended: false,
+        quota: Quota { principals: had + 2, ..Quota::default() },
+        support_contact: "help@platform.example".into(),
+        reason: String::new(),
+    };
+    let roster = world.roster.digest();
+    let terms = Draft::first(Body::Terms(terms), Some(roster), NOW, &mut world.rng)
+        .unwrap()
+        .sign(&[&world.administrator])
+        .unwrap();
+    assert_eq!(put(&mut world, &[terms]), [None]);
+    let all: Vec<_> = (0..3).map(|number| machine(&mut world, &acme, number)).collect();
+    let refused = put(&mut world, &all);
+    assert_eq!(refused[..2], [None, None]);
+    assert!(refused[2].as_ref().unwrap().contains("ask help@platform.example"), "{refused:?}");
+    // What an authority version keeps comes all the same; and another tenant has room.
+    let owner = world.owner_document.clone();
+    let keeping = next_version(&world, &acme, &[&owner, &all[2]]);
+    assert_eq!(put(&mut world, &[keeping, all[2].clone()]), [None, None]);
+    let other = world.other.clone();
+    let there = machine(&mut world, &other, 9);
+    assert_eq!(put(&mut world, &[there]), [None]);
+}
+
+/// H2 of the review: nobody freezes the roster or another tenant with documents. Fails without the bounds.
+#[test]
+fn attack_38_a_tenant_that_is_full_stands_in_nobodys_way() {
+    let mut world = World::new(1);
+    let (acme, other) = (world.acme.clone(), world.other.clone());
+    let before = counts(&world, &acme);
+    let full = [
+        TenantCountsRow { grants: MAX_DOCUMENTS_PER_TENANT, ..before },
+        TenantCountsRow { stored: MAX_STORED_PER_TENANT, ..before },
+        TenantCountsRow { bytes: 1 << 30, ..before },
+    ];
+    for row in full {
+        pretend(&mut world, &acme, &row);
+        let one_more = machine(&mut world, &acme, 1);
+        assert!(put(&mut world, &[one_more])[0].is_some(), "{row:?}");
+    }
+    // Its own administrators still change it, and everybody else goes on.
+    let owner = world.owner_document.clone();
+    let changed = next_version(&world, &acme, &[&owner]);
+    assert_eq!(put(&mut world, std::slice::from_ref(&changed)), [None]);
+    let there = machine(&mut world, &other, 2);
+    assert_eq!(put(&mut world, &[there]), [None]);
+    // A child's own versions are its own to pay for.
+    pretend(&mut world, &acme, &before);
+    let administrator = seed_key("administrator", 0);
+    let parent = Some(TenantId::from(acme.id()));
+    let child = tenant_document(&mut world.rng, &administrator, &changed, parent, "child");
+    assert_eq!(put(&mut world, std::slice::from_ref(&child)), [None]);
+    let bytes = counts(&world, &acme).bytes;
+    let later = next_version(&world, &child, &[]);
+    assert_eq!(put(&mut world, &[later]), [None]);
+    assert_eq!(counts(&world, &acme).bytes, bytes);
+    assert!(MAX_POLICIES_PER_TENANT < MAX_DOCUMENTS_PER_TENANT);
+}
+
+/// What a reseller's new version costs, with 400 customers, who have documents of their own, and 400
+/// principals. Fails when the customers' documents are read.
+#[test]
+fn a_new_version_of_a_reseller_reads_what_is_right_below_it_and_nothing_further() {
+    let mut world = World::new(1);
+    let acme = world.acme.clone();
+    let administrator = seed_key("administrator", 0);
+    let mut kept = vec![world.owner_document.clone()];
+    let mut below = Vec::new();
+    for number in 0..400 {
+        let parent = Some(TenantId::from(acme.id()));
+        let name = format!("customer {number}");
+        let customer = tenant_document(&mut world.rng, &administrator, &acme, parent, &name);
+        below.push(machine(&mut world, &customer, 1_000 + number));
+        kept.push(customer);
+        kept.push(machine(&mut world, &acme, number));
+    }
+    let all: Vec<SignedDocument> = kept[1..].to_vec();
+    assert!(put(&mut world, &all).iter().all(Option::is_none));
+    assert!(put(&mut world, &below).iter().all(Option::is_none));
+    let next = next_version(&world, &acme, &kept.iter().collect::<Vec<_>>());
+    let call = Call {
+        caller: Some(Caller::authenticated(administrator.public())),
+        request: Request::PutDocuments(v1::PutDocumentsRequest {
+            node: world.nodes[0].id(),
+            documents: vec![next.envelope().clone()],
+        }),
+    };
+    let view = world.nodes[0].view(&call);
+    assert!(view.row(&RowKey::heads(all[0].id())).is_some());
+    assert!(below.iter().all(|d| view.row(&RowKey::heads(d.id())).is_none()));
+    let began = Instant::now();
+    assert_eq!(put(&mut world, std::slice::from_ref(&next)), [None]);
+    let first = began.elapsed();
+    let counted = counts(&world, &acme);
+    assert_eq!(counted.tenants, 400);
+    assert!(counted.principals >= 401);
+    // From then on its frontier is known to be complete, and is not read for what comes below it.
+    assert!(world.nodes[0].store.rows.contains_key(&RowKey::complete(next.digest())));
+    let customer = kept[1].clone();
+    let one = machine(&mut world, &customer, 5_000);
+    let began = Instant::now();
+    assert_eq!(put(&mut world, &[one]), [None]);
+    println!(
+        "a version of {} bytes that keeps 801 documents: {first:?}; a principal below it then: {:?}; {} documents",
+        next.payload().len(),
+        began.elapsed(),
+        world.nodes[0].store.count(Table::Documents),
+    );
+}
