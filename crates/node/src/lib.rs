@@ -15,6 +15,7 @@
 mod access;
 mod call;
 mod core;
+mod destruction;
 mod handlers;
 mod health;
 mod join;
@@ -31,6 +32,7 @@ mod view;
 
 pub use crate::core::{Facts, NodeCore};
 pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
+pub use destruction::Swept;
 pub use health::{Health, RosterHealth};
 pub use join::JoinError;
 pub use log::{

@@ -41,13 +41,16 @@ pub enum Table {
     OpenSessions,
     /// Sessions dealt in under an order: order digest -> `AttemptsRow`.
     Attempts,
+    /// Keys that are to be destroyed here, or were: 0 (1 byte), key -> `DestructionRow`. In which order:
+    /// 1 (1 byte), due (8 bytes), key -> nothing.
+    Destructions,
     /// The node's own sealed keys and settings, which only the shell reads: a name -> bytes.
     Local,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Documents,
         Self::Heads,
         Self::Kinds,
@@ -64,6 +67,7 @@ impl Table {
         Self::Sessions,
         Self::OpenSessions,
         Self::Attempts,
+        Self::Destructions,
         Self::Local,
     ];
 
@@ -87,6 +91,7 @@ impl Table {
             Self::Sessions => "sessions",
             Self::OpenSessions => "open_sessions",
             Self::Attempts => "attempts",
+            Self::Destructions => "destructions",
             Self::Local => "local",
         }
     }
@@ -229,6 +234,18 @@ impl RowKey {
         Self::of(Table::Cluster, &[MARK_PREFIX, node.as_bytes()])
     }
 
+    /// That a key is to be destroyed here, or was.
+    #[must_use]
+    pub fn destruction(key: KeyId) -> Self {
+        Self::of(Table::Destructions, &[&[0], key.as_bytes()])
+    }
+
+    /// That a key's waiting is over when the running clock shows this.
+    #[must_use]
+    pub fn due(running_ms: u64, key: KeyId) -> Self {
+        Self::of(Table::Destructions, &[DUE_PREFIX, &running_ms.to_be_bytes(), key.as_bytes()])
+    }
+
     /// One of the shell's own rows.
     #[must_use]
     pub fn local(name: &str) -> Self {
@@ -236,14 +253,17 @@ impl RowKey {
     }
 }
 
-/// What the rows of other nodes' checkpoints begin with.
-pub(crate) const MARK_PREFIX: &[u8] = b"mark/";
-
 /// What the rows of all grants of one key to one principal begin with.
 #[must_use]
 pub fn granted_prefix(grantee: PrincipalId, key: KeyId) -> Vec<u8> {
     [grantee.as_bytes().as_slice(), key.as_bytes()].concat()
 }
+
+/// What the rows of other nodes' checkpoints begin with.
+pub(crate) const MARK_PREFIX: &[u8] = b"mark/";
+
+/// What the rows begin with that say when keys are due to be destroyed.
+pub(crate) const DUE_PREFIX: &[u8] = &[1];
 
 /// What every row of an alias begins with.
 #[must_use]

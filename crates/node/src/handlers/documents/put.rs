@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate_authz::Caller;
-use quorate_documents::{self as rules, Admitted, Body, Document, Kind, Lookup, SignedDocument};
+use quorate_documents::{
+    self as rules, Admitted, Body, Document, Key, Kind, Lookup, SignedDocument,
+};
 use quorate_types::limits::{
     CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_AUTHORITY, MAX_BYTES_PER_DOCUMENT,
     MAX_DOCUMENTS_PER_REQUEST, MAX_HEADS_PER_DOCUMENT,
@@ -24,6 +26,7 @@ use super::quota::Quotas;
 use crate::access::{addressed, cluster, present};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
+use crate::destruction;
 use crate::join::JoinError;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
@@ -92,6 +95,8 @@ pub(crate) struct Ready<'a> {
     loaded: Loaded,
     affected: BTreeSet<DocumentId>,
     quotas: Quotas,
+    /// Of keys of which some version asks for destruction.
+    destructions: BTreeMap<DocumentId, destruction::Before>,
 }
 
 pub(crate) fn prepare<'a>(
@@ -136,8 +141,39 @@ pub(crate) fn prepare<'a>(
     let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
     let documents = came.map(|d| d.document()).chain(moved.map(|d| d.document()));
     let quotas = Quotas::gather(reads, documents)?;
+    let destructions = destructions(reads, &candidates, &loaded, &affected)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
-    Ok(Ready { reads, cluster, principal, changes, candidates, loaded, affected, quotas })
+    Ok(Ready {
+        reads,
+        cluster,
+        principal,
+        changes,
+        candidates,
+        loaded,
+        affected,
+        quotas,
+        destructions,
+    })
+}
+
+/// What this node knows of the destruction of the keys whose standing may change.
+fn destructions(
+    reads: &Reads<'_>,
+    candidates: &[Candidate],
+    loaded: &Loaded,
+    affected: &BTreeSet<DocumentId>,
+) -> Result<BTreeMap<DocumentId, destruction::Before>, Stop> {
+    let asks = |document: &SignedDocument| match document.body() {
+        Body::Key(key) => key.destruction.is_some(),
+        _ => false,
+    };
+    let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_deref().ok());
+    let mut keys: BTreeSet<DocumentId> = came.filter(|d| asks(d)).map(|d| d.id()).collect();
+    keys.extend(affected.iter().filter(|id| loaded.versions(id).into_iter().any(asks)));
+    // All asked for before any is missed.
+    let befores = keys.into_iter().map(|id| (id, destruction::Before::gather(reads, id.into())));
+    let befores: Vec<_> = befores.collect();
+    befores.into_iter().map(|(id, before)| Ok((id, before?))).collect()
 }
 
 fn candidate(envelope: &v1::Envelope) -> Candidate {
@@ -418,6 +454,7 @@ impl Ready<'_> {
             mut loaded,
             affected,
             mut quotas,
+            destructions,
         } = self;
         let now = deciding.now;
         let unread =
@@ -463,6 +500,10 @@ impl Ready<'_> {
                 if let Some(first) = loaded.versions(&id).first().filter(|_| counts != counted) {
                     quotas.counts(first, counts);
                 }
+            }
+            for (id, before) in destructions {
+                let heads = rules::heads::<Key, _>(&id, &loaded);
+                before.follow(id.into(), heads.as_ref(), &mut writes);
             }
             writes.extend(quotas.writes());
             writes.extend(completed(&loaded));
