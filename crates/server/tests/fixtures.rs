@@ -37,8 +37,8 @@ use quorate_types::{
     PrincipalId, TenantId, UnixSeconds,
 };
 use quorate_wire::proto::store::v1::{
-    AttemptsRow, AuditRow, DocumentRow, HeadsRow, OpenSessionsRow, Sealed, SessionRow, ShareRow,
-    SignedRow, SignedSessionRow, TenantCountsRow,
+    AttemptsRow, AuditRow, DestructionRow, DocumentRow, HeadsRow, OpenSessionsRow, Sealed,
+    SessionRow, ShareRow, SignedRow, SignedSessionRow, TenantCountsRow,
 };
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{EncryptionContext, Label, PublicKey, SigningKey, digests, strict};
@@ -53,8 +53,8 @@ const SETS: [&str; 1] = ["v1"];
 /// Tables that came after the set v1 was made: its nodes have no policies, terms or grants, and what later
 /// versions count beside documents begins with the first document that they take. Of every table that is
 /// not here, v1 has rows, so that a new table is either in a new set or a known exception.
-const AFTER_V1: [Table; 4] =
-    [Table::Counting, Table::Granted, Table::TenantCounts, Table::Complete];
+const AFTER_V1: [Table; 5] =
+    [Table::Counting, Table::Granted, Table::TenantCounts, Table::Complete, Table::Destructions];
 
 /// What the generator knew of a set.
 #[derive(Debug, Clone, Deserialize)]
@@ -483,6 +483,11 @@ fn decoded(key: &RowKey, bytes: &[u8]) -> Option<Sealed> {
             assert!(bytes.is_empty());
         }
         Table::TenantCounts => assert!(row::<TenantCountsRow>(bytes).bytes > 0),
+        // By key, or by when it is due.
+        Table::Destructions if key.key.first() == Some(&0) => {
+            assert_eq!(row::<DestructionRow>(bytes).head.len(), 32);
+        }
+        Table::Destructions => assert!(bytes.is_empty()),
         Table::PrincipalKeys => assert_eq!(bytes.len(), 32),
         Table::Cluster => assert!([8, 32].contains(&bytes.len())),
         Table::Certificates => {

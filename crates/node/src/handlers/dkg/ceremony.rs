@@ -140,14 +140,14 @@ impl<'a> Member<'a> {
         let account = Account::gather(core, reads, caller, node)?;
         let found = found?;
         // Where there is no session, the same reads for no key: as many as for a foreign one's.
-        let (id, version) = match &found {
+        let (named, version) = match &found {
             Found::Nothing => (KeyId::from_bytes([0; KeyId::LEN]), KeyVersion::FIRST),
             Found::Open(open) => key_of(&open.session)?,
             Found::Signed { key, version, .. } => (*key, *version),
         };
-        let signed = reads.row(&RowKey::signed(id, version))?.bytes().is_some();
-        let key = rows::heads::<Key>(reads.row(&RowKey::heads(id.into()))?)?;
-        let rules = KeyRules::gather(core, reads, &account, Some(id), key)?;
+        let signed = reads.row(&RowKey::signed(named, version))?.bytes().is_some();
+        let key = rows::heads::<Key>(reads.row(&RowKey::heads(named.into()))?)?;
+        let rules = KeyRules::gather(core, reads, &account, Some(named), key)?;
         Ok(Self { core, account, id, rules, found, signed })
     }
 
