@@ -18,7 +18,8 @@ pub use access::KeyAccess;
 pub use denied::{Denied, GrantFault};
 pub use evaluate::{Evaluation, evaluate};
 pub use operations::{
-    Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, ReadUsage, Status, list_keys,
-    open_ceremony, read_audit, read_documents, read_key, read_proofs, read_usage, status,
+    Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, ReadUsage, Status,
+    list_keys, open_ceremony, read_audit, read_documents, read_key, read_proofs, read_usage,
+    status,
 };
 pub use standing::{Authorized, Caller, Reason, Standing, principal};
