@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
 use crate::fragments::Fragments;
 use crate::keys::Key;
+use crate::marks::Marks;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
 use crate::transport::{CallError, Method, Timeouts, Transport, Unreachable};
@@ -41,6 +42,12 @@ pub enum Warning {
     },
     /// A node gave a wrong answer. The operation succeeded without it.
     WrongAnswer(WrongAnswer),
+    /// A node's audit log does not go on from where this client has seen it: the node was put back to an
+    /// earlier state. Its answers are not used.
+    RolledBack {
+        /// The node's name.
+        name: String,
+    },
     /// A node answers under another roster than this client's.
     OtherRoster {
         /// The node's name.
@@ -82,6 +89,13 @@ impl core::fmt::Display for Warning {
                 direction(*seconds)
             ),
             Self::WrongAnswer(wrong) => write!(f, "wrong answer from {wrong}"),
+            Self::RolledBack { name } => write!(
+                f,
+                "ALARM rolled_back: the audit log of {name} does not go on from where this client has seen it. \
+                 The node was put back to an earlier state and may have lost revocations; its answers are not \
+                 used. Tell its operator: stop it, restore its newest data or begin a new log, as \
+                 docs/operating.md says"
+            ),
             Self::OtherRoster { name } => write!(f, "{name} answers under another roster"),
             Self::RosterExpires { at } => {
                 let days = at.0.saturating_sub(now().0) / 86_400;
@@ -195,7 +209,8 @@ impl ClientBuilder {
     /// [`ClusterError::RosterExpired`], or a roster that is none.
     pub fn build(self) -> Result<Client, Error> {
         let roster = self.membership.roster_body()?.clone();
-        let transport = Transport::new(&roster.nodes, &self.key, self.timeouts)
+        let marks = Marks::new(self.profile.as_deref(), self.membership.cluster, &roster);
+        let transport = Transport::new(&roster.nodes, &self.key, self.timeouts, marks)
             .map_err(|e| ClusterError::Document(e.to_string()))?;
         let mut state = State::default();
         let expires_in = roster.expires_at.0.saturating_sub(now().0);
@@ -335,8 +350,11 @@ impl Client {
     /// What the caller should know and that stopped nothing. Each is returned once.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
+        let alarms = self.inner.transport.marks.alarms();
         let mut state = self.state();
-        let mut warnings = core::mem::take(&mut state.warnings);
+        let mut warnings: Vec<Warning> =
+            alarms.into_iter().map(|name| Warning::RolledBack { name }).collect();
+        warnings.append(&mut state.warnings);
         // Said last, when it is known whether somebody has renewed it meanwhile.
         if let Some(at) = state.expires_at.filter(|at| soon(*at)) {
             state.expires_at = None;
@@ -383,6 +401,18 @@ impl Client {
         if roster && matches!(self.refresh_roster().await, Ok(Some(_))) {
             self.state().warnings.retain(|w| !matches!(w, Warning::RosterExpires { .. }));
         }
+    }
+
+    /// To be called when all is done, where the process ends soon: asks the nodes that were asked something
+    /// to prove that their audit logs only grew, carries marks between nodes, and writes down what was seen.
+    /// What comes of it is in [`Self::warnings`]. Does most of the time nothing, and takes no longer than
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`ProfileError`], where the marks cannot be written.
+    pub async fn settle(&self, limit: Duration) -> Result<(), Error> {
+        let _ = tokio::time::timeout(limit, self.inner.transport.settle()).await;
+        self.inner.transport.marks.save()
     }
 
     /// How each node is, in the roster's order.
@@ -679,6 +709,13 @@ impl Client {
             answers.insert(node, answer);
         }
         answers
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What cannot be written is seen again.
+        let _ = self.transport.marks.save();
     }
 }
 

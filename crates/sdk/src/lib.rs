@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod audit;
 mod ceremony;
 mod client;
 mod cluster;
@@ -36,6 +37,7 @@ mod fragments;
 mod health;
 mod invitation;
 mod keys;
+mod marks;
 mod objects;
 mod profile;
 mod range;
@@ -52,6 +54,7 @@ mod testing;
 mod tests;
 
 pub use admin::{AddedPrincipal, Admin, PrincipalInfo};
+pub use audit::{AuditError, AuditLog, AuditRecord, NodeAudit, Verified};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
 };

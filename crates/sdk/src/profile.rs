@@ -391,7 +391,7 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> ProfileError {
     ProfileError::Io { path: path.to_path_buf(), source: Arc::new(source) }
 }
 
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -468,7 +468,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Replaces a file whole, of mode 0600: a temporary file beside it, synced, renamed, and the
 /// directory synced.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let temporary = write_temporary(path, bytes)?;
     if let Err(e) = fs::rename(&temporary, path) {
         let _ = fs::remove_file(&temporary);

@@ -24,6 +24,12 @@ use crate::NodeEntry;
 
 type Body = Full<Bytes>;
 
+/// A reply, and where its audit record is.
+type Receipted = (Reply, Option<String>);
+
+/// The header in which a reply says where its audit record is.
+const RECEIPT: header::HeaderName = header::HeaderName::from_static("quorate-audit");
+
 /// HTTP/2 flow control: two evaluations of 4096 labels in flight without waiting for the reader.
 const STREAM_WINDOW: u32 = 1 << 20;
 /// For all streams of one connection.
@@ -85,30 +91,27 @@ impl NodeConnection {
         &self.name
     }
 
-    /// One request and its reply. A request on a kept connection that broke is sent once more on a
+    /// One request and its reply, with its audit receipt. A request on a kept connection that broke is sent once more on a
     /// new one: every method of the node protocol may be repeated.
     pub(crate) async fn call(
         &self,
         path: &'static str,
         limit: Duration,
         body: Bytes,
-    ) -> Result<Bytes, CallError> {
+    ) -> (Result<Bytes, CallError>, Option<String>) {
         let reply = timeout(limit, self.call_or_reconnect(path, body))
             .await
             .unwrap_or(Err(UnreachableReason::RequestTimedOut));
         match reply {
-            Ok(Reply::Message(bytes)) => Ok(bytes),
-            Ok(Reply::Refused(refusal)) => Err(CallError::Refused(refusal)),
+            Ok((Reply::Message(bytes), receipt)) => (Ok(bytes), receipt),
+            Ok((Reply::Refused(refusal), receipt)) => (Err(CallError::Refused(refusal)), receipt),
             Err(reason) => {
                 if reason == UnreachableReason::RequestTimedOut {
                     // A black hole: the next request tries a new connection.
                     *self.open.lock().await = Open::default();
                 }
-                Err(CallError::Unreachable(Unreachable {
-                    node: self.id,
-                    name: self.name.clone(),
-                    reason,
-                }))
+                let (node, name) = (self.id, self.name.clone());
+                (Err(CallError::Unreachable(Unreachable { node, name, reason })), None)
             }
         }
     }
@@ -117,7 +120,7 @@ impl NodeConnection {
         &self,
         path: &'static str,
         body: Bytes,
-    ) -> Result<Reply, UnreachableReason> {
+    ) -> Result<Receipted, UnreachableReason> {
         let kept = self.kept().await;
         if let Some(sender) = kept {
             match self.send(sender, path, body.clone()).await {
@@ -212,7 +215,7 @@ impl NodeConnection {
         sender: Sender,
         path: &'static str,
         body: Bytes,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Receipted, Failure> {
         let (Sender::Http2(_, position) | Sender::Http1(_, position)) = &sender;
         let authority = self.endpoints.get(*position).map_or("", |e| e.authority.as_str());
         let uri = Uri::builder()
@@ -244,11 +247,11 @@ impl NodeConnection {
             }
         };
         let status = response.status();
-        let content_type = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned);
+        let text = |name: header::HeaderName| {
+            response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+        };
+        let content_type = text(header::CONTENT_TYPE);
+        let receipt = text(RECEIPT);
         let body = read_body(response.into_body()).await.map_err(|reason| match reason {
             broken @ UnreachableReason::Broken(_) => Failure::Broken(broken),
             other => Failure::Other(other),
@@ -259,7 +262,8 @@ impl NodeConnection {
                 open.http1.push(sender);
             }
         }
-        interpret(status, content_type.as_deref(), body).map_err(Failure::Other)
+        let reply = interpret(status, content_type.as_deref(), body).map_err(Failure::Other)?;
+        Ok((reply, receipt))
     }
 }
 

@@ -10,11 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
+use quorate_audit::SignedCheckpoint;
 use quorate_types::NodeId;
-use quorate_wire::SigningKey;
-use quorate_wire::proto::v1::Refusal;
+use quorate_types::limits::MAX_MARKS_PER_REQUEST;
+use quorate_wire::proto::v1::{
+    GetProofReply, GetProofRequest, Mark, PutMarksReply, PutMarksRequest, Refusal,
+};
+use quorate_wire::{RefusalCode, SigningKey};
 
 use crate::NodeEntry;
+use crate::marks::{self, Judged, Marks};
 
 pub use tls::TlsSetupError;
 #[cfg(test)]
@@ -48,6 +53,14 @@ impl Default for Timeouts {
             hedge: Duration::from_millis(250),
         }
     }
+}
+
+/// Nodes that are shown marks at once.
+const SHARED_AT_ONCE: usize = 3;
+
+/// Whether a refusal says that the log is shorter than what was asked for, or not the one that it was.
+fn lost(code: &str) -> bool {
+    [RefusalCode::Malformed, RefusalCode::RolledBack].iter().any(|lost| lost.code() == code)
 }
 
 /// A node that could not be asked.
@@ -122,9 +135,18 @@ pub(crate) enum Method {
     DkgSign,
     DkgSignature,
     PutCertificate,
+    GetAudit,
+    GetProof,
+    PutMarks,
 }
 
 impl Method {
+    /// Whether it is asked of a node that lost records too: so that the roster can come that names its new
+    /// log.
+    const fn of_any_log(self) -> bool {
+        matches!(self, Self::Info | Self::PutDocuments | Self::GetProof | Self::PutMarks)
+    }
+
     /// How long one answer may take. A batch may take longer than one label: its node may share its
     /// cores with others.
     const fn limit(self, timeouts: &Timeouts, request_bytes: usize) -> Duration {
@@ -153,6 +175,9 @@ impl Method {
             Self::DkgSign => "/quorate.v1.Node/DkgSign",
             Self::DkgSignature => "/quorate.v1.Node/DkgSignature",
             Self::PutCertificate => "/quorate.v1.Node/PutCertificate",
+            Self::GetAudit => "/quorate.v1.Node/GetAudit",
+            Self::GetProof => "/quorate.v1.Node/GetProof",
+            Self::PutMarks => "/quorate.v1.Node/PutMarks",
         }
     }
 }
@@ -162,6 +187,7 @@ impl Method {
 pub(crate) struct Transport {
     nodes: Arc<HashMap<NodeId, Arc<connection::NodeConnection>>>,
     timeouts: Timeouts,
+    pub(crate) marks: Arc<Marks>,
 }
 
 impl Transport {
@@ -170,6 +196,7 @@ impl Transport {
         nodes: impl IntoIterator<Item = &'a NodeEntry>,
         key: &SigningKey,
         timeouts: Timeouts,
+        marks: Marks,
     ) -> Result<Self, TlsSetupError> {
         let identity = ClientIdentity::new(key)?;
         let nodes = nodes
@@ -178,7 +205,7 @@ impl Transport {
                 Ok((node.id, Arc::new(connection::NodeConnection::new(node, &identity, timeouts)?)))
             })
             .collect::<Result<_, TlsSetupError>>()?;
-        Ok(Self { nodes: Arc::new(nodes), timeouts })
+        Ok(Self { nodes: Arc::new(nodes), timeouts, marks: Arc::new(marks) })
     }
 
     pub(crate) const fn timeouts(&self) -> Timeouts {
@@ -205,11 +232,179 @@ impl Transport {
         method: Method,
         request: bytes::Bytes,
     ) -> Result<bytes::Bytes, CallError> {
+        let fits = method.of_any_log();
+        if !fits && self.marks.doubts(node) {
+            self.prove(node).await?;
+            if self.marks.doubts(node) {
+                return Err(CallError::Refused(Box::new(marks::refusal())));
+            }
+        }
+        let size = match self.marks.before(node) {
+            Ok(size) => size,
+            Err(_) if fits => 0,
+            Err(refusal) => return Err(CallError::Refused(refusal)),
+        };
+        let (reply, receipt) = self.exchange(node, method, request).await;
+        // A log that its own node does not trust is no measure for the next one.
+        let rolled_back = RefusalCode::RolledBack.code();
+        if matches!(&reply, Err(CallError::Refused(refusal)) if refusal.code == rolled_back) {
+            return reply;
+        }
+        let Some(receipt) = receipt.filter(|_| !fits) else { return reply };
+        match self.marks.after(node, size, &receipt) {
+            Judged::Fine => reply,
+            Judged::Prove => {
+                let transport = self.clone();
+                tokio::spawn(async move { transport.prove(node).await });
+                reply
+            }
+            // The others decide.
+            Judged::RolledBack => {
+                let transport = self.clone();
+                tokio::spawn(async move { transport.tell(node).await });
+                self.marks.before(node).map_err(CallError::Refused)?;
+                reply
+            }
+        }
+    }
+
+    /// Asks one node one thing, whatever its log is, and gives the reply's audit receipt too.
+    async fn exchange(
+        &self,
+        node: NodeId,
+        method: Method,
+        request: bytes::Bytes,
+    ) -> (Result<bytes::Bytes, CallError>, Option<String>) {
         let Some(connection) = self.nodes.get(&node) else {
-            return Err(self.unreachable(node, UnreachableReason::NoUrl));
+            return (Err(self.unreachable(node, UnreachableReason::NoUrl)), None);
         };
         let limit = method.limit(&self.timeouts, request.len());
         connection.call(method.path(), limit, request).await
+    }
+
+    /// The same in messages, for what is about logs themselves.
+    async fn plainly<Q: Message, R: Message + Default>(
+        &self,
+        node: NodeId,
+        method: Method,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let (reply, _) = self.exchange(node, method, request.encode_to_vec().into()).await;
+        R::decode(reply?).map_err(|_| {
+            self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
+        })
+    }
+
+    /// Asks a node to prove that its log extends what was seen of it.
+    async fn prove(&self, node: NodeId) -> Result<(), CallError> {
+        let Some(asked) = self.marks.to_prove(node) else { return Ok(()) };
+        let mut replies = Vec::new();
+        for number in 0..asked.from.len().max(1) {
+            let request = GetProofRequest {
+                node: node.as_bytes().to_vec(),
+                size: asked.size(),
+                from: asked.from.get(number).map_or(0, |from| from.checkpoint().size),
+                indices: if number == 0 { asked.indices() } else { Vec::new() },
+            };
+            match self.plainly(node, Method::GetProof, &request).await {
+                Ok(reply) => replies.push(reply),
+                Err(CallError::Refused(refusal)) if lost(&refusal.code) => {
+                    self.marks.lost(node);
+                    self.tell(node).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.marks.not_proved(node);
+                    return Err(error);
+                }
+            }
+        }
+        if !self.marks.judge(node, &asked, &replies) {
+            self.tell(node).await;
+        }
+        Ok(())
+    }
+
+    /// Shows a node the newest checkpoint of its own log. One that lost records then knows it, and serves
+    /// nobody.
+    async fn tell(&self, node: NodeId) {
+        let held = self.marks.held(node).into_iter();
+        let marks = held.map(|c| Mark { checkpoint: c.to_bytes(), consistency: Vec::new() });
+        let request = PutMarksRequest { node: node.as_bytes().to_vec(), marks: marks.collect() };
+        // It may know already, or not care; the client does not use its answers in any case.
+        let _ = self.plainly::<_, PutMarksReply>(node, Method::PutMarks, &request).await;
+        self.marks.told(node);
+    }
+
+    /// Asks all nodes whose logs have grown for proofs, and carries marks between nodes.
+    pub(crate) async fn settle(&self) {
+        let mut proving = tokio::task::JoinSet::new();
+        for node in self.marks.due() {
+            let transport = self.clone();
+            proving.spawn(async move { transport.prove(node).await });
+        }
+        while proving.join_next().await.is_some() {}
+        for node in self.marks.untold() {
+            self.tell(node).await;
+        }
+        if let Some(nodes) = self.marks.to_share() {
+            for node in nodes.iter().take(SHARED_AT_ONCE) {
+                self.share(*node, &nodes).await;
+            }
+        }
+    }
+
+    /// Shows a node the marks of others' logs, and the others what it cosigned.
+    async fn share(&self, node: NodeId, all: &[NodeId]) {
+        let others = all.iter().filter(|other| **other != node).take(MAX_MARKS_PER_REQUEST);
+        let shown: Vec<_> =
+            others.filter_map(|other| Some((*other, self.marks.newest(*other)?))).collect();
+        let mark = |(_, c): &(NodeId, SignedCheckpoint)| Mark {
+            checkpoint: c.to_bytes(),
+            consistency: Vec::new(),
+        };
+        let mut again = Vec::new();
+        let first = shown.iter().map(mark).collect();
+        let Some(reply) = self.put_marks(node, first).await else { return };
+        let mut cosigned = Vec::new();
+        for ((other, checkpoint), result) in shown.iter().zip(reply.results) {
+            let size = checkpoint.checkpoint().size;
+            if !result.checkpoint.is_empty() {
+                cosigned.push((*other, result.checkpoint));
+            } else if (1..size).contains(&result.size) {
+                let request = GetProofRequest {
+                    node: other.as_bytes().to_vec(),
+                    size,
+                    from: result.size,
+                    indices: Vec::new(),
+                };
+                let proof =
+                    self.plainly::<_, GetProofReply>(*other, Method::GetProof, &request).await;
+                if let Ok(GetProofReply { consistency, .. }) = proof {
+                    let checkpoint = checkpoint.to_bytes();
+                    again.push((*other, Mark { checkpoint, consistency }));
+                }
+            }
+        }
+        for known in reply.known {
+            self.marks.heard(&known);
+        }
+        let (owners, marks): (Vec<NodeId>, Vec<Mark>) = again.into_iter().unzip();
+        if !marks.is_empty()
+            && let Some(reply) = self.put_marks(node, marks).await
+        {
+            let results = owners.into_iter().zip(reply.results);
+            let signed = results.filter(|(_, result)| !result.checkpoint.is_empty());
+            cosigned.extend(signed.map(|(other, result)| (other, result.checkpoint)));
+        }
+        for (other, checkpoint) in cosigned {
+            self.put_marks(other, vec![Mark { checkpoint, consistency: Vec::new() }]).await;
+        }
+    }
+
+    async fn put_marks(&self, node: NodeId, marks: Vec<Mark>) -> Option<PutMarksReply> {
+        let request = PutMarksRequest { node: node.as_bytes().to_vec(), marks };
+        self.plainly(node, Method::PutMarks, &request).await.ok()
     }
 
     fn unreachable(&self, node: NodeId, reason: UnreachableReason) -> CallError {
