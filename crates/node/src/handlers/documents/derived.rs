@@ -17,6 +17,13 @@ use crate::access::ROSTER;
 use crate::row::RowKey;
 use crate::step::Write;
 
+/// In place of a kind's number, the list of terms by the tenant that says them; all zero for the cluster.
+pub(super) const SAID_BELOW: u8 = 0x80 | 23;
+
+/// In place of a kind's number, the list of what is signed under a roster inside root tenants: a new roster
+/// changes these, and must not read all that root tenants have.
+pub(super) const UNDER_ROSTER: u8 = 0x80 | 16;
+
 /// What a document adds up to.
 pub(super) struct Derived {
     pub(super) payloads: Vec<Vec<u8>>,
@@ -49,7 +56,12 @@ pub(super) fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
 }
 
 /// The rows of one version, whether it counts or not.
-pub(super) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Vec<Write>) {
+pub(super) fn store(
+    document: &SignedDocument,
+    loaded: &Loaded,
+    now: UnixSeconds,
+    writes: &mut Vec<Write>,
+) {
     let key = RowKey::document(document.id(), document.version(), document.digest());
     let row = DocumentRow { envelope: Some(document.envelope().clone()), received_at: now.0 };
     writes.push(Write::Put(key, row.encode_to_vec()));
@@ -57,12 +69,26 @@ pub(super) fn store(document: &SignedDocument, now: UnixSeconds, writes: &mut Ve
         let kind = kind_byte(document.kind());
         let list = RowKey::kind(kind, tenant_slot(document), document.id());
         writes.push(Write::Put(list, Vec::new()));
+        if let Body::Terms(terms) = document.body() {
+            // Also under the tenant that says it, whose changes they depend on.
+            let first = loaded.version(&Digest::from_bytes(*terms.tenant.as_bytes()));
+            let parent = first.and_then(|first| Tenant::of(first.body())).and_then(|t| t.parent);
+            let parent = parent.unwrap_or(TenantId::from_bytes([0; 32]));
+            let list = RowKey::kind(SAID_BELOW, parent, document.id());
+            writes.push(Write::Put(list, Vec::new()));
+        }
     }
     if let Body::Principal(principal) = document.body() {
         for key in principal.named_keys() {
             let key = RowKey::principal_key_named(key, document.id());
             writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
         }
+    }
+    let authority = document.authority().and_then(|authority| loaded.version(&authority));
+    let inside = !matches!(document.body(), Body::Tenant(_) | Body::Terms(_));
+    if inside && authority.is_some_and(|authority| authority.kind() == Kind::Roster) {
+        let list = RowKey::kind(UNDER_ROSTER, TenantId::from_bytes([0; 32]), document.id());
+        writes.push(Write::Put(list, Vec::new()));
     }
 }
 

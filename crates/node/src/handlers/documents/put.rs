@@ -20,7 +20,7 @@ use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
-use super::derived::{completed, derive, having, store, update};
+use super::derived::{SAID_BELOW, UNDER_ROSTER, completed, derive, having, store, update};
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
 use super::quota::Quotas;
 use crate::access::{addressed, cluster, present};
@@ -66,10 +66,10 @@ pub(crate) fn kind_byte(kind: Kind) -> u8 {
 }
 
 /// The read of all documents of a kind and tenant.
-fn listed(kind: Kind, tenant: TenantId) -> Read {
+fn listed(kind: u8, tenant: TenantId) -> Read {
     Read::Range {
         table: Table::Kinds,
-        prefix: [&[kind_byte(kind)], tenant.as_bytes().as_slice()].concat(),
+        prefix: [&[kind], tenant.as_bytes().as_slice()].concat(),
         after: None,
         limit: MAX_AFFECTED,
     }
@@ -256,7 +256,7 @@ fn cascade(
 /// What stands under a document.
 #[derive(Clone, Copy)]
 enum Under {
-    /// Root tenants; their principals and keys may name the roster as their authority.
+    /// Root tenants, what is said of them, and what is signed under the roster inside them.
     Roster,
     /// Child tenants and everything that belongs to the tenant.
     Tenant,
@@ -305,12 +305,18 @@ fn dependents(
     of: Under,
 ) -> Result<Vec<DocumentId>, Stop> {
     let lists = match of {
-        Under::Roster => vec![(Kind::Tenant, TenantId::from_bytes([0; 32]))],
+        Under::Roster => {
+            let cluster = TenantId::from_bytes([0; 32]);
+            [kind_byte(Kind::Tenant), SAID_BELOW, UNDER_ROSTER].map(|list| (list, cluster)).to_vec()
+        }
         Under::Tenant => {
             let of_tenants = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Roster);
-            of_tenants.map(|kind| (kind, id.into())).collect()
+            let lists = of_tenants.map(kind_byte).chain([SAID_BELOW]);
+            lists.map(|list| (list, id.into())).collect()
         }
-        Under::Principal(tenant) => vec![(Kind::Key, tenant), (Kind::Grant, tenant)],
+        Under::Principal(tenant) => {
+            [Kind::Key, Kind::Grant].map(|kind| (kind_byte(kind), tenant)).to_vec()
+        }
     };
     let mut found = Vec::new();
     for (kind, tenant) in lists {
@@ -474,7 +480,7 @@ impl Ready<'_> {
                         if loaded.get(&digest).is_none() {
                             quotas.stored(&document);
                         }
-                        store(&document, now, &mut writes);
+                        store(&document, &loaded, now, &mut writes);
                         loaded.insert(document);
                     }
                     None
@@ -531,7 +537,7 @@ pub(crate) fn join_writes(
     });
     admitted.map_err(|error| JoinError::NotAdmitted(error.to_string()))?;
     let mut writes = Vec::new();
-    store(&roster, now, &mut writes);
+    store(&roster, &loaded, now, &mut writes);
     loaded.insert(roster);
     update(None, &loaded, cluster, cluster.into(), &mut writes);
     Ok(writes)
