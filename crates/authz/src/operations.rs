@@ -141,13 +141,15 @@ pub struct ReadDocuments {
 }
 
 impl ReadDocuments {
-    /// Whether the caller may see the document: rosters, its own tenant with what belongs to it, and
-    /// grants to its principals. Others are left out, as if they did not exist.
+    /// Whether the caller may see the document: rosters, its own tenant with what belongs to it, the tenant
+    /// documents directly below it, and grants to its principals. Others are left out, as if they did not exist.
     #[must_use]
     pub fn may_see(&self, document: &Document) -> bool {
         match document.body() {
             Body::Roster(_) => true,
-            Body::Tenant(_) => TenantId::from(document.id()) == self.tenant,
+            Body::Tenant(tenant) => {
+                TenantId::from(document.id()) == self.tenant || tenant.parent == Some(self.tenant)
+            }
             Body::Principal(principal) => principal.tenant == self.tenant,
             Body::Key(key) => key.tenant == self.tenant,
             Body::Policy(policy) => policy.tenant == self.tenant,

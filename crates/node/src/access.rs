@@ -105,6 +105,21 @@ impl Account {
         self.principal.as_ref().map(|principal| principal.tenant())
     }
 
+    /// The caller's tenant and all above it.
+    pub(crate) fn way_up(&self) -> impl Iterator<Item = TenantId> {
+        self.way_up.iter().map(OwnedRung::id)
+    }
+
+    /// Whether the caller is shown all root tenants: an administrator of its own, which is one of them, is
+    /// an administrator of the cluster under every head of both.
+    pub(crate) fn sees_roots(&self) -> bool {
+        let [root] = self.way_up.as_slice() else { return false };
+        let administers = |key: &PublicKey| {
+            self.roster.iter().all(|roster| roster.body().administrators.has(key))
+        };
+        root.administrators().all(|keys| keys.iter().any(administers))
+    }
+
     /// The caller, if it is a principal.
     pub(crate) fn principal(&self) -> Option<PrincipalId> {
         self.principal.as_ref().map(|principal| principal.principal_id())

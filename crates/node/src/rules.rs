@@ -8,6 +8,7 @@ use quorate_authz::policy::PolicySet;
 use quorate_documents::{Grant, Heads, Key, Kind, Policy, Rung, Tenant, Terms};
 use quorate_types::limits::{MAX_POLICIES_PER_TENANT, MAX_TERMS_PER_TENANT};
 use quorate_types::{DocumentId, KeyId, TenantId};
+use quorate_wire::PublicKey;
 
 use crate::access::Account;
 use crate::core::NodeCore;
@@ -29,6 +30,18 @@ const MAX_GRANTS: usize = 256;
 pub(crate) struct OwnedRung {
     tenant: Arc<Heads<Tenant>>,
     terms: Vec<Arc<Heads<Terms>>>,
+}
+
+impl OwnedRung {
+    /// The tenant.
+    pub(crate) fn id(&self) -> TenantId {
+        self.tenant.id().into()
+    }
+
+    /// The administrators' keys, under each head.
+    pub(crate) fn administrators(&self) -> impl Iterator<Item = &[PublicKey]> {
+        self.tenant.iter().map(|head| head.body().administrators.keys())
+    }
 }
 
 pub(crate) fn borrowed(way_up: &[OwnedRung]) -> Vec<Rung<'_>> {

@@ -129,6 +129,7 @@ fn attack_17_every_operation_answers_foreign_and_unknown_keys_alike() {
             ids: ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
             kinds: Vec::new(),
             after: Vec::new(),
+            below: true,
         })
     };
     let foreign = [key.id(), world.acme.id(), world.owner_document.id()];
@@ -457,6 +458,7 @@ fn status_counts_and_keys_are_listed_in_pages() {
             ids: vec![world.other.id().as_bytes().to_vec()],
             kinds: vec![16, 17, 18, 19],
             after: after.clone(),
+            below: true,
         };
         let Ok(Reply::GetDocuments(reply)) =
             world.nodes[0].ask(&world.owner, Request::GetDocuments(request))

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use quorate_authz::Caller;
 use quorate_documents::{Kind, SignedDocument};
-use quorate_types::DocumentId;
 use quorate_types::limits::MAX_REPLY_BYTES;
+use quorate_types::{DocumentId, TenantId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 
+use super::derived::SAID_BELOW;
 use super::kind_byte;
 use super::loaded::{all_versions, version};
 use crate::access::{Account, cluster};
@@ -27,6 +28,9 @@ pub(crate) struct Ready {
     account: Account,
     /// Every document's versions, sorted by id.
     documents: Vec<(DocumentId, Vec<Arc<SignedDocument>>)>,
+    /// Tenants above the caller's, and what it says of those below; for the cluster's administrators root
+    /// tenants, and what the cluster says of them.
+    around: BTreeSet<DocumentId>,
     more: bool,
 }
 
@@ -52,7 +56,12 @@ pub(crate) fn prepare(
         ids.insert(DocumentId::from_slice(id).map_err(|_| malformed("a document's id"))?);
     }
     let mut unread = false;
+    // What only the place in the tree lets the caller see.
+    let mut around = BTreeSet::new();
     if let Some(tenant) = account.tenant() {
+        let roots = request.below && account.sees_roots();
+        let cluster_slot = TenantId::from_bytes([0; 32]);
+        let mut lists = Vec::new();
         for number in &request.kinds {
             let kind = Kind::from_number(*number).ok_or_else(|| malformed("a kind"))?;
             match kind {
@@ -60,24 +69,37 @@ pub(crate) fn prepare(
                     ids.insert(cluster(reads)?.into());
                 }
                 Kind::Tenant => {
+                    // Its own stands on all above it.
+                    around.extend(account.way_up().map(DocumentId::from));
+                    ids.extend(around.iter().copied());
                     ids.insert(tenant.into());
+                    lists.extend(request.below.then_some((kind_byte(kind), tenant, false)));
+                    lists.extend(roots.then_some((kind_byte(kind), cluster_slot, true)));
                 }
-                _ => {
-                    let prefix = [&[kind_byte(kind)], tenant.as_bytes().as_slice()].concat();
-                    let start = prefix.len();
-                    let after = after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
-                    let limit = DOCUMENTS_PER_PAGE + 1;
-                    let read = Read::Range { table: Table::Kinds, prefix, after, limit };
-                    let Ok(entries) = reads.range(read) else {
-                        unread = true;
-                        continue;
-                    };
-                    let id = |entry: &Arc<crate::Entry>| {
-                        entry.key().key.get(start..).and_then(|id| DocumentId::from_slice(id).ok())
-                    };
-                    ids.extend(entries.iter().filter_map(id));
+                Kind::Terms => {
+                    lists.push((kind_byte(kind), tenant, false));
+                    lists.extend(request.below.then_some((SAID_BELOW, tenant, true)));
+                    lists.extend(roots.then_some((SAID_BELOW, cluster_slot, true)));
                 }
+                _ => lists.push((kind_byte(kind), tenant, false)),
             }
+        }
+        for (list, slot, shown) in lists {
+            let prefix = [&[list], slot.as_bytes().as_slice()].concat();
+            let start = prefix.len();
+            let after = after.map(|id| [prefix.as_slice(), id.as_bytes()].concat());
+            let limit = DOCUMENTS_PER_PAGE + 1;
+            let read = Read::Range { table: Table::Kinds, prefix, after, limit };
+            let Ok(entries) = reads.range(read) else {
+                unread = true;
+                continue;
+            };
+            let id = |entry: &Arc<crate::Entry>| {
+                entry.key().key.get(start..).and_then(|id| DocumentId::from_slice(id).ok())
+            };
+            let listed: Vec<DocumentId> = entries.iter().filter_map(id).collect();
+            around.extend(listed.iter().copied().filter(|_| shown));
+            ids.extend(listed);
         }
     }
     if unread {
@@ -97,7 +119,7 @@ pub(crate) fn prepare(
             Err(_) => unread = true,
         }
     }
-    if unread { Err(Stop::Unread) } else { Ok(Ready { account, documents, more }) }
+    if unread { Err(Stop::Unread) } else { Ok(Ready { account, documents, around, more }) }
 }
 
 impl Ready {
@@ -108,9 +130,10 @@ impl Ready {
         let mut last = None;
         let mut more = self.more;
         for (id, versions) in self.documents {
+            let around = self.around.contains(&id);
             let seen: Vec<_> = versions
                 .into_iter()
-                .filter(|version| authorized.operation().may_see(version.document()))
+                .filter(|version| around || authorized.operation().may_see(version.document()))
                 .collect();
             bytes += seen.iter().map(|version| version.payload().len() + 1024).sum::<usize>();
             // Half of a reply leaves room for signatures. The first document is always sent.
