@@ -1,0 +1,135 @@
+//! `quorate key`.
+
+use clap::{Args, Subcommand};
+
+use super::WaitArgs;
+
+/// A key that is changed.
+#[derive(Debug, Clone, Args)]
+pub struct KeyChangeArgs {
+    /// The key, by alias or id.
+    pub key: String,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+fn days(text: &str) -> Result<u64, String> {
+    let bad = || "give days or weeks, such as 90d or 12w, or never".to_owned();
+    if text == "never" {
+        return Ok(0);
+    }
+    let (number, unit) = match text.strip_suffix('w') {
+        Some(number) => (number, 7 * 86_400),
+        None => (text.strip_suffix('d').ok_or_else(bad)?, 86_400),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(bad)
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key: every node gets a share, and nobody ever holds the key.
+    #[command(after_help = "\
+Examples:
+  quorate key create docs --threshold 2
+  quorate key create eu --jurisdiction DE,FR   shares in Germany and France only
+  quorate key create docs --resume             finish what another machine began")]
+    Create {
+        /// What the key is called.
+        alias: String,
+        /// How many nodes must answer [default: a majority of the nodes].
+        #[arg(long, short)]
+        threshold: Option<u16>,
+        /// Allow a committee of which every node must answer.
+        #[arg(long)]
+        allow_fragile: bool,
+        /// Where shares may be: ISO 3166-1 alpha-2, or EU; each node refuses any other place.
+        #[arg(long, value_delimiter = ',', value_name = "LAW")]
+        jurisdiction: Vec<String>,
+        /// Refuse to encrypt without a customer fragment; clients see to it, nodes cannot.
+        #[arg(long)]
+        fragment_required: bool,
+        /// Have it signed by the tenant's administrators and not by this profile's principal alone.
+        #[arg(long)]
+        critical: bool,
+        /// Finish a creation that was interrupted, or that administrators have signed meanwhile.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// List the keys.
+    List,
+    /// Show a key: state, versions, certificates, who holds shares, and when it is destroyed.
+    #[command(after_help = "Example:\n  quorate key show docs")]
+    Show {
+        /// The key, by alias or id.
+        key: String,
+    },
+    /// Add a version; older versions then only open and rewrap.
+    #[command(after_help = "Examples:\n  quorate key rotate docs\n  quorate key rotate --due")]
+    Rotate {
+        /// The key, by alias or id.
+        #[arg(required_unless_present = "due")]
+        key: Option<String>,
+        /// Every key whose rotation period is over.
+        #[arg(long, conflicts_with_all = ["key", "threshold"])]
+        due: bool,
+        /// How many nodes must answer for the new version; an administrator signs [default: as many as for the
+        /// one before].
+        #[arg(long, short)]
+        threshold: Option<u16>,
+        /// Have it signed by the tenant's administrators and not by this profile's principal alone.
+        #[arg(long)]
+        critical: bool,
+    },
+    /// Say how often a key is due for a new version.
+    #[command(after_help = "Example:\n  quorate key rotation docs --every 90d")]
+    Rotation {
+        #[command(flatten)]
+        key: KeyChangeArgs,
+        /// Days or weeks: 90d, 12w; or never.
+        #[arg(long, value_parser = days)]
+        every: u64,
+    },
+    /// Let a key be used for nothing until it is resumed.
+    Suspend(KeyChangeArgs),
+    /// Let a suspended, deactivated or compromised key be used again; administrators sign it.
+    Resume(KeyChangeArgs),
+    /// Encrypt nothing more under a key; what it sealed still opens.
+    Deactivate(KeyChangeArgs),
+    /// Say that a key is compromised: it encrypts nothing more, and what it sealed still opens.
+    Compromised(KeyChangeArgs),
+    /// Destroy a key for good, after a week or more in which it can be kept; administrators sign it.
+    #[command(after_help = "\
+Examples:
+  quorate key destroy docs --days 30
+  quorate key keep docs                  while a node still waits
+
+Each node waits by its own running time, and no clock brings that forward. Meanwhile the key is
+used for nothing. Then each node erases its shares, and what the key sealed is lost.")]
+    Destroy {
+        #[command(flatten)]
+        key: KeyChangeArgs,
+        /// For how many days each node waits.
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(7..=400))]
+        days: u64,
+    },
+    /// Do not destroy a key after all; administrators sign it.
+    Keep(KeyChangeArgs),
+    /// Call a key something else.
+    #[command(after_help = "Example:\n  quorate key alias docs documents")]
+    Alias {
+        #[command(flatten)]
+        key: KeyChangeArgs,
+        /// What it is called from now on.
+        alias: String,
+    },
+    /// Set tags of a key; with nothing after = one is taken away.
+    #[command(after_help = "Example:\n  quorate key tag docs team=legal stage=")]
+    Tag {
+        #[command(flatten)]
+        key: KeyChangeArgs,
+        /// The tags.
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        tags: Vec<String>,
+    },
+}
