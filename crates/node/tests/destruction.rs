@@ -104,8 +104,7 @@ impl Vault {
 
     fn evaluate(&mut self, at: usize, action: Action) -> Outcome {
         let id = self.id();
-        let request =
-            self.world.evaluate_request(at, id, self.generation, action, vec![item(1)]);
+        let request = self.world.evaluate_request(at, id, self.generation, action, vec![item(1)]);
         let owner = &self.world.owner;
         self.world.nodes[at].ask(owner, Request::Evaluate(request))
     }
@@ -308,7 +307,10 @@ fn attack_36_a_restored_snapshot_serves_nothing_once_the_documents_reach_it() {
     assert_eq!(vault.refusal_of(&asked), None);
     assert_eq!(code(vault.evaluate(0, Action::Decrypt)), "key_state");
     vault.run(0, WEEK - 10 * 60);
-    assert_eq!((vault.shares(0), code(vault.evaluate(0, Action::Decrypt)).as_str()), (1, "key_state"));
+    assert_eq!(
+        (vault.shares(0), code(vault.evaluate(0, Action::Decrypt)).as_str()),
+        (1, "key_state")
+    );
     vault.run(0, 30 * 60);
     assert_eq!(vault.shares(0), 0);
     // A snapshot from during the waiting goes on where it was, and never faster.

@@ -96,9 +96,8 @@ fn attack_34_one_node_that_knows_keeps_the_version_from_being_made() {
     world.put(0, std::slice::from_ref(&restricted));
     let request = world.sign_request(0, &session, &deals);
     assert!(law(world.sign(0, request)));
-    let signatures: Vec<_> = (1..3)
-        .map(|at| signed(world.sign(at, world.sign_request(at, &session, &deals))))
-        .collect();
+    let signatures: Vec<_> =
+        (1..3).map(|at| signed(world.sign(at, world.sign_request(at, &session, &deals)))).collect();
     let request = world.certificate(1, &signatures);
     assert!(world.certify(1, request).is_err());
     assert_eq!(world.nodes[1].store.count(Table::Certificates), 0);
