@@ -1,17 +1,40 @@
 //! What commands share: settings, printing, the profile and its client.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use quorate_sdk::{Client, EncryptionContext, Envelope, Key, Profile, ProfileError};
 use serde::Serialize;
 
-use crate::args::{Common, ContextArgs};
+use crate::args::{Common, ContextArgs, WaitArgs};
 use crate::config::Settings;
 use crate::failure::{Code, Exit, Failure, Outcome};
 use crate::output::Output;
 
 /// Documents of this profile that not every node has confirmed.
 const PENDING: &str = "pending-documents.json";
+
+/// The clients of this run, which write down at its end what they have seen of the nodes.
+static CLIENTS: Mutex<Vec<Client>> = Mutex::new(Vec::new());
+
+/// How long that may take.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// After the command, when its results are printed: lets nodes prove that their audit logs only grew, and says
+/// which could not.
+pub async fn finish(out: Output) {
+    let clients = core::mem::take(&mut *CLIENTS.lock().unwrap_or_else(PoisonError::into_inner));
+    for client in clients {
+        if let Err(error) = client.settle(FINISH).await {
+            out.warn(&format!("what was seen of the nodes' audit logs could not be kept: {error}"));
+        }
+        let alarms = client.warnings().into_iter();
+        for alarm in alarms.filter(|w| matches!(w, quorate_sdk::Warning::RolledBack { .. })) {
+            out.warn(&alarm.to_string());
+        }
+    }
+}
 
 /// One run of the program.
 pub struct App {
@@ -64,7 +87,9 @@ impl App {
             timeouts.request = timeout;
         }
         builder = builder.timeouts(timeouts);
-        Ok(builder.build()?)
+        let client = builder.build()?;
+        CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+        Ok(client)
     }
 
     /// A client whose cluster has all documents that this profile made.
@@ -123,6 +148,57 @@ impl App {
         let bytes = serde_json::to_vec_pretty(&all)
             .map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
         crate::files::atomic::write_private(&path, &bytes, true)
+    }
+
+    /// Forgets what was kept for nodes that had not confirmed it: all have.
+    pub fn forget_pending(&self) -> Outcome {
+        let path = self.profile_dir().join(PENDING);
+        std::fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))
+    }
+
+    /// Offers a change again, where it is asked for, until every node has confirmed it or the time is over, and
+    /// keeps it for later where some have not.
+    pub async fn settle(
+        &self,
+        client: &Client,
+        delivered: quorate_sdk::Delivered,
+        wait: WaitArgs,
+    ) -> Outcome<quorate_sdk::Delivered> {
+        let mut delivered = delivered;
+        self.keep_undelivered(&delivered)?;
+        if wait.wait.is_none() {
+            return Ok(delivered);
+        }
+        let bar = self.out.steps();
+        let since = std::time::Instant::now();
+        let limit = std::time::Duration::from_secs(wait.wait_seconds);
+        while delivered.confirmed() < delivered.of() && since.elapsed() < limit {
+            bar.set_message(format!(
+                "confirmed by {} of {} nodes; waiting for the others",
+                delivered.confirmed(),
+                delivered.of()
+            ));
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            delivered = client.put_documents(&delivered.documents).await;
+        }
+        bar.finish_and_clear();
+        Ok(delivered)
+    }
+
+    /// Fails where every node was waited for and not every one has confirmed.
+    pub fn waited(delivered: &quorate_sdk::Delivered, wait: WaitArgs) -> Outcome {
+        if wait.wait.is_none() || delivered.confirmed() == delivered.of() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::NotConfirmed,
+            format!(
+                "{} of {} nodes have not confirmed within {} seconds",
+                delivered.of() - delivered.confirmed(),
+                delivered.of(),
+                wait.wait_seconds
+            ),
+        ))
     }
 
     /// Keeps documents that were delivered to some nodes and not to all.
@@ -192,6 +268,10 @@ pub fn context(args: &ContextArgs) -> Outcome<EncryptionContext> {
 impl From<quorate_sdk::Error> for Failure {
     fn from(error: quorate_sdk::Error) -> Self {
         use quorate_sdk::Error as E;
+        let change = match &error {
+            E::Unfinished(change) => Some(change.clone()),
+            _ => None,
+        };
         let exit = match &error {
             E::NotQuorate(_) => Exit::NotQuorate,
             E::Key(quorate_sdk::KeyError::Exists { .. }) => Exit::Usage,
@@ -207,7 +287,14 @@ impl From<quorate_sdk::Error> for Failure {
             // The code is a node's; whether this client or a node says it must make no difference.
             _ if quorate_sdk::RefusalCode::from_code(error.code()).is_some() => Exit::Refused,
             E::Object(_) | E::Invitation(_) => Exit::NotAuthentic,
-            E::Request(_) | E::Profile(_) => Exit::Usage,
+            E::Request(_)
+            | E::Profile(_)
+            | E::Cluster(
+                quorate_sdk::ClusterError::TenantUnknown(_)
+                | quorate_sdk::ClusterError::NotAdministrator(_)
+                | quorate_sdk::ClusterError::ChangeInvalid(_)
+                | quorate_sdk::ClusterError::ChangeStale(_),
+            ) => Exit::Usage,
             E::Stream { .. } => Exit::Files,
             _ => Exit::General,
         };
@@ -217,6 +304,7 @@ impl From<quorate_sdk::Error> for Failure {
             unchanged: error.unchanged().to_string(),
             next: error.next().to_string(),
             exit,
+            change,
         }
     }
 }

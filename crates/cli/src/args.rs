@@ -5,6 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod administration;
+mod audit;
+mod keys;
+mod rules;
+
+pub use administration::{Admin, Change, ScopeArgs, Tenant, WaitArgs};
+pub use audit::Audit;
+pub use keys::{Key, KeyChangeArgs};
+pub use rules::{Grant, Grantable, Policy};
+
 /// Key management that acts only when quorate: N key servers, any T of them serve, fewer learn
 /// nothing.
 #[derive(Debug, Parser)]
@@ -72,6 +82,24 @@ pub enum Command {
     /// Who may do what.
     #[command(subcommand)]
     Principal(Principal),
+    /// Rules for who may use this tenant's keys, in the Cedar language.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Grants: what a principal of this or another tenant may do with a key, for some days.
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Tenants: a platform, its resellers, their customers.
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// The administrators of this profile's tenant, or of the cluster.
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Changes that several administrators must sign.
+    #[command(subcommand)]
+    Change(Change),
+    /// Who asked for what: the nodes' audit logs.
+    #[command(subcommand)]
+    Audit(Audit),
     /// The cluster: its nodes and administrators.
     #[command(subcommand)]
     Cluster(Cluster),
@@ -305,52 +333,6 @@ pub enum Datakey {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Make a key: every node gets a share, and nobody ever holds the key.
-    #[command(after_help = "\
-Examples:
-  quorate key create docs --threshold 2
-  quorate key create docs --resume       finish what another machine began")]
-    Create {
-        /// What the key is called.
-        alias: String,
-        /// How many nodes must answer [default: a majority of the nodes].
-        #[arg(long, short)]
-        threshold: Option<u16>,
-        /// Allow a committee of which every node must answer.
-        #[arg(long)]
-        allow_fragile: bool,
-        /// Refuse to encrypt without a customer fragment; clients see to it, nodes cannot.
-        #[arg(long)]
-        fragment_required: bool,
-        /// Finish a creation that was interrupted.
-        #[arg(long)]
-        resume: bool,
-    },
-    /// List the keys of the tenant, also those that this principal may do nothing with.
-    ///
-    /// Names, states and committees are no secret within a tenant: whoever is handed an object must be able
-    /// to see whose key it is under and whom to ask. What a principal may do with a key each node decides.
-    List,
-    /// Show a key: its versions, its certificates and who holds shares.
-    #[command(after_help = "Example:\n  quorate key show docs")]
-    Show {
-        /// The key, by alias or id.
-        key: String,
-    },
-    /// Add a version; older versions then only open and rewrap.
-    #[command(after_help = "Example:\n  quorate key rotate docs")]
-    Rotate {
-        /// The key, by alias or id.
-        key: String,
-        /// How many nodes must answer for the new version; an administrator signs [default: as many as for the
-        /// one before].
-        #[arg(long, short)]
-        threshold: Option<u16>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum Fragment {
     /// Make a fragment and keep it, sealed, in the profile.
     #[command(after_help = "\
@@ -459,6 +441,28 @@ Example:
         #[arg(long, default_value_t = 90)]
         days: u64,
     },
+    /// Set what a principal may do from now on, in place of what it may do now.
+    #[command(after_help = "\
+Examples:
+  quorate principal permit ci --allow encrypt,decrypt,rewrap
+  quorate principal permit ci --allow decrypt --key docs --key invoices")]
+    Permit {
+        /// The principal, by name or id.
+        principal: String,
+        /// What it may do.
+        #[arg(long, value_delimiter = ',', required = true)]
+        allow: Vec<Allow>,
+        /// On which keys, by alias or id; give it again for more [default: all].
+        #[arg(long, short)]
+        key: Vec<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Replace this profile's own key; nodes refuse and report the old one from then on.
+    Rotate {
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// List the principals.
     List,
     /// Revoke a principal; prints how many nodes confirmed, and what that holds against.
@@ -471,6 +475,8 @@ Example:
         /// Revoke it even if it is this profile's own, or the last one that may do everything.
         #[arg(long)]
         myself: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 

@@ -149,8 +149,15 @@ codes! {
         "The files that failed have no output; all others are done.", "Mend what the lines above name, then run it again for those.";
     FragmentShares, "fragment_shares", NotAuthentic, "The shares do not restore a customer fragment.",
         "Nothing was kept, and the shares are as they were.", "Correct what the message names against the paper, or add another share.";
+    PolicyInvalid, "policy_invalid", Usage, "The text is no policy, or it outgrows a bound with the tenant's others.",
+        "Nothing was changed.", "Correct what the message names; spec/policy.md says what a policy may look at.";
+    PolicyCases, "policy_cases", General, "Test cases of policies came out differently than they say.",
+        "Nothing was changed.", "Look at the cases marked FAILED: either the policy or the case is wrong.";
     Range, "range_invalid", Usage, "The range is not inside the object.",
         "Nothing was written.", "Give --range START..END in bytes, END not after the object's length.";
+    NotConfirmed, "not_confirmed", NotQuorate, "Not every node has confirmed the change in the time given.",
+        "The change counts at the nodes that have confirmed it; the line above says what it holds against.",
+        "Run `quorate cluster sync` when the named nodes can be reached again.";
     NodeFailed, "node_failed", General, "A node could not be set up or run.",
         "The node's data are as they were.", "The message says why.";
     DemoFailed, "demo_failed", General, "The demonstration did not go as it must.",
@@ -159,6 +166,8 @@ codes! {
         "Nothing was changed; all is served.", "`quorate doctor` prints for each finding what to paste, and where.";
     Unhealthy, "unhealthy", Unhealthy, "The doctor, or `cluster status`, found what is not served or not safe.",
         "Nothing was changed.", "`quorate doctor` prints for each finding what to paste, and where.";
+    AuditDiffers, "audit_differs", NotAuthentic, "Audit records are not those that their node signed, or not those that were seen earlier.",
+        "Nothing was changed.", "Keep a copy as evidence, read the node's log again with `quorate audit verify`, and tell the node's operator what the message names.";
     Internal, "internal", General, "Something that should be impossible happened.",
         "The original files are as they were.", "Please report it with the command and its output.";
 }
@@ -176,6 +185,9 @@ pub struct Failure {
     pub next: String,
     #[serde(skip)]
     pub exit: Exit,
+    /// What more administrators must sign, to be kept in a file.
+    #[serde(skip)]
+    pub change: Option<Box<quorate_sdk::Change>>,
 }
 
 /// What commands return.
@@ -190,6 +202,7 @@ impl Failure {
             unchanged: code.unchanged().to_owned(),
             next: code.next().to_owned(),
             exit: code.exit(),
+            change: None,
         }
     }
 

@@ -90,9 +90,13 @@ async fn until_told_to_end(cli: Cli) -> Outcome {
     let watch = |kind| signal(kind).map_err(|e| Failure::new(Code::Internal, e.to_string()));
     let mut terminate = watch(SignalKind::terminate())?;
     let mut hang_up = watch(SignalKind::hangup())?;
+    let out = Output::new(&cli.common);
     let mut command = std::pin::pin!(run(cli));
     tokio::select! {
-        done = &mut command => return done,
+        done = &mut command => {
+            app::finish(out).await;
+            return done;
+        }
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
         _ = hang_up.recv() => {}
@@ -103,7 +107,18 @@ async fn until_told_to_end(cli: Cli) -> Outcome {
     Err(Failure::new(Code::Interrupted, "told to end by a signal"))
 }
 
+/// Runs the command. What more administrators must sign is kept in a file for them.
 async fn run(cli: Cli) -> Outcome {
+    let common = cli.common.clone();
+    match dispatch(cli).await {
+        Err(Failure { change: Some(change), .. }) => {
+            commands::change::keep(&App::new(&common)?, &change)
+        }
+        done => done,
+    }
+}
+
+async fn dispatch(cli: Cli) -> Outcome {
     let Cli { common, command } = cli;
     match command {
         Command::Demo(args) => commands::demo::run(&common, args).await,
@@ -116,6 +131,12 @@ async fn run(cli: Cli) -> Outcome {
         Command::Fragment(command) => commands::fragment::run(&App::new(&common)?, command),
         Command::Key(command) => commands::key::run(&App::new(&common)?, command).await,
         Command::Principal(command) => commands::principal::run(&App::new(&common)?, command).await,
+        Command::Policy(command) => commands::policy::run(&App::new(&common)?, command).await,
+        Command::Grant(command) => commands::grant::run(&App::new(&common)?, command).await,
+        Command::Tenant(command) => commands::tenant::run(&App::new(&common)?, command).await,
+        Command::Admin(command) => commands::admin::run(&App::new(&common)?, command).await,
+        Command::Change(command) => commands::change::run(&App::new(&common)?, command).await,
+        Command::Audit(command) => commands::audit::run(&App::new(&common)?, command).await,
         Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,
         Command::Node(command) => commands::node::run(Output::new(&common), command).await,
         Command::Doctor(args) => commands::doctor::run(&App::new(&common)?, &args).await,

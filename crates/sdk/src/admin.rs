@@ -1,16 +1,19 @@
 //! Documents: handing them to nodes, and what administrators sign.
 
+use std::collections::BTreeSet;
+
 use quorate_documents::{
-    Authority, Body, DocumentSet, Draft, Kind, Permission, Principal, Roster, SignedDocument,
+    Body, BodyOf, DocumentSet, Draft, Kind, Lookup, Permission, Principal, SignedDocument, Tenant,
 };
-use quorate_types::limits::{PRINCIPAL_DAYS, ROSTER_DAYS};
-use quorate_types::{DocumentId, PrincipalId, TenantId, UnixSeconds};
+use quorate_types::limits::PRINCIPAL_DAYS;
+use quorate_types::{Digest, DocumentId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::v1::Envelope;
 
+use crate::changes::Change;
 use crate::client::{Client, NodeFailure};
 use crate::cluster::{SECONDS_PER_DAY, principal_body};
-use crate::documents::Delivered;
+use crate::documents::{Delivered, in_order};
 use crate::error::{ClusterError, Error, NotQuorate, RequestError};
 use crate::invitation::Invitation;
 use crate::profile::AdminKey;
@@ -133,12 +136,29 @@ fn find(set: &DocumentSet, selector: &str) -> Result<Vec<DocumentId>, Error> {
     }
 }
 
-/// What a node needs before it can take in a version of these documents, and all their versions.
-fn standing_on(set: &DocumentSet, ids: &[DocumentId]) -> Vec<Envelope> {
-    let mut documents: Vec<&SignedDocument> =
-        set.iter().filter(|d| d.kind().is_authority() || ids.contains(&d.id())).collect();
-    documents.sort_by_key(|d| (d.kind(), d.version()));
-    documents.into_iter().map(|d| d.envelope().clone()).collect()
+/// What a node needs before it can take in a version of these documents, and all their versions: rosters,
+/// and each tenant that they belong to with those above it.
+pub(crate) fn standing_on(set: &DocumentSet, new: &[SignedDocument]) -> Vec<SignedDocument> {
+    let mut ids: BTreeSet<DocumentId> = new.iter().map(|d| d.id()).collect();
+    let mut above: Vec<TenantId> = new.iter().filter_map(|d| d.body().tenant()).collect();
+    above.extend(new.iter().filter(|d| d.kind() == Kind::Tenant).map(|d| TenantId::from(d.id())));
+    while let Some(tenant) = above.pop() {
+        ids.insert(tenant.into());
+        let first = set.version(&Digest::from_bytes(*tenant.as_bytes()));
+        if let Some(parent) = first.and_then(|f| Tenant::of(f.body())).and_then(|t| t.parent)
+            && !ids.contains(&parent.into())
+        {
+            above.push(parent);
+        }
+    }
+    // An authority version waits for all that it keeps.
+    let kept = new.iter().flat_map(|d| d.frontier());
+    ids.extend(kept.map(|entry| entry.id));
+    let known: BTreeSet<Digest> = new.iter().map(|d| d.digest()).collect();
+    let needed = |d: &&SignedDocument| {
+        (d.kind() == Kind::Roster || ids.contains(&d.id())) && !known.contains(&d.digest())
+    };
+    in_order(set.iter().filter(needed).cloned())
 }
 
 fn info(set: &DocumentSet, id: DocumentId) -> Option<PrincipalInfo> {
@@ -185,9 +205,8 @@ impl Admin<'_> {
             .and_then(|draft| draft.sign(&[self.key.signing_key()]))
             .map_err(|e| RequestError::Invalid(e.to_string()))?;
         let id = PrincipalId::from(document.id());
-        let mut documents = standing_on(&client.control_set().await?, &[]);
-        documents.push(document.envelope().clone());
-        let delivered = self.deliver("add the principal", &documents).await?;
+        let what = format!("add the principal {name}");
+        let delivered = self.publish(&what, &client.control_set().await?, vec![document]).await?;
         let invitation = Invitation {
             cluster: client.cluster(),
             tenant: client.tenant(),
@@ -222,7 +241,9 @@ impl Admin<'_> {
         let set = self.client.control_set().await?;
         let ids = find(&set, selector)?;
         if ids.iter().all(|id| info(&set, *id).is_some_and(|p| p.revoked)) {
-            return self.deliver("revoke the principal", &standing_on(&set, &ids)).await;
+            let versions = set.iter().filter(|d| ids.contains(&d.id())).cloned();
+            let versions = in_order(versions);
+            return deliver(self.client, &set, &versions).await;
         }
         let at = self.client.document_time().await?;
         self.change("revoke the principal", selector, at, |p| p.revoked = true).await
@@ -249,7 +270,6 @@ impl Admin<'_> {
         at: UnixSeconds,
         change: impl FnOnce(&mut Principal),
     ) -> Result<Delivered, Error> {
-        use quorate_documents::Lookup;
         let client = self.client;
         let set = client.control_set().await?;
         let unknown = || ClusterError::PrincipalUnknown(selector.to_owned());
@@ -269,82 +289,71 @@ impl Admin<'_> {
         let document = Draft::succeed(&documents, Body::Principal(body), authority, Vec::new(), at)
             .and_then(|draft| draft.sign(&[self.key.signing_key()]))
             .map_err(|e| RequestError::Invalid(e.to_string()))?;
-        // A node that missed earlier versions could not take in this one.
-        let mut chain = standing_on(&set, &[id]);
-        chain.push(document.envelope().clone());
-        let delivered = self.deliver(operation, &chain).await?;
+        let what = format!("{operation} {selector}");
+        let delivered = self.publish(&what, &set, vec![document.clone()]).await?;
         let mut set = set;
         set.insert_all([document]);
         client.keep(&set)?;
         Ok(delivered)
     }
 
-    /// Renews the cluster's roster: the same nodes and administrators, for so many days from now (at most 400), keeping every
-    /// document in force under it. Clients that trust the old one take over the new one by
-    /// [`Client::refresh_roster`].
+    /// Hands over documents that this administrator has signed, each after what it stands on.
     ///
     /// # Errors
-    /// [`ClusterError::RosterInvalid`] where successors contend, and as [`Self::add_principal`].
-    pub async fn renew_roster(&self, days: u64) -> Result<(Delivered, UnixSeconds), Error> {
-        let client = self.client;
-        // Another administrator may have renewed it already.
-        let mut set = client.control_set().await?;
-        let ids = vec![DocumentId::from(client.cluster())];
-        if let Ok(rosters) = client.documents(ids, vec![Kind::Roster]).await {
-            set.insert_all(rosters.into_iter().filter(|d| d.kind() == Kind::Roster));
+    /// [`Error::Unfinished`] with the change where more administrators must sign; otherwise as
+    /// [`Self::add_principal`].
+    pub(crate) async fn publish(
+        &self,
+        operation: &str,
+        set: &DocumentSet,
+        new: Vec<SignedDocument>,
+    ) -> Result<Delivered, Error> {
+        let change = Change::new(self.client.cluster(), operation, new);
+        if !change.complete(set)? {
+            return Err(Error::Unfinished(Box::new(change)));
         }
-        let before = match set.roster() {
-            Authority::Settled(before) => before.clone(),
-            Authority::Contested(_) | Authority::Unknown => {
-                let why = "two successors of one roster contend".to_owned();
-                return Err(ClusterError::RosterInvalid(why).into());
-            }
-        };
-        let Body::Roster(body) = before.body() else {
-            return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
-        };
-        let at = client.document_time().await?;
-        let expires_at = at.plus(days.min(ROSTER_DAYS) * SECONDS_PER_DAY);
-        let body = Roster { expires_at, ..body.clone() };
-        let frontier = set.frontier(&before.id());
-        let document = Draft::succeed(&[&before], Body::Roster(body), None, frontier, at)
-            .and_then(|draft| draft.sign(&[self.key.signing_key()]))
-            .map_err(|e| RequestError::Invalid(e.to_string()))?;
-        let mut documents = standing_on(&set, &[]);
-        documents.push(document.envelope().clone());
-        let delivered = self.deliver("renew the roster", &documents).await?;
-        set.insert_all([document.clone()]);
-        client.keep(&set)?;
-        client.trust_roster(document)?;
-        Ok((delivered, expires_at))
+        deliver(self.client, set, change.documents()).await
     }
 
-    /// Hands over documents, of which the last one is new; at least one node must take all.
-    async fn deliver(
-        &self,
-        operation: &'static str,
-        documents: &[Envelope],
-    ) -> Result<Delivered, Error> {
-        let delivered = self.client.put_documents(documents).await;
-        if delivered.confirmed() > 0 {
-            return Ok(delivered);
-        }
-        let mut missing = NotQuorate {
-            operation,
-            needed: 1,
-            of: delivered.of(),
-            answered: 0,
-            unreachable: Vec::new(),
-            refused: Vec::new(),
-            wrong: Vec::new(),
-        };
-        for node in delivered.nodes {
-            match node.result {
-                Err(NodeFailure::Unreachable(unreachable)) => missing.unreachable.push(unreachable),
-                Err(NodeFailure::Refused(refusal)) => missing.refused.push(*refusal),
-                Ok(()) => {}
-            }
-        }
-        Err(missing.into_error())
+    /// The client that this administrator works through.
+    pub(crate) const fn client(&self) -> &Client {
+        self.client
     }
+
+    /// The administrator's key.
+    pub(crate) const fn key(&self) -> &AdminKey {
+        self.key
+    }
+}
+
+/// Hands over documents after what they stand on; at least one node must take all.
+pub(crate) async fn deliver(
+    client: &Client,
+    set: &DocumentSet,
+    new: &[SignedDocument],
+) -> Result<Delivered, Error> {
+    let standing = standing_on(set, new);
+    let documents: Vec<Envelope> =
+        standing.iter().chain(new).map(|d| d.envelope().clone()).collect();
+    let delivered = client.put_documents(&documents).await;
+    if delivered.confirmed() > 0 {
+        return Ok(delivered);
+    }
+    let mut missing = NotQuorate {
+        operation: "store the change",
+        needed: 1,
+        of: delivered.of(),
+        answered: 0,
+        unreachable: Vec::new(),
+        refused: Vec::new(),
+        wrong: Vec::new(),
+    };
+    for node in delivered.nodes {
+        match node.result {
+            Err(NodeFailure::Unreachable(unreachable)) => missing.unreachable.push(unreachable),
+            Err(NodeFailure::Refused(refusal)) => missing.refused.push(*refusal),
+            Ok(()) => {}
+        }
+    }
+    Err(missing.into_error())
 }

@@ -13,7 +13,8 @@ use quorate_documents::{
     StateChange, Tenant,
 };
 use quorate_types::{
-    DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold, UnixSeconds,
+    Action, DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold,
+    UnixSeconds,
 };
 use tokio::task::JoinSet;
 
@@ -111,8 +112,24 @@ impl Client {
     pub async fn create_key(
         &self,
         request: KeySpecRequest,
+        progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        self.create_key_by(request, None, progress).await
+    }
+
+    /// The same, with the key's document signed by an administrator where one is given, as it must be where
+    /// the tenant marks new keys as critical.
+    ///
+    /// # Errors
+    /// As [`Self::create_key`], and [`Error::Unfinished`] where more administrators must sign: once they have
+    /// and the change is submitted, [`Self::resume_key`] goes on.
+    pub async fn create_key_by(
+        &self,
+        request: KeySpecRequest,
+        administrator: Option<&AdminKey>,
         mut progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<CreatedKey, Error> {
+        let alias = request.alias.clone();
         let nodes = self.members(&request)?;
         let n = nodes.len();
         Threshold::new(request.threshold, n.min(usize::from(u16::MAX)) as u16)
@@ -154,10 +171,15 @@ impl Client {
         let authority = Some(self.tenant_heads().await?.digests().first().copied())
             .flatten()
             .ok_or_else(|| ClusterError::Document("the tenant has no document".into()))?;
+        let signer = administrator.map_or(&self.inner.key, AdminKey::signing_key);
         let document = Draft::first(Body::Key(body), Some(authority), at, &mut os_rng())
-            .and_then(|draft| draft.sign(&[&self.inner.key]))
+            .and_then(|draft| draft.sign(&[signer]))
             .map_err(|e| RequestError::Invalid(e.to_string()))?;
         let id = KeyId::from(document.id());
+        if let Some(administrator) = administrator {
+            let (what, set) = (format!("make the key {alias}"), self.control_set().await?);
+            self.admin(administrator).publish(&what, &set, vec![document.clone()]).await?;
+        }
         self.store_and_run(id, KeyVersion::FIRST, &order, &document, &mut progress).await
     }
 
@@ -171,7 +193,7 @@ impl Client {
         key: &Key,
         progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<CreatedKey, Error> {
-        self.rotate_key_to(key, None, progress).await
+        self.rotate_key_by(key, None, None, progress).await
     }
 
     /// The same with another T for the new version, signed by an administrator: a principal may not lower it.
@@ -182,11 +204,33 @@ impl Client {
         &self,
         key: &Key,
         threshold: Option<(u16, &AdminKey)>,
+        progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<CreatedKey, Error> {
+        let (threshold, administrator) = threshold.unzip();
+        self.rotate_key_by(key, threshold, administrator, progress).await
+    }
+
+    /// The same, signed by an administrator where one is given, as it must be where the tenant marks new
+    /// versions as critical.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_key`], and [`Error::Unfinished`] where more administrators must sign: once they have
+    /// and the change is submitted, [`Self::resume_key`] goes on.
+    pub async fn rotate_key_by(
+        &self,
+        key: &Key,
+        threshold: Option<u16>,
+        administrator: Option<&AdminKey>,
         mut progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<CreatedKey, Error> {
         let key = self.fetch_key(key.id()).await?;
         let id = key.id();
         let invalid = |why: String| Error::from(RequestError::Invalid(why));
+        // The nodes would store the version and then refuse to make it.
+        if !key.verified().heads().state_allows(Action::Create) {
+            let state = key.state().name();
+            return Err(invalid(format!("the key is {state}, and gets no new version")));
+        }
         let last =
             key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
         if key.committee(last).is_err() {
@@ -205,7 +249,7 @@ impl Client {
                 .ok_or_else(|| invalid(format!("{} is not in the roster any more", member.node)))?;
             members.push((node.id, node.identity_key));
         }
-        let order = Order::new(threshold.map_or(before.threshold().t(), |(t, _)| t), members)
+        let order = Order::new(threshold.unwrap_or(before.threshold().t()), members)
             .map_err(|e| invalid(e.to_string()))?
             .with_refresh_seconds(before.refresh_seconds());
         let version = last.next().ok_or_else(|| invalid("the key has too many versions".into()))?;
@@ -217,10 +261,16 @@ impl Client {
         });
         let authority = self.tenant_heads().await?.digests().first().copied();
         let heads: Vec<&SignedDocument> = key.heads().iter().collect();
-        let signer = threshold.map_or(&self.inner.key, |(_, admin)| admin.signing_key());
+        let signer = administrator.map_or(&self.inner.key, AdminKey::signing_key);
         let document = Draft::succeed(&heads, Body::Key(body), authority, Vec::new(), at)
             .and_then(|draft| draft.sign(&[signer]))
             .map_err(|e| invalid(e.to_string()))?;
+        if let Some(administrator) = administrator {
+            let mut set = self.control_set().await?;
+            set.insert_all(self.documents(vec![DocumentId::from(id)], Vec::new()).await?);
+            let what = format!("rotate the key {}", key.alias());
+            self.admin(administrator).publish(&what, &set, vec![document.clone()]).await?;
+        }
         self.store_and_run(id, version, &order, &document, &mut progress).await
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_documents::{Authority, DocumentSet, Kind, SignedDocument};
+use quorate_documents::{Authority, BodyOf, DocumentSet, Kind, SignedDocument, Tenant};
 use quorate_types::limits::MAX_DOCUMENTS_PER_REQUEST;
-use quorate_types::{Digest, DocumentId, NodeId, Threshold};
+use quorate_types::{Digest, DocumentId, NodeId, TenantId, Threshold};
 use quorate_wire::proto::v1::{self, Envelope};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
@@ -131,6 +131,45 @@ struct Fetched {
     failed: BTreeMap<NodeId, NodeFailure>,
 }
 
+/// What nodes are asked to show.
+struct Asked {
+    ids: Vec<DocumentId>,
+    kinds: Vec<Kind>,
+    /// Also the tenants below the caller's own, where tenants are asked for, and what it says of them.
+    below: bool,
+}
+
+/// Documents in the order in which they stand on one another: rosters, tenants from the top down, then what
+/// belongs to them.
+pub(crate) fn in_order(documents: impl IntoIterator<Item = SignedDocument>) -> Vec<SignedDocument> {
+    let mut documents: Vec<SignedDocument> = documents.into_iter().collect();
+    let parents: BTreeMap<DocumentId, Option<TenantId>> =
+        documents.iter().filter_map(|d| Some((d.id(), Tenant::of(d.body())?.parent))).collect();
+    let depth = |document: &SignedDocument| {
+        let mut above = parents.get(&document.id()).copied().flatten();
+        let mut depth = 0_usize;
+        while let Some(tenant) = above.filter(|_| depth <= parents.len()) {
+            depth += 1;
+            above = parents.get(&tenant.into()).copied().flatten();
+        }
+        depth
+    };
+    documents.sort_by_cached_key(|d| (d.kind(), depth(d), d.version()));
+    documents
+}
+
+/// A tenant and all above it, as far as the set has them.
+pub(crate) fn way_up(set: &DocumentSet, tenant: TenantId) -> BTreeSet<DocumentId> {
+    use quorate_documents::Lookup;
+    let mut above = Some(tenant);
+    let mut all = BTreeSet::new();
+    while let Some(tenant) = above.filter(|tenant| all.insert(DocumentId::from(*tenant))) {
+        let first = set.version(&Digest::from_bytes(*tenant.as_bytes()));
+        above = first.and_then(|first| Tenant::of(first.body())).and_then(|t| t.parent);
+    }
+    all
+}
+
 impl Client {
     /// Hands documents to all nodes, in as many requests as they need. Anybody may: signatures count, not
     /// carriers.
@@ -226,12 +265,10 @@ impl Client {
     /// What the nodes show together, and what each of them lacks of it, predecessors first.
     pub(crate) async fn lacking(&self) -> Result<Lacking, Error> {
         let ids = vec![DocumentId::from(self.cluster())];
-        let kinds = Kind::ALL.to_vec();
         let everybody = self.roster().nodes.len();
-        let Fetched { documents, has, failed } =
-            self.fetch_documents(ids, kinds, everybody).await?;
-        let mut documents: Vec<SignedDocument> = documents.into_values().collect();
-        documents.sort_by_key(|document| (document.kind(), document.version()));
+        let asked = Asked { ids, kinds: Kind::ALL.to_vec(), below: true };
+        let Fetched { documents, has, failed } = self.fetch_documents(asked, everybody).await?;
+        let documents = in_order(documents.into_values());
         let mut lacking: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
         for entry in &self.roster().nodes {
             // A node that refused to show anything may lack the very documents by which it would; one that
@@ -255,10 +292,9 @@ impl Client {
         ids: Vec<DocumentId>,
         kinds: Vec<Kind>,
     ) -> Result<Delivered, Error> {
-        let mut documents = self.documents(ids, kinds).await?;
         // A second round may be needed where a tenant stands on a later roster, or a principal signed a
         // key before it was changed; nodes name what is missing, and later calls bring it.
-        documents.sort_by_key(|document| (document.kind(), document.version()));
+        let documents = in_order(self.documents(ids, kinds).await?);
         let envelopes: Vec<Envelope> =
             documents.iter().map(|document| document.envelope().clone()).collect();
         Ok(self.put_documents(&envelopes).await)
@@ -366,8 +402,14 @@ impl Client {
         let mut kept: BTreeMap<Digest, SignedDocument> =
             self.kept().into_iter().map(|d| (d.digest(), d)).collect();
         let before: BTreeSet<Digest> = kept.keys().copied().collect();
+        let way_up = way_up(set, self.tenant());
+        // Of other tenants only the roots, which a later roster must keep.
+        let root = |d: &SignedDocument| Tenant::of(d.body()).is_some_and(|t| t.parent.is_none());
         for document in set.iter() {
-            if document.id() == own || document.kind().is_authority() {
+            let authority = document.kind() == Kind::Roster
+                || way_up.contains(&document.id())
+                || root(document);
+            if document.id() == own || authority {
                 kept.insert(document.digest(), document.clone());
             }
         }
@@ -421,18 +463,27 @@ impl Client {
         ids: Vec<DocumentId>,
         kinds: Vec<Kind>,
     ) -> Result<Vec<SignedDocument>, Error> {
-        let fetched = self.fetch_documents(ids, kinds, self.most()).await?;
+        let asked = Asked { ids, kinds, below: false };
+        let fetched = self.fetch_documents(asked, self.most()).await?;
         Ok(fetched.documents.into_values().collect())
+    }
+
+    /// The rosters, this principal's tenant with those above it, the tenants below it, and documents of these
+    /// kinds: what any node that answers shows. For a cluster's administrators also the root tenants.
+    pub(crate) async fn set_with_below(&self, kinds: Vec<Kind>) -> Result<DocumentSet, Error> {
+        let mut set = self.known_rosters().await?;
+        let kinds = kinds.into_iter().chain([Kind::Roster, Kind::Tenant]).collect();
+        let asked = Asked { ids: Vec::new(), kinds, below: true };
+        let everybody = self.roster().nodes.len();
+        let fetched = self.fetch_documents(asked, everybody).await?;
+        set.insert_all(fetched.documents.into_values());
+        Ok(set)
     }
 
     /// What nodes show, and which of them. Once `enough` have answered, the others get no more time than a
     /// slow node is given.
-    async fn fetch_documents(
-        &self,
-        ids: Vec<DocumentId>,
-        kinds: Vec<Kind>,
-        enough: usize,
-    ) -> Result<Fetched, Error> {
+    async fn fetch_documents(&self, asked: Asked, enough: usize) -> Result<Fetched, Error> {
+        let Asked { ids, kinds, below } = asked;
         let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
         let kinds: Vec<u32> = kinds.into_iter().map(Kind::number).collect();
@@ -450,6 +501,7 @@ impl Client {
                 ids: ids.clone(),
                 kinds: kinds.clone(),
                 after: after.get(&node).cloned().unwrap_or_default(),
+                below,
             };
             let answers =
                 self.ask(&asked, Method::GetDocuments, request, enough.min(asked.len())).await;

@@ -46,6 +46,9 @@ pub enum Error {
     /// The cluster's documents.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// More administrators must sign before any node takes the change.
+    #[error("more administrators must sign: {0}")]
+    Unfinished(Box<crate::changes::Change>),
     /// Reading or writing the caller's own stream.
     #[error("the {stream} failed: {source}")]
     Stream {
@@ -505,6 +508,24 @@ pub enum ClusterError {
     /// The principal is revoked, which is never taken back.
     #[error("the principal \"{0}\" is revoked")]
     PrincipalRevoked(String),
+    /// No tenant of this name or id that this client is shown.
+    #[error("no tenant \"{0}\" is known")]
+    TenantUnknown(String),
+    /// The tenant has no policy of this name or id.
+    #[error("no policy \"{0}\" is known")]
+    PolicyUnknown(String),
+    /// The tenant has given no grant of this id.
+    #[error("no grant \"{0}\" is known")]
+    GrantUnknown(String),
+    /// The administrator's key at hand is none of those that must sign.
+    #[error("this profile's administrator's key is none of those of {0}")]
+    NotAdministrator(String),
+    /// What a change was made from has changed since.
+    #[error("the change does not fit any more: {0}")]
+    ChangeStale(String),
+    /// Not a change file of this cluster.
+    #[error("not a change: {0}")]
+    ChangeInvalid(String),
     /// The clocks of the nodes are too far apart.
     #[error("no time is within {seconds} s of {needed} nodes' clocks: {clocks}")]
     Clocks {
@@ -613,6 +634,20 @@ codes! {
         "The pinned roster is still used.", "Ask the administrators for a new invitation.";
     PRINCIPAL_NOT_FOUND "principal_not_found", "No principal of this name or id.",
         "Nothing was changed.", "List the principals.";
+    TENANT_NOT_FOUND "tenant_not_found", "No tenant of this name or id that the caller is shown.",
+        "Nothing was changed.", "List the tenants with `quorate tenant list`.";
+    POLICY_NOT_FOUND "policy_not_found", "The tenant has no policy of this name or id.",
+        "Nothing was changed.", "List the policies with `quorate policy list`.";
+    GRANT_NOT_FOUND "grant_not_found", "The tenant has given no grant of this id.",
+        "Nothing was changed.", "List the grants with `quorate grant list`.";
+    NOT_ADMINISTRATOR "not_administrator", "The profile's administrator's key is none of those that must sign.",
+        "Nothing was changed.", "Use an administrator's profile; `quorate admin list` shows whose keys may sign.";
+    CHANGE_UNFINISHED "change_unfinished", "More administrators must sign the change.",
+        "Nothing was changed yet.", "Let other administrators sign the change with `quorate change sign`, then submit it.";
+    CHANGE_STALE "change_stale", "What the change was made from has changed since.",
+        "Nothing was changed.", "Make the change again, and let it be signed again.";
+    CHANGE_INVALID "change_invalid", "The file is not a change, or it is one of another cluster.",
+        "Nothing was signed and nothing was changed.", "Ask for the file again.";
     CLOCKS_DISAGREE "clocks_disagree", "The nodes' clocks are too far apart to stamp an object.",
         "Nothing was encrypted.", "Ask the operators of the named nodes to set their clocks.";
     STREAM_IO "stream_io", "Reading the input or writing the output failed.",
@@ -680,8 +715,15 @@ impl Error {
                 ClusterError::RosterInvalid(_) => code::ROSTER_INVALID,
                 ClusterError::PrincipalUnknown(_) => code::PRINCIPAL_NOT_FOUND,
                 ClusterError::PrincipalRevoked(_) => RefusalCode::PrincipalRevoked.code(),
+                ClusterError::TenantUnknown(_) => code::TENANT_NOT_FOUND,
+                ClusterError::PolicyUnknown(_) => code::POLICY_NOT_FOUND,
+                ClusterError::GrantUnknown(_) => code::GRANT_NOT_FOUND,
+                ClusterError::NotAdministrator(_) => code::NOT_ADMINISTRATOR,
+                ClusterError::ChangeStale(_) => code::CHANGE_STALE,
+                ClusterError::ChangeInvalid(_) => code::CHANGE_INVALID,
                 ClusterError::Clocks { .. } => code::CLOCKS_DISAGREE,
             },
+            Self::Unfinished(_) => code::CHANGE_UNFINISHED,
             Self::Stream { .. } => code::STREAM_IO,
         }
     }

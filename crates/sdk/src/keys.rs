@@ -10,12 +10,14 @@ use quorate_documents::{
 };
 use quorate_types::{
     Digest, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, Threshold,
+    UnixSeconds,
 };
 use quorate_wire::Transcript;
 use quorate_wire::proto::v1::{self, Envelope, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
 use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
+use crate::lifecycle::KeyFate;
 use crate::rng::now;
 use crate::transport::Method;
 
@@ -85,6 +87,8 @@ struct Inner {
     committees: BTreeMap<KeyVersion, Committee>,
     /// The versions of the key document that are its heads.
     heads: Vec<SignedDocument>,
+    /// What nodes say of its destruction.
+    fates: Vec<(NodeId, KeyFate)>,
 }
 
 /// One version of a key.
@@ -105,7 +109,11 @@ pub struct KeyVersionInfo {
 }
 
 impl Key {
-    fn new(verified: VerifiedKey, shown: &[KeyView]) -> Result<Self, Error> {
+    fn new(
+        verified: VerifiedKey,
+        shown: &[KeyView],
+        fates: Vec<(NodeId, KeyFate)>,
+    ) -> Result<Self, Error> {
         let id = verified.id();
         let invalid = |why: String| KeyError::Invalid { id, why };
         let mut committees = BTreeMap::new();
@@ -128,7 +136,7 @@ impl Key {
                 );
             }
         }
-        Ok(Self(Arc::new(Inner { verified, committees, heads })))
+        Ok(Self(Arc::new(Inner { verified, committees, heads, fates })))
     }
 
     /// Its id.
@@ -253,6 +261,14 @@ impl Key {
         &self.0.heads
     }
 
+    pub(crate) fn verified(&self) -> &VerifiedKey {
+        &self.0.verified
+    }
+
+    pub(crate) fn fates(&self) -> &[(NodeId, KeyFate)] {
+        &self.0.fates
+    }
+
     pub(crate) fn body(&self) -> Option<&quorate_documents::Key> {
         self.0.verified.heads().single().map(|head| head.body())
     }
@@ -268,6 +284,19 @@ impl Key {
         }
         Ok(version)
     }
+}
+
+/// What nodes say of the destruction of the key that they show.
+fn fates(views: &[(NodeId, KeyView)]) -> Vec<(NodeId, KeyFate)> {
+    let fate = |view: &KeyView| match (view.destroyed_at, view.destruction_in) {
+        (0, 0) => None,
+        (0, seconds) => Some(KeyFate::Waits(seconds)),
+        (at, _) => Some(KeyFate::Destroyed(UnixSeconds(at))),
+    };
+    let mut fates: Vec<(NodeId, KeyFate)> =
+        views.iter().filter_map(|(node, view)| Some((*node, fate(view)?))).collect();
+    fates.sort_by_key(|(node, _)| *node);
+    fates
 }
 
 /// A tagged hash of key, version and verifying key. The sharing is not in it: a refresh keeps it.
@@ -540,7 +569,7 @@ impl Client {
         let verify = move || loop {
             let only: Vec<KeyView> = views.iter().map(|(_, view)| view.clone()).collect();
             let error = match key_view::verify(&known, &only, now()) {
-                Ok(verified) => return Key::new(verified, &only),
+                Ok(verified) => return Key::new(verified, &only, fates(&views)),
                 Err(error) => error,
             };
             match &error {

@@ -25,8 +25,10 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod administrators;
 mod audit;
 mod ceremony;
+mod changes;
 mod client;
 mod cluster;
 mod datakeys;
@@ -34,16 +36,21 @@ mod documents;
 mod error;
 mod evaluate;
 mod fragments;
+mod grants;
 mod health;
 mod invitation;
 mod keys;
+mod lifecycle;
 mod marks;
 mod objects;
+mod policies;
 mod profile;
 mod range;
 mod rewrap;
 mod rng;
+mod rotation;
 mod stream;
+mod tenants;
 mod transport;
 
 #[cfg(test)]
@@ -54,7 +61,9 @@ mod testing;
 mod tests;
 
 pub use admin::{AddedPrincipal, Admin, PrincipalInfo};
+pub use administrators::AdministratorsInfo;
 pub use audit::{AuditError, AuditLog, AuditRecord, NodeAudit, Verified};
+pub use changes::{Change, ChangeSummary};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
 };
@@ -68,16 +77,23 @@ pub use error::{
 pub use fragments::{
     FragmentLock, FragmentStore, Fragments, StoredFragment, make_fragment_key_file,
 };
+pub use grants::{GrantInfo, NewGrant};
 pub use health::RosterState;
 pub use invitation::Invitation;
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
+pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
 pub use objects::{OpeningKey, SealingKey};
+pub use policies::{PolicyInfo, PolicyText};
 pub use profile::{AdminKey, Membership, Profile};
 pub use range::ObjectReader;
+pub use rotation::Rotated;
 pub use stream::StreamSummary;
+pub use tenants::{
+    Above, CreatedTenant, NewTenant, TenantInfo, TenantInvitation, TenantJoined, TenantRequest,
+};
 pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
 
-pub use quorate_documents::{Jurisdiction, NodeEntry, Permission, Roster};
+pub use quorate_documents::{Jurisdiction, NodeEntry, Permission, Quota, Roster};
 pub use quorate_object::cobblestone::{Decryptor, Encryptor};
 pub use quorate_object::header::{MAX_HEADER_BYTES, ParsedHeader};
 pub use quorate_object::kek::FragmentId;

@@ -22,6 +22,7 @@ use crate::transport::{ClientIdentity, pkcs8, seed_of_pkcs8};
 
 const PRINCIPAL_KEY: &str = "principal.key";
 const PRINCIPAL_CERTIFICATE: &str = "principal.crt";
+const NEXT_KEY: &str = "principal-next.key";
 const ADMIN_KEY: &str = "admin.key";
 const CLUSTER: &str = "cluster.json";
 const ALIASES: &str = "aliases.json";
@@ -38,6 +39,14 @@ impl AdminKey {
     #[must_use]
     pub fn generate() -> Self {
         Self(SigningKey::generate(&mut os_rng()))
+    }
+
+    /// Reads a key from a file as profiles keep it (`admin.key`): PKCS #8 PEM that nobody but its owner may read.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        read_key(path.as_ref()).map(Self)
     }
 
     /// A key that was kept elsewhere.
@@ -195,6 +204,49 @@ impl Profile {
         write_cluster(&self.dir, &membership)?;
         self.membership = Some(membership);
         Ok(())
+    }
+
+    /// Takes a membership over, for a profile that has none yet.
+    pub(crate) fn join(&mut self, membership: Membership) -> Result<(), Error> {
+        if self.membership.is_some() {
+            return Err(ProfileError::OtherCluster.into());
+        }
+        write_cluster(&self.dir, &membership)?;
+        self.membership = Some(membership);
+        Ok(())
+    }
+
+    /// The key that is to take the place of the principal's: made and kept beside it where there is none yet.
+    pub(crate) fn next_key(&self) -> Result<SigningKey, Error> {
+        let path = self.dir.join(NEXT_KEY);
+        if path.exists() {
+            return read_key(&path);
+        }
+        let key = SigningKey::generate(&mut os_rng());
+        write_new(&path, pem("PRIVATE KEY", &pkcs8(&key)).reveal())?;
+        Ok(key)
+    }
+
+    /// Whether a rotation of the principal's key was begun and is not finished.
+    #[must_use]
+    pub fn is_rotating(&self) -> bool {
+        self.dir.join(NEXT_KEY).exists()
+    }
+
+    /// Puts the next key in the place of the principal's, which is gone from then on.
+    pub(crate) fn take_next_key(&mut self) -> Result<(), Error> {
+        let path = self.dir.join(NEXT_KEY);
+        self.key = read_key(&path)?;
+        let place = self.dir.join(PRINCIPAL_KEY);
+        fs::rename(&path, &place).map_err(|e| io_error(&place, e))?;
+        sync_parent(&place)?;
+        self.write_certificate()
+    }
+
+    /// A client as this profile's principal by its next key.
+    pub(crate) fn as_next(&self) -> Result<crate::ClientBuilder, Error> {
+        let membership = self.membership.clone().ok_or(ProfileError::NotJoined)?;
+        Ok(crate::ClientBuilder::new(membership, self.next_key()?))
     }
 
     /// A client as the principal of an invitation whose fingerprint was told, before anything is kept: with

@@ -49,6 +49,7 @@ impl Summary {
                 unchanged: failed.failure.unchanged.clone(),
                 next: failed.failure.next.clone(),
                 exit: failed.failure.exit,
+                change: None,
             });
         }
         app.out.result(&self, || {

@@ -1,12 +1,21 @@
 //! `quorate key`.
 
-use quorate_sdk::{Client, CreatedKey, Key, KeySpecRequest, NodeId};
+use std::collections::BTreeMap;
+
+use quorate_sdk::{
+    AdminKey, Client, CreatedKey, Jurisdiction, Key, KeyChange, KeySpecRequest, KeyState, NodeId,
+};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::args::Key as Command;
+use crate::args::{Key as Command, KeyChangeArgs};
+use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
+
+mod destruction;
+
+use destruction::{SECONDS_PER_DAY, ShownDestruction};
 
 /// A key, as it is shown.
 #[derive(Debug, Serialize)]
@@ -15,6 +24,15 @@ struct Shown {
     alias: String,
     spec: &'static str,
     state: &'static str,
+    /// Since when it is in this state, seconds since 1970.
+    state_since: Option<u64>,
+    tags: BTreeMap<String, String>,
+    /// Where shares may be; empty for anywhere.
+    jurisdictions: Vec<String>,
+    /// Seconds after which a new version is due; 0 for never.
+    rotation_seconds: u64,
+    rotation_due: Option<u64>,
+    destruction: Option<ShownDestruction>,
     tenant: String,
     origin: &'static str,
     /// Set where every object must be bound to a customer fragment.
@@ -64,6 +82,12 @@ fn shown(client: &Client, key: &Key) -> Shown {
         alias: key.alias().to_owned(),
         spec: key.spec().name(),
         state: key.state().name(),
+        state_since: key.state_since().map(|at| at.0),
+        tags: key.tags().into_iter().collect(),
+        jurisdictions: key.jurisdictions().iter().map(Jurisdiction::to_string).collect(),
+        rotation_seconds: key.rotation_seconds(),
+        rotation_due: key.rotation_due().map(|at| at.0),
+        destruction: destruction::shown(key, &name),
         tenant: key.tenant().to_string(),
         origin: if versions.iter().any(|v| v.threshold == 1) {
             "made by the nodes; whole at each of them"
@@ -119,10 +143,108 @@ fn resumable(error: quorate_sdk::Error, alias: &str) -> Failure {
     ))
 }
 
+/// The profile's administrator key, where a change must be signed by administrators.
+fn critical(app: &App, critical: bool) -> Outcome<Option<AdminKey>> {
+    critical.then(|| Ok(app.profile()?.admin_key()?)).transpose()
+}
+
+/// Makes a new version of one key.
+async fn rotate(
+    app: &App,
+    client: &Client,
+    key: &Key,
+    threshold: Option<u16>,
+    admin: Option<&AdminKey>,
+) -> Outcome {
+    let bar = app.out.steps();
+    let progress = |p: quorate_sdk::Progress| {
+        bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
+    };
+    let made = client.rotate_key_by(key, threshold, admin, progress).await;
+    bar.finish_and_clear();
+    print_created(app, client, &made.map_err(|e| resumable(e, key.alias()))?);
+    Ok(())
+}
+
+/// Makes new versions of all keys that are due. One that fails holds up no other.
+async fn rotate_due(app: &App, client: &Client, admin: Option<&AdminKey>) -> Outcome {
+    let keys = client.keys_due().await?;
+    let mut failed = Vec::new();
+    for key in &keys {
+        if let Err(failure) = rotate(app, client, key, None, admin).await {
+            app.out.warn(&format!("{}: {}", key.alias(), failure.message));
+            failed.push(key.alias());
+        }
+    }
+    if keys.is_empty() {
+        app.out.result(&Vec::<()>::new(), || "no key is due".to_owned());
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let why =
+        format!("{} of {} keys were not rotated: {}", failed.len(), keys.len(), failed.join(", "));
+    Err(Failure::new(Code::Partial, why))
+}
+
+/// Changes a key, and says who has confirmed it.
+async fn change(app: &App, args: KeyChangeArgs, change: KeyChange, done: &str) -> Outcome {
+    let client = app.administrator().await?;
+    let key = client.key(&args.key).await?;
+    // A profile without one changes what its principal may change.
+    let admin = app.profile()?.admin_key().ok();
+    let delivered = client.change_key(&key, &change, admin.as_ref()).await?;
+    let delivered = app.settle(&client, delivered, args.wait).await?;
+    let confirmed = Confirmed::count(&client, Some(vec![key.clone()]), &delivered).await;
+    #[derive(Serialize)]
+    struct Changed<'a> {
+        #[serde(flatten)]
+        confirmed: &'a Confirmed,
+        key: Option<Shown>,
+    }
+    let changed = client.key(key.id().to_string()).await.ok();
+    let value =
+        Changed { confirmed: &confirmed, key: changed.as_ref().map(|key| shown(&client, key)) };
+    app.out.result(&value, || {
+        let mut text = format!("{} {done}; {}", key.alias(), confirmed.text());
+        if let Some(key) = &value.key
+            && let Some(destruction) = &key.destruction
+        {
+            text.push('\n');
+            text.push_str(&output::table(&destruction.rows(&key.alias)));
+        }
+        text
+    });
+    app.warnings(&client);
+    App::waited(&delivered, args.wait)
+}
+
+fn tag(text: &str) -> Outcome<(String, Option<String>)> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| Failure::new(Code::Usage, format!("\"{text}\" is not NAME=VALUE")))?;
+    Ok((name.to_owned(), (!value.is_empty()).then(|| value.to_owned())))
+}
+
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
-        Command::Create { alias, threshold, allow_fragile, fragment_required, resume } => {
+        Command::Create {
+            alias,
+            threshold,
+            allow_fragile,
+            jurisdiction,
+            fragment_required,
+            critical: by_administrators,
+            resume,
+        } => {
+            let admin = critical(app, by_administrators)?;
+            let jurisdictions = jurisdiction
+                .iter()
+                .map(|law| law.parse::<Jurisdiction>())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
             let client = app.administrator().await?;
             let bar = app.out.steps();
             let progress = |p: quorate_sdk::Progress| {
@@ -131,7 +253,13 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             let made = if resume {
                 client.resume_key(&alias, progress).await.map_err(|e| resumable(e, &alias))?
             } else {
-                let n = client.roster().nodes.len() as u16;
+                let allowed = |law| jurisdictions.is_empty() || jurisdictions.contains(law);
+                let nodes = client.roster().nodes.iter();
+                let n = nodes.filter(|node| allowed(&node.jurisdiction)).count() as u16;
+                if n == 0 {
+                    let why = "no node of the cluster is where the key's shares may be";
+                    return Err(Failure::new(Code::Usage, why));
+                }
                 let threshold = threshold.unwrap_or(n / 2 + 1);
                 if threshold == n && n > 1 && !allow_fragile {
                     return Err(Failure::new(
@@ -144,10 +272,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     alias: alias.clone(),
                     threshold,
                     allow_fragile,
+                    jurisdictions,
                     fragment_required,
                     ..KeySpecRequest::default()
                 };
-                client.create_key(request, progress).await.map_err(|e| resumable(e, &alias))?
+                let made = client.create_key_by(request, admin.as_ref(), progress).await;
+                made.map_err(|e| resumable(e, &alias))?
             };
             bar.finish_and_clear();
             print_created(app, &client, &made);
@@ -166,7 +296,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                         k.alias.clone(),
                         newest.map_or("-".into(), |v| format!("{}-of-{}", v.threshold, v.nodes)),
                         newest.map_or("unfinished".into(), |v| v.number.to_string()),
-                        k.state.to_owned(),
+                        k.destruction.as_ref().map_or(k.state, ShownDestruction::word).to_owned(),
                         k.id.clone(),
                     ]
                 }));
@@ -183,7 +313,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     vec!["alias".into(), value.alias.clone()],
                     vec!["id".into(), value.id.clone()],
                     vec!["spec".into(), value.spec.into()],
-                    vec!["state".into(), value.state.into()],
+                    vec![
+                        "state".into(),
+                        match (&value.destruction, value.state_since) {
+                            (Some(destruction), _) => destruction.word().to_owned(),
+                            (None, Some(at)) => {
+                                format!("{} since {}", value.state, output::time(at))
+                            }
+                            (None, None) => value.state.into(),
+                        },
+                    ],
                     vec!["origin".into(), value.origin.into()],
                     vec![
                         "certificate".into(),
@@ -195,6 +334,24 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                         "fragment".into(),
                         "required: nothing is encrypted without a customer fragment".into(),
                     ]);
+                }
+                if !value.tags.is_empty() {
+                    let tags = value.tags.iter().map(|(name, value)| format!("{name}={value}"));
+                    rows.push(vec!["tags".into(), tags.collect::<Vec<_>>().join(", ")]);
+                }
+                if !value.jurisdictions.is_empty() {
+                    let laws = value.jurisdictions.join(", ");
+                    rows.push(vec!["jurisdictions".into(), format!("shares only in {laws}")]);
+                }
+                if let Some(due) = value.rotation_due {
+                    let days = value.rotation_seconds / SECONDS_PER_DAY;
+                    rows.push(vec![
+                        "rotation".into(),
+                        format!("every {days} days; due at {}", output::time(due)),
+                    ]);
+                }
+                if let Some(destruction) = &value.destruction {
+                    rows.extend(destruction.rows(&value.alias));
                 }
                 for v in &value.versions {
                     let mut marks = Vec::new();
@@ -221,22 +378,55 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             });
             app.warnings(&client);
         }
-        Command::Rotate { key, threshold } => {
+        Command::Rotate { key, due: _, threshold, critical: by_administrators } => {
+            // A principal may not lower the threshold, so an administrator signs.
+            let admin = critical(app, by_administrators || threshold.is_some())?;
             let client = app.administrator().await?;
-            let key = client.key(&key).await?;
-            // A principal may not lower it, so an administrator signs.
-            let admin = threshold.map(|_| app.profile()?.admin_key().map_err(Failure::from));
-            let admin = admin.transpose()?;
-            let bar = app.out.steps();
-            let made = client
-                .rotate_key_to(&key, threshold.zip(admin.as_ref()), |p| {
-                    bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
-                })
-                .await
-                .map_err(|e| resumable(e, key.alias()))?;
-            bar.finish_and_clear();
-            print_created(app, &client, &made);
+            let rotated = match key {
+                Some(key) => {
+                    let key = client.key(&key).await?;
+                    rotate(app, &client, &key, threshold, admin.as_ref()).await
+                }
+                None => rotate_due(app, &client, admin.as_ref()).await,
+            };
             app.warnings(&client);
+            rotated?;
+        }
+        Command::Rotation { key, every } => {
+            let done = match every {
+                0 => "is rotated by hand only".to_owned(),
+                every => format!("is due for a new version every {} days", every / SECONDS_PER_DAY),
+            };
+            change(app, key, KeyChange::Rotation(every), &done).await?;
+        }
+        Command::Suspend(key) => {
+            change(app, key, KeyChange::State(KeyState::Suspended), "is suspended").await?;
+        }
+        Command::Resume(key) => {
+            change(app, key, KeyChange::State(KeyState::Active), "is active").await?;
+        }
+        Command::Deactivate(key) => {
+            change(app, key, KeyChange::State(KeyState::Deactivated), "is deactivated").await?;
+        }
+        Command::Compromised(key) => {
+            let state = KeyChange::State(KeyState::Compromised);
+            change(app, key, state, "is marked as compromised").await?;
+        }
+        Command::Destroy { key, days } => {
+            let destroy = KeyChange::Destroy { wait_seconds: days * SECONDS_PER_DAY };
+            change(app, key, destroy, "is to be destroyed, and used for nothing until then")
+                .await?;
+        }
+        Command::Keep(key) => {
+            change(app, key, KeyChange::Keep, "is kept").await?;
+        }
+        Command::Alias { key, alias } => {
+            let done = format!("is called {alias}");
+            change(app, key, KeyChange::Alias(alias), &done).await?;
+        }
+        Command::Tag { key, tags } => {
+            let tags = tags.iter().map(|text| tag(text)).collect::<Outcome<_>>()?;
+            change(app, key, KeyChange::Tags(tags), "has other tags").await?;
         }
     }
     Ok(())

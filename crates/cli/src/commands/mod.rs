@@ -1,5 +1,8 @@
 //! One file a group of commands.
 
+pub mod admin;
+pub mod audit;
+pub mod change;
 pub mod cluster;
 pub mod datakey;
 pub mod decrypt;
@@ -9,9 +12,12 @@ pub mod docs;
 pub mod doctor;
 pub mod encrypt;
 pub mod fragment;
+pub mod grant;
 pub mod inspect;
 pub mod key;
 pub mod node;
+pub mod policy;
 pub mod principal;
 pub mod rewrap;
 pub mod status;
+pub mod tenant;

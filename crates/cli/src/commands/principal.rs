@@ -10,7 +10,7 @@ use quorate_sdk::{
 use serde::Serialize;
 
 use crate::app::App;
-use crate::args::{Allow, Principal as Command};
+use crate::args::{Allow, Principal as Command, WaitArgs};
 use crate::commands::encrypt::is_dash;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -39,6 +39,9 @@ pub struct Confirmed {
     of: usize,
     /// Lying nodes against which the change holds; negative: not yet effective.
     holds_against_lying_nodes: Option<i64>,
+    /// For keys of which so many nodes must answer, where it is not counted in committees that are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    for_threshold: Option<u16>,
     missing: Vec<String>,
 }
 
@@ -56,16 +59,26 @@ impl Confirmed {
         };
         let versions = keys.iter().flat_map(Key::versions);
         let holds = versions.map(|v| delivered.holds_against_in(v.threshold, &v.members)).min();
-        let missing = delivered
-            .nodes
-            .iter()
-            .filter_map(|n| n.result.as_ref().err().map(|e| format!("{}: {e}", n.name)))
-            .collect();
         Self {
             confirmed: delivered.confirmed(),
             of: delivered.of(),
             holds_against_lying_nodes: holds,
-            missing,
+            for_threshold: None,
+            missing: missing(delivered),
+        }
+    }
+
+    /// Counts for a change that concerns keys which the client is not shown: for keys of which a majority of the
+    /// nodes must answer, as they are made by default.
+    pub fn control(client: &Client, delivered: &quorate_sdk::Delivered) -> Self {
+        let n = u16::try_from(client.roster().nodes.len()).unwrap_or(u16::MAX);
+        let threshold = quorate_sdk::Threshold::new(n / 2 + 1, n).ok();
+        Self {
+            confirmed: delivered.confirmed(),
+            of: delivered.of(),
+            holds_against_lying_nodes: threshold.map(|t| delivered.holds_against(t)),
+            for_threshold: threshold.map(|t| t.t()),
+            missing: missing(delivered),
         }
     }
 
@@ -79,6 +92,9 @@ impl Confirmed {
             }
             Some(n) => text.push_str(&format!("; holds against {n} lying nodes")),
         }
+        if let (Some(t), Some(0..)) = (self.for_threshold, self.holds_against_lying_nodes) {
+            text.push_str(&format!(" for keys of which {t} of {} nodes are needed", self.of));
+        }
         for missing in &self.missing {
             text.push_str(&format!("\n  not confirmed by {missing}"));
         }
@@ -87,6 +103,13 @@ impl Confirmed {
         }
         text
     }
+}
+
+fn missing(delivered: &quorate_sdk::Delivered) -> Vec<String> {
+    let why = |n: &quorate_sdk::NodeConfirmation| {
+        n.result.as_ref().err().map(|e| format!("{}: {e}", n.name))
+    };
+    delivered.nodes.iter().filter_map(why).collect()
 }
 
 fn days_from_now(days: u64) -> Option<UnixSeconds> {
@@ -170,9 +193,18 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             app.carry(&client).await;
             let delivered =
                 client.admin(&admin).renew_principal(&principal, days_from_now(days)).await?;
-            changed(app, &client, "renewed", &principal, None, &delivered).await
+            changed(app, &client, "renewed", &principal, None, delivered, WaitArgs::default()).await
         }
-        Command::Revoke { principal, myself } => {
+        Command::Permit { principal, allow, key, wait } => {
+            let admin = app.profile()?.admin_key()?;
+            let client = app.administrator().await?;
+            app.carry(&client).await;
+            let permissions = permissions(&client, &allow, &key).await?;
+            let delivered = client.admin(&admin).set_permissions(&principal, permissions).await?;
+            changed(app, &client, "changed", &principal, None, delivered, wait).await
+        }
+        Command::Rotate { wait } => rotate(app, wait).await,
+        Command::Revoke { principal, myself, wait } => {
             let admin = app.profile()?.admin_key()?;
             let client = app.administrator().await?;
             app.carry(&client).await;
@@ -181,7 +213,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             }
             let keys = client.list_keys().await.ok();
             let delivered = client.admin(&admin).revoke_principal(&principal).await?;
-            changed(app, &client, "revoked", &principal, keys, &delivered).await
+            changed(app, &client, "revoked", &principal, keys, delivered, wait).await
         }
         Command::List => list(app).await,
     }
@@ -263,6 +295,54 @@ fn request(app: &App) -> Outcome {
     Ok(())
 }
 
+/// These actions on these keys, or on all keys.
+async fn permissions(
+    client: &Client,
+    allow: &[Allow],
+    keys: &[String],
+) -> Outcome<Vec<Permission>> {
+    let mut permissions = Vec::new();
+    if keys.is_empty() {
+        permissions
+            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: None }));
+    }
+    for key in keys {
+        let id = client.key(key).await?.id();
+        permissions
+            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: Some(id) }));
+    }
+    permissions.sort_by_key(|p| (p.action.number(), p.key));
+    permissions.dedup();
+    Ok(permissions)
+}
+
+/// Replaces this profile's own key.
+async fn rotate(app: &App, wait: WaitArgs) -> Outcome {
+    let mut profile = app.profile()?;
+    let client = app.client()?;
+    let rotated = profile.rotate_key(&client).await?;
+    // With the new key from here on.
+    let client = app.client()?;
+    let delivered = app.settle(&client, rotated.delivered, wait).await?;
+    #[derive(Serialize)]
+    struct Shown {
+        public_key: String,
+        retired: Option<String>,
+        #[serde(flatten)]
+        confirmed: Confirmed,
+    }
+    let value = Shown {
+        public_key: rotated.public_key.to_string(),
+        retired: rotated.retired.map(|key| key.to_string()),
+        confirmed: Confirmed::count(&client, None, &delivered).await,
+    };
+    app.out.result(&value, || {
+        format!("this profile's key is {} now; {}", value.public_key, value.confirmed.text())
+    });
+    app.warnings(&client);
+    App::waited(&delivered, wait)
+}
+
 async fn add(
     app: &App,
     name: &str,
@@ -277,18 +357,7 @@ async fn add(
     let admin = app.profile()?.admin_key()?;
     let client = app.administrator().await?;
     app.carry(&client).await;
-    let mut permissions = Vec::new();
-    if keys.is_empty() {
-        permissions
-            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: None }));
-    }
-    for key in keys {
-        let id = client.key(key).await?.id();
-        permissions
-            .extend(allow.iter().map(|a| Permission { action: Action::from(*a), key: Some(id) }));
-    }
-    permissions.sort_by_key(|p| (p.action.number(), p.key));
-    permissions.dedup();
+    let permissions = permissions(&client, allow, keys).await?;
     let added = client
         .admin(&admin)
         .add_principal(name, public_key, permissions, days_from_now(days))
@@ -326,13 +395,14 @@ async fn changed(
     verb: &str,
     principal: &str,
     keys: Option<Vec<Key>>,
-    delivered: &quorate_sdk::Delivered,
+    delivered: quorate_sdk::Delivered,
+    wait: WaitArgs,
 ) -> Outcome {
-    app.keep_undelivered(delivered)?;
-    let confirmed = Confirmed::count(client, keys, delivered).await;
+    let delivered = app.settle(client, delivered, wait).await?;
+    let confirmed = Confirmed::count(client, keys, &delivered).await;
     app.out.result(&confirmed, || format!("{verb} {principal}; {}", confirmed.text()));
     app.warnings(client);
-    Ok(())
+    App::waited(&delivered, wait)
 }
 
 #[derive(Serialize)]

@@ -45,7 +45,10 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
         }
     }
     let client = fragment::client(app, &args.fragment.unlock, args.fragment.fragment.as_deref())?;
+    let bar = app.out.steps();
     for batch in files.chunks(BATCH) {
+        let done = summary.rewrapped + summary.unchanged + summary.failed.len();
+        bar.set_message(format!("rewrapping: {done} of {} files done", files.len()));
         let mut headers = Vec::new();
         let mut paths = Vec::new();
         for path in batch {
@@ -75,6 +78,7 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
             }
         }
     }
+    bar.finish_and_clear();
     app.warnings(&client);
     app.out.result(&summary, || {
         let mut text = format!(

@@ -9,6 +9,8 @@
     reason = "each test file uses a part of it, and a test fails by panicking"
 )]
 
+pub mod tenants;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};

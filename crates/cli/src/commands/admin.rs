@@ -1,0 +1,157 @@
+//! `quorate admin`: the administrators of a tenant, or of the cluster.
+
+use quorate_sdk::{Above, AdminKey, Client, Delivered, PublicKey, TenantRequest};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{Admin as Command, ScopeArgs, WaitArgs};
+use crate::commands::principal::Confirmed;
+use crate::failure::{Code, Failure, Outcome};
+use crate::output;
+
+fn above(scope: ScopeArgs) -> Above {
+    if scope.cluster { Above::Cluster } else { Above::Tenant }
+}
+
+fn key(text: &str) -> Outcome<PublicKey> {
+    let request = TenantRequest::parse(text).map_err(|_| {
+        Failure::new(
+            Code::Usage,
+            format!("not a public key (ed25519-...): {}", text.escape_debug()),
+        )
+    })?;
+    Ok(request.administrator)
+}
+
+fn majority(keys: usize) -> u32 {
+    u32::try_from(keys / 2 + 1).unwrap_or(u32::MAX)
+}
+
+/// Runs it.
+pub async fn run(app: &App, command: Command) -> Outcome {
+    match command {
+        Command::List { scope } => list(app, scope).await,
+        Command::Add { key: text, quorum, scope, wait } => {
+            let added = key(&text)?;
+            let what = format!("add {added} to the administrators");
+            change(app, scope, wait, &what, move |keys, needed| {
+                if !keys.contains(&added) {
+                    keys.push(added);
+                }
+                *needed = quorum.unwrap_or_else(|| (*needed).max(majority(keys.len())));
+            })
+            .await
+        }
+        Command::Remove { key: text, quorum, scope, wait } => {
+            let removed = key(&text)?;
+            let client = app.administrator().await?;
+            let known = client.administrators(above(scope)).await?;
+            if !known.keys.contains(&removed) {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("{removed} is no administrator of {}", known.name),
+                ));
+            }
+            let what = format!("remove {removed} from the administrators");
+            change(app, scope, wait, &what, move |keys, needed| {
+                keys.retain(|key| *key != removed);
+                let most = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+                *needed = quorum.unwrap_or_else(|| (*needed).min(most));
+            })
+            .await
+        }
+        Command::Quorum { quorum, scope, wait } => {
+            let what = format!("let {quorum} administrators sign");
+            change(app, scope, wait, &what, move |_, needed| *needed = quorum).await
+        }
+        Command::Recover { recovery_key_file, administrator, quorum, scope, wait } => {
+            let recovery = AdminKey::read(&recovery_key_file)?;
+            let keys = administrator.iter().map(|text| key(text)).collect::<Outcome<Vec<_>>>()?;
+            let client = app.administrator().await?;
+            app.carry(&client).await;
+            let administrators = (!keys.is_empty()).then_some((keys, quorum));
+            // Signed by the recovery key; the profile needs none of its own.
+            let delivered =
+                client.admin(&recovery).recover(above(scope), &recovery, administrators).await?;
+            done(app, &client, wait, "recover", delivered).await
+        }
+    }
+}
+
+async fn change(
+    app: &App,
+    scope: ScopeArgs,
+    wait: WaitArgs,
+    what: &str,
+    change: impl FnOnce(&mut Vec<PublicKey>, &mut u32),
+) -> Outcome {
+    let admin = app.profile()?.admin_key()?;
+    let client = app.administrator().await?;
+    // Everything that counts must be at the nodes, since the next version lists it.
+    app.carry(&client).await;
+    let delivered = client.admin(&admin).change_administrators(above(scope), what, change).await?;
+    done(app, &client, wait, what, delivered).await
+}
+
+async fn done(
+    app: &App,
+    client: &Client,
+    wait: WaitArgs,
+    what: &str,
+    delivered: Delivered,
+) -> Outcome {
+    let delivered = app.settle(client, delivered, wait).await?;
+    let confirmed = Confirmed::control(client, &delivered);
+    app.out.result(&confirmed, || format!("done: {what}; {}", confirmed.text()));
+    app.warnings(client);
+    App::waited(&delivered, wait)
+}
+
+async fn list(app: &App, scope: ScopeArgs) -> Outcome {
+    let client = app.client()?;
+    let found = client.administrators(above(scope)).await?;
+    let own = app.profile()?.admin_key().ok().map(|key| key.public());
+    #[derive(Serialize)]
+    struct Shown {
+        name: String,
+        quorum: u32,
+        administrators: Vec<String>,
+        recovery: Vec<String>,
+        contested: bool,
+        version: u64,
+        /// This profile's key, where it is one of them.
+        own: Option<String>,
+    }
+    let value = Shown {
+        name: found.name,
+        quorum: found.quorum,
+        administrators: found.keys.iter().map(ToString::to_string).collect(),
+        recovery: found.recovery.iter().map(ToString::to_string).collect(),
+        contested: found.contested,
+        version: found.version,
+        own: own.filter(|key| found.keys.contains(key)).map(|key| key.to_string()),
+    };
+    app.out.result(&value, || {
+        let mut rows = vec![vec!["KEY".to_owned(), "MAY".to_owned()]];
+        rows.extend(value.administrators.iter().map(|key| {
+            let own = if value.own.as_ref() == Some(key) { " (this profile)" } else { "" };
+            vec![key.clone(), format!("sign{own}")]
+        }));
+        rows.extend(value.recovery.iter().map(|key| vec![key.clone(), "recover".to_owned()]));
+        let mut text = format!(
+            "{}: {} of {} administrators must sign\n{}",
+            value.name,
+            value.quorum,
+            value.administrators.len(),
+            output::table(&rows)
+        );
+        if value.contested {
+            text.push_str(
+                "\ntwo versions contend: only recovery keys can go on, with `quorate admin recover`",
+            );
+        }
+        text
+    });
+    app.warnings(&client);
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Changes that several administrators sign, recovery, and principals that change.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+use support::tenants::{Machine, reseller};
+use support::{Cluster, Place};
+
+/// A machine with an administrator's key of its own, and a principal of the tenant that `first` administers.
+fn helper(first: &Machine, name: &str) -> (Machine, String) {
+    let machine = Machine(Place::new());
+    let key =
+        machine.run(["tenant", "request"]).json()["administrator"].as_str().unwrap().to_owned();
+    let public = machine.run(["principal", "request"]).json();
+    let public = public["public_key"].as_str().unwrap();
+    let added = first.run(["principal", "add", name, "--public-key", public]).json();
+    machine.0.file("invited", added["invitation"].as_str().unwrap());
+    let fingerprint = added["fingerprint"].as_str().unwrap();
+    machine.run(["principal", "accept", "invited", "--fingerprint", fingerprint]).ok();
+    (machine, key)
+}
+
+/// The file of a change that is not finished.
+fn file(unfinished: &Value) -> String {
+    assert_eq!(unfinished["unfinished"], true, "{unfinished}");
+    unfinished["change"].as_str().unwrap().to_owned()
+}
+
+fn hand(from: &Machine, to: &Machine, file: &str) {
+    to.0.file(file, fs::read(from.0.at(file)).unwrap());
+}
+
+/// Two of three administrators: one writes a change, another signs it, anybody hands it over.
+#[test]
+fn administrators_two_of_three_sign_a_change() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "careful");
+    let (first, _) = reseller.makes("council", "");
+    first.run(["key", "create", "mine", "--threshold", "2"]).ok();
+    let (second, second_key) = helper(&first, "second");
+    let (third, third_key) = helper(&first, "third");
+
+    // One of one adds another: two must sign from then on, since one of two is no majority.
+    let added = first.run(["admin", "add", &second_key]).json();
+    assert_eq!((&added["confirmed"], &added["holds_against_lying_nodes"]), (&3.into(), &1.into()));
+    assert_eq!(first.run(["admin", "list"]).json()["quorum"], 2);
+    // Everything that counted counts.
+    first.run(["datakey", "generate", "--key", "mine"]).ok();
+    second.run(["key", "list"]).ok();
+
+    let change = file(&first.run(["admin", "add", &third_key, "--quorum", "2"]).json());
+    let shown = first.run(["change", "show", &change]).json();
+    assert!(shown["effects"][0].as_str().unwrap().contains(&third_key), "{shown}");
+    assert_eq!((&shown["have"], &shown["need"]), (&1.into(), &2.into()));
+    first.run(["change", "submit", &change]).failed(1, "change_unfinished");
+    // Who is no administrator cannot sign.
+    hand(&first, &third, &change);
+    third.run(["change", "sign", &change]).failed(2, "not_administrator");
+    hand(&first, &second, &change);
+    assert_eq!(second.run(["change", "sign", &change]).json()["have"], 2);
+    assert_eq!(second.run(["change", "submit", &change, "--wait", "all"]).json()["confirmed"], 3);
+    let listed = third.run(["admin", "list"]).json();
+    assert_eq!(
+        (&listed["quorum"], listed["administrators"].as_array().unwrap().len()),
+        (&2.into(), 3)
+    );
+
+    // A principal is added by the first and the third.
+    let (newcomer, _) = Machine::new();
+    let public =
+        newcomer.run(["principal", "request"]).json()["public_key"].as_str().unwrap().to_owned();
+    let change = file(&first.run(["principal", "add", "new", "--public-key", &public]).json());
+    let listed = first.run(["principal", "list"]).json().to_string();
+    assert!(!listed.contains(&public), "one of two is not enough: {listed}");
+    hand(&first, &third, &change);
+    let text = third.run(["change", "show", &change]).json()["effects"].to_string();
+    assert!(text.contains("adds the principal new") && text.contains(&public), "{text}");
+    third.run(["change", "sign", &change]).ok();
+    third.run(["change", "submit", &change]).ok();
+    assert!(first.run(["principal", "list"]).json().to_string().contains(&public));
+
+    // A change that would take back what was added meanwhile is refused.
+    let change = file(&first.run(["admin", "quorum", "3"]).json());
+    first.run(["key", "create", "later", "--threshold", "2"]).ok();
+    hand(&first, &second, &change);
+    second.run(["change", "sign", &change]).failed(2, "change_stale");
+    // Tampering with a file is noticed.
+    let text = fs::read_to_string(first.0.at(&change)).unwrap();
+    let tampered = text.replacen("\"payload\": \"", "\"payload\": \"AA", 1);
+    assert_ne!(tampered, text);
+    second.0.file("tampered.json", tampered);
+    second.run(["change", "sign", "tampered.json"]).failed(2, "change_invalid");
+}
+
+/// Whoever lost the administrators' keys puts others in place with the recovery key.
+#[test]
+fn administrators_are_recovered_by_the_recovery_key() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "forgetful");
+    let (customer, text) = Machine::new();
+    let (safe, _) = Machine::new();
+    let recovery =
+        safe.run(["tenant", "request"]).json()["administrator"].as_str().unwrap().to_owned();
+    reseller.0.file("request", text);
+    let made = reseller
+        .run(["tenant", "create", "lost", "--request", "request", "--recovery", &recovery])
+        .json();
+    customer.accepts(&made);
+    customer.run(["key", "create", "mine", "--threshold", "2"]).ok();
+    let (other, other_key) = helper(&customer, "other");
+    let key_file = safe.0.at("home/quorate/profiles/own/admin.key");
+    let own_file = other.0.at("home/quorate/profiles/own/admin.key");
+    let recover = |file: &std::path::Path| {
+        let file = file.to_str().unwrap();
+        other.run(["admin", "recover", "--recovery-key-file", file, "--administrator", &other_key])
+    };
+    recover(&own_file).failed(2, "not_administrator");
+    assert_eq!(recover(&key_file).json()["confirmed"], 3);
+    let listed = other.run(["admin", "list"]).json();
+    assert_eq!(listed["own"], other_key.as_str());
+    assert_eq!(listed["recovery"][0], recovery.as_str());
+    customer.run(["principal", "renew", "other"]).failed(2, "not_administrator");
+    other.run(["principal", "renew", "other"]).ok();
+    customer.run(["datakey", "generate", "--key", "mine"]).ok();
+}
+
+/// What a principal may do is changed, and counts at once.
+#[test]
+fn principal_is_permitted_something_else() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "liberal");
+    let (worker, _) = helper(&reseller, "worker");
+    reseller.run(["key", "create", "ours", "--threshold", "2"]).ok();
+    worker.0.file("a", b"a");
+    worker.run(["encrypt", "a", "--key", "ours"]).ok();
+    worker.run(["decrypt", "a.quorate", "-o", "b"]).ok();
+    reseller.run(["principal", "permit", "worker", "--allow", "encrypt,grant,change,audit"]).ok();
+    worker.run(["decrypt", "a.quorate", "-o", "c"]).failed(4, "not_permitted");
+    reseller.run(["principal", "permit", "worker", "--allow", "decrypt", "--key", "ours"]).ok();
+    worker.run(["decrypt", "a.quorate", "-o", "c"]).ok();
+}
+
+/// A principal takes another key; what still has the old one is refused and told why.
+#[test]
+fn principal_rotates_its_own_key() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "cautious");
+    let (worker, _) = helper(&reseller, "worker");
+    reseller.run(["key", "create", "ours", "--threshold", "2"]).ok();
+    worker.0.file("a", b"a");
+    worker.run(["encrypt", "a", "--key", "ours"]).ok();
+    // A thief copies the profile.
+    let profile = worker.0.at("home/quorate/profiles/own");
+    let stolen = Place::new();
+    let to = stolen.at("home/quorate/profiles/own");
+    fs::create_dir_all(&to).unwrap();
+    for entry in fs::read_dir(&profile).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    let thief = Machine(stolen);
+    thief.run(["datakey", "generate", "--key", "ours"]).ok();
+
+    let rotated = worker.run(["principal", "rotate", "--wait", "all"]).json();
+    assert_eq!(
+        (&rotated["confirmed"], &rotated["holds_against_lying_nodes"]),
+        (&3.into(), &1.into())
+    );
+    assert_ne!(rotated["public_key"], rotated["retired"]);
+    worker.run(["decrypt", "a.quorate", "-o", "b"]).ok();
+    thief.run(["datakey", "generate", "--key", "ours"]).failed(4, "credential_retired");
+    let listed = reseller.run(["principal", "list"]).json().to_string();
+    assert!(listed.contains(rotated["public_key"].as_str().unwrap()), "{listed}");
+    assert!(!profile.join("principal-next.key").exists());
+    // Again: keys may be replaced as often as one likes.
+    worker.run(["principal", "rotate"]).ok();
+    worker.run(["decrypt", "a.quorate", "-o", "c"]).ok();
+}
