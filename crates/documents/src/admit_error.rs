@@ -9,8 +9,8 @@ use crate::rules::MAX_TENANT_DEPTH;
 /// Why a document version may not join the set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
-    /// It names a version that is not here.
-    #[error("the document names {0}, which is not here")]
+    /// It names a version that is not here, or not for those who signed it: a node answers both alike.
+    #[error("the document names {0}, which is not here for those who signed it")]
     Missing(Digest),
     /// The first roster of another cluster.
     #[error("the roster begins another cluster ({0})")]

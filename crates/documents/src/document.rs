@@ -307,13 +307,51 @@ impl SignedDocument {
     /// # Errors
     /// [`DocumentError`].
     pub fn parse(envelope: Envelope) -> Result<Self, DocumentError> {
-        if envelope.payload.len() > MAX_AUTHORITY_BYTES {
-            return Err(DocumentError::TooLong(envelope.payload.len()));
+        // Decoding is bounded by the length; every signature costs more than most documents.
+        let document = Document::from_payload(&envelope.payload)?;
+        Self::verify(document, envelope, None)
+    }
+
+    /// The same for an envelope whose payload is decoded already. Signatures that stand, in the same bytes, on
+    /// `known` are not verified again where it is the same version.
+    ///
+    /// # Errors
+    /// [`DocumentError`].
+    pub fn verify(
+        document: Document,
+        envelope: Envelope,
+        known: Option<&Self>,
+    ) -> Result<Self, DocumentError> {
+        if document.payload != envelope.payload {
+            return Err(DocumentError::OtherDocument);
         }
-        let verified = Verified::new(PayloadType::Document, envelope)?;
-        let document = Document::from_payload(verified.payload())?;
-        let signers = verified.signers().to_vec();
-        Ok(Self { document, envelope: verified.envelope().clone(), signers })
+        let same = |known: &&Self| {
+            known.digest() == document.digest()
+                && known.envelope.payload_type == envelope.payload_type
+        };
+        let known = known.filter(same).map_or(&[][..], |known| &known.envelope.signatures);
+        let new: Vec<_> =
+            envelope.signatures.iter().filter(|s| !known.contains(s)).cloned().collect();
+        let count = envelope.signatures.len();
+        if count > quorate_types::limits::MAX_SIGNATURES {
+            return Err(EnvelopeError::Count(count).into());
+        }
+        if !new.is_empty() || known.is_empty() {
+            Verified::new(PayloadType::Document, Envelope { signatures: new, ..envelope.clone() })?;
+        }
+        let mut signers = Vec::with_capacity(count);
+        for signature in &envelope.signatures {
+            let signer =
+                PublicKey::from_slice(&signature.key).map_err(|_| EnvelopeError::Signature)?;
+            if signers.contains(&signer) {
+                return Err(EnvelopeError::Twice.into());
+            }
+            signers.push(signer);
+        }
+        if signers.is_empty() {
+            return Err(EnvelopeError::Count(0).into());
+        }
+        Ok(Self { document, envelope, signers })
     }
 
     /// A document from an envelope that [`SignedDocument::parse`] accepted before.

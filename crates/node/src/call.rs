@@ -49,25 +49,6 @@ pub enum Reply {
 /// What the core answers: a reply, or a refusal with its stable code and its texts.
 pub type Outcome = Result<Reply, Box<v1::Refusal>>;
 
-/// Every method, by the name it has in the URL.
-pub const METHODS: [&str; 15] = [
-    "Info",
-    "Status",
-    "PutDocuments",
-    "GetDocuments",
-    "GetKey",
-    "ListKeys",
-    "Evaluate",
-    "DkgOpen",
-    "DkgDeal",
-    "DkgSign",
-    "DkgSignature",
-    "PutCertificate",
-    "GetAudit",
-    "GetProof",
-    "PutMarks",
-];
-
 impl Request {
     /// The method's name in the URL.
     #[must_use]
@@ -124,6 +105,9 @@ impl DecodeFailure {
 
 macro_rules! decoders {
     ($($method:ident, $message:ident;)*) => {
+        /// Every method that can be decoded, by the name it has in the URL.
+        pub const METHODS: [&str; [$(stringify!($method)),*].len()] = [$(stringify!($method)),*];
+
         impl Request {
             /// A request from its canonical protobuf encoding. Other encodings of the same message,
             /// and fields of later versions, are refused: what is authorised is what was sent.

@@ -389,7 +389,7 @@ pub struct Cluster {
     pub owner_key: PublicKey,
     pub administrator: SigningKey,
     signer: SigningKey,
-    roster: SignedDocument,
+    pub roster: SignedDocument,
     tenant: SignedDocument,
     principal: SignedDocument,
     rng: ChaCha20Rng,

@@ -32,15 +32,14 @@ pub(crate) fn prepare<'a>(
     request: &'a v1::DkgDealRequest,
 ) -> Result<Ready<'a>, Stop> {
     let member = Member::gather(core, reads, caller, &request.node, &request.session)?;
-    let attempts = match member.found() {
-        Found::Open(open) => {
-            let order = Digest::from_slice(&open.session.order);
-            let order = order.map_err(|_| Refused::new(RefusalCode::OrderMismatch, "no order"))?;
-            let entry = reads.row(&RowKey::attempts(order))?;
-            rows::message::<AttemptsRow>(entry)?.unwrap_or_default()
-        }
-        Found::Nothing | Found::Signed { .. } => AttemptsRow::default(),
+    // Where no session is open, the same read for no order.
+    let order = match member.found() {
+        Found::Open(open) => Digest::from_slice(&open.session.order)
+            .map_err(|_| Refused::new(RefusalCode::OrderMismatch, "no order"))?,
+        Found::Nothing | Found::Signed { .. } => Digest::from_bytes([0; Digest::LEN]),
     };
+    let entry = reads.row(&RowKey::attempts(order))?;
+    let attempts = rows::message::<AttemptsRow>(entry)?.unwrap_or_default();
     Ok(Ready { member, request, attempts })
 }
 

@@ -158,6 +158,16 @@ pub(crate) fn principal_of(
 /// counts, so that there are several only where what counts has changed since.
 const MAX_NAMING_ONE_KEY: usize = 256;
 
+/// The read of all principals of which some version names a public key.
+pub(super) fn naming(key: PublicKey) -> Read {
+    Read::Range {
+        table: Table::PrincipalKeys,
+        prefix: key.as_bytes().to_vec(),
+        after: None,
+        limit: MAX_NAMING_ONE_KEY,
+    }
+}
+
 /// Loads documents and what they refer to, asking for as much as possible in each round.
 pub(crate) struct Loader<'a, 'v> {
     reads: &'a Reads<'v>,
@@ -299,13 +309,7 @@ impl<'a, 'v> Loader<'a, 'v> {
         if !self.signers.insert(key) {
             return Ok(());
         }
-        let named = Read::Range {
-            table: Table::PrincipalKeys,
-            prefix: key.as_bytes().to_vec(),
-            after: None,
-            limit: MAX_NAMING_ONE_KEY,
-        };
-        for entry in self.attempt(self.reads.range(named)).unwrap_or_default() {
+        for entry in self.attempt(self.reads.range(naming(key))).unwrap_or_default() {
             let id = entry.bytes().and_then(|id| DocumentId::from_slice(id).ok());
             self.want(id.ok_or_else(|| rows::damaged(entry))?);
         }

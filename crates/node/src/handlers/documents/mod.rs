@@ -3,6 +3,7 @@
 mod derived;
 pub(crate) mod get;
 mod loaded;
+mod named;
 pub(crate) mod put;
 mod quota;
 

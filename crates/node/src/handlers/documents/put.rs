@@ -4,11 +4,11 @@
 //! roster in force) is a function of the set, and is written in the same step as the documents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quorate_authz::Caller;
 use quorate_documents::{
-    self as rules, Admitted, Body, Document, Key, Kind, Lookup, SignedDocument,
+    self as rules, Admitted, Body, Document, DocumentError, Key, Kind, Lookup, SignedDocument,
 };
 use quorate_types::limits::{
     CLOCK_TOLERANCE_SECONDS, MAX_BYTES_PER_AUTHORITY, MAX_BYTES_PER_DOCUMENT,
@@ -21,7 +21,8 @@ use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
 use super::derived::{SAID_BELOW, UNDER_ROSTER, completed, derive, having, store, update};
-use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of};
+use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of, version};
+use super::named;
 use super::quota::Quotas;
 use crate::access::{addressed, cluster, present};
 use crate::call::Reply;
@@ -76,12 +77,13 @@ fn listed(kind: u8, tenant: TenantId) -> Read {
 }
 
 /// What came: parsed, or why not.
-type Candidate = (Digest, Result<Arc<SignedDocument>, Refused>);
+pub(super) type Candidate = (Digest, Result<Arc<SignedDocument>, Refused>);
 
 /// What came, kept from one round of planning to the next.
 struct Came {
     documents: Vec<v1::Envelope>,
-    candidates: Vec<Candidate>,
+    decoded: Vec<(Digest, Result<Document, Refused>)>,
+    candidates: OnceLock<Vec<Candidate>>,
 }
 
 /// Everything read; documents can be judged.
@@ -132,10 +134,11 @@ pub(crate) fn prepare<'a>(
         |came: &Came| came.documents == request.documents,
         || Came {
             documents: request.documents.clone(),
-            candidates: request.documents.iter().map(candidate).collect(),
+            decoded: request.documents.iter().map(decode).collect(),
+            candidates: OnceLock::new(),
         },
     );
-    let candidates = came.candidates.clone();
+    let candidates = named::here(reads, cluster, came.verified(reads)?.clone())?;
     let (loaded, affected) = load(reads, cluster, &candidates)?;
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
     let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
@@ -176,12 +179,53 @@ fn destructions(
     befores.into_iter().map(|(id, before)| Ok((id, before?))).collect()
 }
 
-fn candidate(envelope: &v1::Envelope) -> Candidate {
-    let digest = document_digest(&envelope.payload);
-    let parsed = SignedDocument::parse(envelope.clone())
-        .map(Arc::new)
-        .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()));
-    (digest, parsed)
+fn invalid(error: &DocumentError) -> Refused {
+    Refused::new(RefusalCode::DocumentInvalid, error.to_string())
+}
+
+fn decode(envelope: &v1::Envelope) -> (Digest, Result<Document, Refused>) {
+    let document = Document::from_payload(&envelope.payload).map_err(|error| invalid(&error));
+    (document_digest(&envelope.payload), document)
+}
+
+impl Came {
+    /// All that came with its signatures verified: each once, however often it came, and those not that are
+    /// stored already.
+    fn verified(&self, reads: &Reads<'_>) -> Result<&Vec<Candidate>, Stop> {
+        let (mut stored, mut unread) = (Vec::with_capacity(self.decoded.len()), false);
+        for (digest, document) in &self.decoded {
+            let mut known = None;
+            if let Ok(document) = document {
+                let row = RowKey::document(document.id(), document.version(), *digest);
+                match reads.row(&row) {
+                    Ok(entry) => known = version(entry)?,
+                    Err(_) => unread = true,
+                }
+            }
+            stored.push(known);
+        }
+        if unread {
+            return Err(Stop::Unread);
+        }
+        Ok(self.candidates.get_or_init(|| {
+            let mut candidates: Vec<Candidate> = Vec::with_capacity(self.decoded.len());
+            let came = self.documents.iter().zip(&self.decoded).zip(stored);
+            for (at, ((envelope, (digest, document)), known)) in came.enumerate() {
+                let again = self.documents.iter().take(at).position(|other| other == envelope);
+                if let Some(again) = again.and_then(|at| candidates.get(at).cloned()) {
+                    candidates.push(again);
+                    continue;
+                }
+                let parsed = document.clone().and_then(|document| {
+                    SignedDocument::verify(document, envelope.clone(), known.as_deref())
+                        .map(Arc::new)
+                        .map_err(|error| invalid(&error))
+                });
+                candidates.push((*digest, parsed));
+            }
+            candidates
+        }))
+    }
 }
 
 /// Reads what the candidates refer to, and every document whose standing they may change.
