@@ -631,8 +631,6 @@ mod tests {
 
     /// Attack 26: a log that is shorter than it was is found out by the first receipt; so is one that has said
     /// something else of the same size. Until it proves that it extends what was seen, it is not asked.
-    ///
-    /// (Tried: without the comparison of sizes in `after` the first part fails.)
     #[test]
     fn attack_26_a_shorter_log_is_found_out_by_its_first_receipt() {
         let mut node = Node::new();
@@ -666,8 +664,6 @@ mod tests {
 
     /// A log that was put back and has grown past the mark since cannot prove that it extends it; one that lacks
     /// a record that it gave a receipt for cannot prove that either.
-    ///
-    /// (Tried: without `verify_consistency` the first part fails, without `verify_inclusion` the second.)
     #[test]
     fn attack_26_a_longer_log_must_extend_what_was_seen() {
         let mut node = Node::new();

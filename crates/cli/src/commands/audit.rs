@@ -270,7 +270,8 @@ fn together(logs: &[NodeAudit<Vec<AuditRecord>>]) -> Vec<Event> {
         let name = log.node.name.as_str();
         records.extend(log.result.iter().flatten().map(|record| (name, record)));
     }
-    records.sort_by_key(|(_, record)| record.row.time);
+    // Nodes count in seconds; within one, each node's own order is the best there is.
+    records.sort_by_key(|(_, record)| (record.row.time, record.index));
     let mut events: Vec<Event> = Vec::new();
     let mut known: HashMap<Same, Vec<usize>> = HashMap::new();
     for (node, AuditRecord { index, row }) in records {
