@@ -34,7 +34,7 @@ fn law(outcome: Outcome) -> bool {
 }
 
 /// The nodes of this world answer to the laws of CH, DE and IS. Fails when `open_ceremony` does not ask the
-/// roster for each member's law (tried).
+/// roster for each member's law.
 #[test]
 fn attack_34_no_honest_node_takes_part_where_one_member_is_outside() {
     let mut world = World::new(3);
@@ -55,8 +55,7 @@ fn attack_34_no_honest_node_takes_part_where_one_member_is_outside() {
 }
 
 /// A coordinator begins while anywhere is allowed. What is decided meanwhile counts at the next step, at each
-/// node by itself: no share comes to be. Fails when a step after the first does not ask again (tried with
-/// `Member::take`).
+/// node by itself: no share comes to be. Fails when a step after the first does not ask again.
 #[test]
 fn attack_34_what_was_begun_before_is_not_finished_outside() {
     for late in [false, true] {
