@@ -142,6 +142,7 @@ impl Strategy {
             Self::ForgedStatement
                 | Self::ForgedSignatures
                 | Self::MixedTranscriptSignatures
+                | Self::MixedSignatures
                 | Self::MissingSignature
                 | Self::DoubledSignature
                 | Self::MiscountedTranscriptSignatures

@@ -171,6 +171,12 @@ impl Scenario {
             scenario.faults.crashes = 0;
             scenario.faults.partitions = false;
         }
+        // And one about having taken it only where there is one.
+        let taken = participant::Strategy::WrongAcknowledgement;
+        if matches!(scenario.liars.as_slice(), [(_, lie)] if *lie == taken) && below(4) != 0 {
+            scenario.hostile.clear();
+            scenario.beside = 1;
+        }
         scenario
     }
 }
