@@ -291,6 +291,8 @@ impl From<quorate_sdk::Error> for Failure {
             | E::Profile(_)
             | E::Cluster(
                 quorate_sdk::ClusterError::TenantUnknown(_)
+                | quorate_sdk::ClusterError::PolicyUnknown(_)
+                | quorate_sdk::ClusterError::GrantUnknown(_)
                 | quorate_sdk::ClusterError::NotAdministrator(_)
                 | quorate_sdk::ClusterError::ChangeInvalid(_)
                 | quorate_sdk::ClusterError::ChangeStale(_),

@@ -146,6 +146,15 @@ fn grant_to_another_tenant_opens_one_object() {
     // The key's other rights are not the grantee's to pass on.
     let refused = other.run(["grant", "create", "--to", address, "--key", id]);
     assert_ne!(refused.code, Some(0), "{}", refused.all());
+
+    let listed = owner.run(["grant", "list"]).json();
+    assert_eq!((&listed[0]["id"], &listed[0]["revoked"]), (&granted["id"], &false.into()));
+    let grant = granted["id"].as_str().unwrap();
+    owner.run(["grant", "revoke", grant, "--wait", "all"]).ok();
+    let refused = open("d");
+    assert!(refused.code != Some(0) && !other.0.at("d").exists(), "{}", refused.all());
+    assert_eq!(owner.run(["grant", "list"]).json()[0]["revoked"], true);
+    other.run(["grant", "revoke", grant]).names("grant_not_found");
 }
 
 /// Texts and cases are judged without a network or a profile.

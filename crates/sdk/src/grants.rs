@@ -116,7 +116,7 @@ impl Client {
     /// # Errors
     /// [`crate::NotQuorate`] unless most nodes answer.
     pub async fn list_grants(&self) -> Result<Vec<GrantInfo>, Error> {
-        let set = self.set_with_below(vec![Kind::Grant, Kind::Principal]).await?;
+        let set = self.set_with_below(vec![Kind::Grant, Kind::Key, Kind::Principal]).await?;
         let mut all: Vec<GrantInfo> = set
             .ids(Kind::Grant)
             .filter_map(|id| set.heads::<Grant>(&id))
@@ -184,7 +184,7 @@ impl Client {
     ) -> Result<Delivered, Error> {
         let at = self.document_time().await?;
         let tenant = self.tenant_heads().await?;
-        let set = self.set_with_below(vec![Kind::Grant, Kind::Principal]).await?;
+        let set = self.set_with_below(vec![Kind::Grant, Kind::Key, Kind::Principal]).await?;
         let unknown = || ClusterError::GrantUnknown(id.to_string());
         let heads = set.heads::<Grant>(&id).filter(|heads| heads.tenant() == self.tenant());
         let heads = heads.ok_or_else(unknown)?;

@@ -42,6 +42,7 @@ pub fn serve_if_told() {
             fs::write(&half, address.to_string()).unwrap();
             fs::rename(half, ready).unwrap();
         }),
+        health: None,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(run(options, core::future::pending())).unwrap();
