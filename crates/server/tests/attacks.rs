@@ -227,6 +227,13 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
     let signature =
         v1::DkgSignatureRequest { node: node.clone(), key: session.key.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
+    let audit = v1::GetAuditRequest { node: node.clone(), ..Default::default() };
+    let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
+    let proof = v1::GetProofRequest { node: node.clone(), ..Default::default() };
+    let proof: v1::GetProofReply = client.call("GetProof", &proof).await;
+    let mark = v1::Mark { checkpoint: proof.checkpoint, ..Default::default() };
+    let marks = v1::PutMarksRequest { node: node.clone(), marks: vec![mark] };
+    let _: v1::PutMarksReply = client.call("PutMarks", &marks).await;
     // The reader's, captured while it may still read.
     let own = {
         let mut client = connect(target.place(), target.address(), &copy_of(&reader)).await;
@@ -308,6 +315,13 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
     let _: v1::ListKeysReply = client.call("ListKeys", &list).await;
     let signature = v1::DkgSignatureRequest { node: node(), key: key.0.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
+    let audit = v1::GetAuditRequest { node: node(), ..Default::default() };
+    let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
+    let proof = v1::GetProofRequest { node: node(), ..Default::default() };
+    let proof: v1::GetProofReply = client.call("GetProof", &proof).await;
+    let mark = v1::Mark { checkpoint: proof.checkpoint, ..Default::default() };
+    let marks = v1::PutMarksRequest { node: node(), marks: vec![mark] };
+    let _: v1::PutMarksReply = client.call("PutMarks", &marks).await;
 
     let captured = recorded_at(&first);
     let seen: BTreeSet<_> = captured.iter().map(|r| r.method.as_str()).chain(["Info"]).collect();

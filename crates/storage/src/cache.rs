@@ -257,7 +257,10 @@ mod tests {
         for n in 0..2 * MAX_CACHED_LISTS {
             cache.offer_list(&read(Table::Granted, &n.to_be_bytes()), &[], Sequence(8));
         }
-        let kept = cache.rows().lists.young.len() + cache.rows().lists.old.len();
+        let kept = {
+            let rows = cache.rows();
+            rows.lists.young.len() + rows.lists.old.len()
+        };
         assert!(kept <= MAX_CACHED_LISTS, "{kept}");
         assert!(cache.list(&ours).is_none(), "nobody asked for it in between");
     }

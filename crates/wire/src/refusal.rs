@@ -79,7 +79,7 @@ codes! {
         "Ask the contact that the message names, or whoever administers the tenant.";
     /// A policy of the key's tenant forbids this.
     PolicyForbids, "policy_forbids", Denied, "No key and no object was changed.",
-        "Run `quorate policy explain` with the audit record, or ask an administrator of the key's tenant.";
+        "Ask an administrator of the key's tenant: the audit record names the policy (`quorate audit show`).";
     /// A policy cannot be evaluated.
     PolicyFailed, "policy_failed", Denied, "No key and no object was changed.",
         "Have an administrator of the key's tenant correct the policy that the message names.";
