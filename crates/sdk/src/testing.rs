@@ -501,11 +501,6 @@ impl FakeNode {
         self.state.lock().unwrap().view = Some(view);
     }
 
-    /// The digest of the roster in force.
-    pub(crate) fn roster(&self) -> Vec<u8> {
-        self.state.lock().unwrap().roster.clone()
-    }
-
     pub(crate) fn evaluated(&self) -> usize {
         self.evaluations.load(Ordering::Relaxed)
     }
