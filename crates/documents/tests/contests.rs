@@ -49,7 +49,7 @@ fn remove(c: &Cluster, gone: u8, signers: &[u8], frontier: Vec<FrontierEntry>) -
     next(&[&c.tenant], body, Some(&c.tenant), frontier, signers)
 }
 
-/// Fails when anything of one side counts, or when one side wins (tried: the smaller digest).
+/// Fails when anything of one side counts, or when one side wins (for example the smaller digest).
 #[test]
 fn attack_33_two_remove_each_other_and_one_equivocates_in_every_order() {
     let c = three();
@@ -102,7 +102,7 @@ fn attack_33_two_remove_each_other_and_one_equivocates_in_every_order() {
 }
 
 /// Section 9: a version signed by recovery keys settles everything behind it. Fails when only a merge does
-/// (tried: stolen administrators' keys contest the tenant for ever).
+/// (then stolen administrators' keys contest the tenant for ever).
 #[test]
 fn attack_33_recovery_settles_also_by_a_successor_of_one_version() {
     let c = three();
@@ -145,7 +145,7 @@ fn attack_33_recovery_settles_also_by_a_successor_of_one_version() {
 }
 
 /// `attacks.md` line 32 for every kind that is signed under a tenant, before and after the removal. Fails
-/// when `counts` takes what a version of the past was signed under (tried).
+/// when `counts` takes what a version of the past was signed under.
 #[test]
 fn attack_32_what_a_removed_administrator_back_dates_counts_nowhere() {
     let c = Cluster::new();

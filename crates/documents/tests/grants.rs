@@ -43,7 +43,7 @@ fn add_principal(c: &mut Cluster, n: u8, actions: &[Action]) -> SignedDocument {
     document
 }
 
-/// Fails when `Say::of` leaves out `grant`, or the actions, or the time (tried each).
+/// Fails when `Say::of` leaves out `grant`, or the actions, or the time.
 #[test]
 fn nobody_grants_more_than_it_has() {
     let mut c = Cluster::new();
@@ -232,7 +232,7 @@ fn policies_are_signed_by_a_quorum_and_forbid_on_either_side_of_a_contest() {
 }
 
 /// Fails when terms may be signed by the tenant, or by somebody who is not right above it; and when a
-/// tenant stands though one above does not (tried both).
+/// tenant stands though one above does not.
 #[test]
 fn terms_come_from_right_above_and_hold_for_everything_below() {
     let mut c = Cluster::new();

@@ -77,7 +77,7 @@ fn create_makes_keys_and_versions_and_change_changes_the_rest() {
     assert_eq!((new(20), new(21)), (None, not(21)));
 }
 
-/// Fails when `admit_key` does not ask for the history (tried).
+/// Fails when `admit_key` does not ask for the history.
 #[test]
 fn a_key_remembers_when_it_came_into_which_state() {
     let mut c = Cluster::new();
@@ -125,7 +125,7 @@ fn destroyed_after(seconds: u64) -> Option<Destruction> {
 }
 
 /// `attacks.md` line 36, at the documents. Fails when a principal may ask for destruction, or cancel it
-/// (tried both).
+///.
 #[test]
 fn attack_36_only_a_quorum_of_administrators_destroys_a_key_and_cancels() {
     let mut c = Cluster::with(roster(&[1], 1), tenant(&[2, 3, 4], 2, None));
@@ -223,7 +223,7 @@ fn what_a_tenant_calls_critical_takes_a_quorum() {
     assert!(Tenant::from_proto(&body.to_proto()).is_err());
 }
 
-/// Fails when `rotates` lets any field change, or asks for the wrong key (tried both).
+/// Fails when `rotates` lets any field change, or asks for the wrong key.
 #[test]
 fn a_principal_offers_a_key_and_the_key_takes_its_place() {
     let mut c = Cluster::new();

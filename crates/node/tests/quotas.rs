@@ -59,7 +59,7 @@ fn next_version(world: &World, of: &SignedDocument, keeps: &[&SignedDocument]) -
         .unwrap()
 }
 
-/// Fails when `Quotas::check` is left out (tried), or terms are not read.
+/// Fails when `Quotas::check` is left out, or terms are not read.
 #[test]
 fn terms_bound_what_a_tenant_has_and_name_whom_to_ask() {
     let mut world = World::new(1);
