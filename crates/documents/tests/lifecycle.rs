@@ -124,8 +124,7 @@ fn destroyed_after(seconds: u64) -> Option<Destruction> {
     Some(Destruction { requested_at: AT, wait_seconds: seconds })
 }
 
-/// `attacks.md` line 36, at the documents. Fails when a principal may ask for destruction, or cancel it
-///.
+/// `attacks.md` line 36, at the documents. Fails when a principal may ask for destruction, or cancel it.
 #[test]
 fn attack_36_only_a_quorum_of_administrators_destroys_a_key_and_cancels() {
     let mut c = Cluster::with(roster(&[1], 1), tenant(&[2, 3, 4], 2, None));
