@@ -16,7 +16,7 @@ use crate::{Failure, Plan};
 const SAMPLES: usize = 50;
 /// Labels of one request.
 const BATCH: usize = 4096;
-/// Requests between two samples that derive keys, proved, and that open headers, unproved.
+/// Requests between two samples, for each million of labels, that derive keys, proved, and that open headers, unproved.
 const SEALING: usize = 2;
 const OPENING: usize = 3;
 
@@ -31,6 +31,7 @@ struct Sample {
 pub fn run(plan: &Plan) -> Result<Value, Failure> {
     // A smoke run asks for 50 000.
     let (batch, singles) = if plan.quick { (200, 500) } else { (BATCH, 8192) };
+    let millions = plan.millions.max(1);
     let local = Local::start(plan, 3)?;
     let (key, _) = local.make_key(2, "million")?;
     let Local { runtime, client, .. } = &local;
@@ -56,13 +57,13 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
     let began = std::time::Instant::now();
     for _ in 0..SAMPLES {
         let seal = async {
-            for _ in 0..SEALING {
+            for _ in 0..SEALING * millions {
                 client.derive_sealing_keys(&key, batch, &contexts).await?;
             }
             Ok::<(), Failure>(())
         };
         let open = async {
-            for _ in 0..OPENING {
+            for _ in 0..OPENING * millions {
                 for opened in client.open_headers(&headers, &contexts).await {
                     opened?;
                 }
@@ -70,7 +71,7 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
             Ok(())
         };
         runtime.block_on(async { tokio::try_join!(seal, open) })?;
-        labels += (SEALING + OPENING) * batch;
+        labels += (SEALING + OPENING) * millions * batch;
         sample(labels)?;
     }
     let seconds = began.elapsed().as_secs_f64();

@@ -33,11 +33,12 @@ const LABELS: usize = 4096;
 /// Batches that are measured.
 pub const BATCHES: [usize; 3] = [1, 64, 4096];
 
-/// A node that holds a share of a 2-of-3 key, with a cache of rows like the one in front of a
-/// node's database, so that a share is unsealed once and not for each request.
+/// A node that holds a share of a 2-of-3 key, with a cache of rows and of lists like the one in front
+/// of a node's database, so that a share is unsealed once and not for each request.
 pub struct Bench {
     core: NodeCore,
     rows: HashMap<RowKey, Arc<Entry>>,
+    lists: HashMap<Read, Vec<Arc<Entry>>>,
     caller: PublicKey,
     template: v1::EvaluateRequest,
     rng: ChaCha20Rng,
@@ -65,11 +66,11 @@ impl Bench {
         let mut bench = Self {
             core: node.core,
             rows: HashMap::new(),
+            lists: HashMap::new(),
             caller,
             template,
             rng: ChaCha20Rng::from_seed([8; 32]),
         };
-        // Everything that an evaluation reads is one row each.
         let call = bench.call(1, true);
         let mut view = View::new();
         loop {
@@ -78,11 +79,16 @@ impl Bench {
                 break;
             }
             for read in &plan {
-                let Read::Row(key) = read else {
-                    panic!("an evaluation reads rows alone: {read:?}")
-                };
                 node.store.read(read, &mut view);
-                bench.rows.insert(key.clone(), Arc::clone(view.row(key).unwrap()));
+                match read {
+                    Read::Row(key) => {
+                        bench.rows.insert(key.clone(), Arc::clone(view.row(key).unwrap()));
+                    }
+                    Read::Range { .. } => {
+                        bench.lists.insert(read.clone(), view.range(read).unwrap().to_vec());
+                    }
+                    _ => panic!("an evaluation reads rows and lists of rows: {read:?}"),
+                }
             }
         }
         bench
@@ -118,6 +124,9 @@ impl Bench {
             for read in plan {
                 if let Read::Row(key) = read {
                     view.add_row(Arc::clone(&self.rows[&key]));
+                } else {
+                    let list = self.lists[&read].clone();
+                    view.add_range(read, list);
                 }
             }
         }
