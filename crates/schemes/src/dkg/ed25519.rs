@@ -61,6 +61,10 @@ impl Suite for Ed25519 {
         Scalar::from_bytes_mod_order_wide(bytes)
     }
 
+    fn invert_vartime(scalar: &Scalar) -> Scalar {
+        scalar.invert()
+    }
+
     fn identity() -> EdwardsPoint {
         EdwardsPoint::identity()
     }

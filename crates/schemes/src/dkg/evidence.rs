@@ -123,26 +123,44 @@ pub fn accuse<S: Suite>(
     delivery: &Delivery,
     rng: &mut dyn CryptoRng,
 ) -> Result<Evidence<S>, NoEvidence> {
+    let opening = open_dispute(session, index, key, message, delivery, rng)?;
+    Ok(Evidence {
+        binding: *session.binding(),
+        threshold: session.setup().threshold(),
+        members: session.members().to_vec(),
+        message: message.clone(),
+        opening,
+    })
+}
+
+/// What opens the delivery in dispute, in a DKG or a reshare; nothing where the dealer's message itself is
+/// wrong, since then nothing has to be opened.
+///
+/// # Errors
+/// [`NoEvidence`], as [`accuse`].
+///
+/// # Security
+/// As [`accuse`].
+pub fn open_dispute<S: Suite>(
+    session: &Session<S>,
+    index: ParticipantIndex,
+    key: &ReceiveKey<S>,
+    message: &Round1Message<S>,
+    delivery: &Delivery,
+    rng: &mut dyn CryptoRng,
+) -> Result<Option<Opening<S>>, NoEvidence> {
     let threshold = session.setup().threshold();
-    let from = ParticipantIndex::new(message.dealer, threshold)
-        .map_err(|_| NoEvidence::Stranger(message.dealer))?;
-    if from == index {
+    let from = session.dealer(message.dealer).ok_or(NoEvidence::Stranger(message.dealer))?;
+    if session.same_node(index, from) {
         return Err(NoEvidence::Own);
     }
     if session.setup().receive_key(index).is_none_or(|(bytes, _)| bytes != key.public()) {
         return Err(NoEvidence::OwnKey);
     }
     let (_, receive_key) =
-        session.setup().receive_key(from).ok_or(NoEvidence::Stranger(message.dealer))?;
-    let evidence = |opening| Evidence {
-        binding: *session.binding(),
-        threshold,
-        members: session.members().to_vec(),
-        message: message.clone(),
-        opening,
-    };
+        session.setup().dealer_key(from).ok_or(NoEvidence::Stranger(message.dealer))?;
     let Ok(dealer) = session.check_message(from, message) else {
-        return Ok(evidence(None));
+        return Ok(None);
     };
     if !merkle::verify(&message.root, threshold.n(), index, &delivery.ciphertext, &delivery.path) {
         return Err(NoEvidence::Relay);
@@ -163,43 +181,63 @@ pub fn accuse<S: Suite>(
         };
         claim.prove(key.secret(), rng)
     };
-    Ok(evidence(Some(Opening {
+    Ok(Some(Opening {
         recipient: u32::from(index.get()),
         delivery: delivery.clone(),
         ephemeral_secret: S::encode_point(&ephemeral),
         ephemeral_secret_proof: prove(ephemeral_point, &ephemeral),
         static_secret: S::encode_point(&fixed),
         static_secret_proof: prove(receive_key, &fixed),
-    })))
+    }))
 }
 
 /// Judges evidence, without any secret.
 #[must_use]
 pub fn judge<S: Suite>(evidence: &Evidence<S>) -> Verdict {
-    match find(evidence) {
+    let Evidence { binding, threshold, members, message, opening } = evidence;
+    match Session::new(*binding, *threshold, members.clone()) {
+        Ok(session) => judge_in(&session, message, opening.as_ref()),
+        Err(error) => Verdict::Unfounded(error.into()),
+    }
+}
+
+/// Judges a dealer's message, and the delivery in dispute where there is one, in a DKG or a reshare.
+///
+/// # Security
+/// As [`Evidence`]: the signatures over every message that makes the session, and over this one, were
+/// checked.
+#[must_use]
+pub fn judge_in<S: Suite>(
+    session: &Session<S>,
+    message: &Round1Message<S>,
+    opening: Option<&Opening<S>>,
+) -> Verdict {
+    match find(session, message, opening) {
         Ok(fault) => Verdict::DealerCheated(fault),
         Err(reason) => Verdict::Unfounded(reason),
     }
 }
 
-fn find<S: Suite>(evidence: &Evidence<S>) -> Result<DealerFault, Unfounded> {
-    let Evidence { binding, threshold, members, message, opening } = evidence;
-    let session = Session::new(*binding, *threshold, members.clone())?;
-    let participant =
-        |index| ParticipantIndex::new(index, *threshold).map_err(|_| Unfounded::Stranger(index));
-    let from = participant(message.dealer)?;
+fn find<S: Suite>(
+    session: &Session<S>,
+    message: &Round1Message<S>,
+    opening: Option<&Opening<S>>,
+) -> Result<DealerFault, Unfounded> {
+    let (binding, threshold) = (session.binding(), session.setup().threshold());
+    let from = session.dealer(message.dealer).ok_or(Unfounded::Stranger(message.dealer))?;
     let dealer = match session.check_message(from, message) {
         Ok(dealer) => dealer,
         Err(fault) => return Ok(fault),
     };
-    let opening = opening.as_ref().ok_or(Unfounded::MessageIsGood)?;
-    let to = participant(opening.recipient)?;
+    let opening = opening.ok_or(Unfounded::MessageIsGood)?;
+    let to = ParticipantIndex::new(opening.recipient, threshold)
+        .map_err(|_| Unfounded::Stranger(opening.recipient))?;
     let Delivery { ciphertext, path } = &opening.delivery;
     if !merkle::verify(&message.root, threshold.n(), to, ciphertext, path) {
         return Err(Unfounded::Path);
     }
     let (_, sender) =
-        session.setup().receive_key(from).ok_or(Unfounded::Stranger(message.dealer))?;
+        session.setup().dealer_key(from).ok_or(Unfounded::Stranger(message.dealer))?;
     let (public, _) =
         session.setup().receive_key(to).ok_or(Unfounded::Stranger(opening.recipient))?;
     let proven = |base: &S::Point, value: &S::PointBytes, proof: &EqualityProof| {

@@ -39,6 +39,7 @@ pub use session::{
     Delivery, Member, Round1, Round1Error, Round1Message, Round2Error, Round2Output, Session,
     SessionBinding, SessionError, extension, transcript_digest,
 };
+pub(crate) use session::{Redealer, Resharing};
 pub use suite::Suite;
 
 #[cfg(test)]

@@ -19,6 +19,14 @@ pub enum PossessionKind {
     ReceiveKey,
     /// `E_i`, in round 1.
     Ephemeral,
+    /// In a reshare, the receive key of a member of the new committee.
+    ReshareReceiveKey,
+    /// In a reshare, the session key of a dealer that is no member of the new committee.
+    ReshareDealerKey,
+    /// In a reshare, `E_i`.
+    ReshareEphemeral,
+    /// In a reshare, the verifying share of the parent generation.
+    ReshareShare,
 }
 
 impl PossessionKind {
@@ -28,6 +36,21 @@ impl PossessionKind {
         match self {
             Self::ReceiveKey => 0,
             Self::Ephemeral => 1,
+            Self::ReshareReceiveKey => 2,
+            Self::ReshareDealerKey => 3,
+            Self::ReshareEphemeral => 4,
+            Self::ReshareShare => 5,
+        }
+    }
+
+    /// The tags of the statement and of the challenge.
+    const fn tags(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ReceiveKey | Self::Ephemeral => (tags::POSSESSION, tags::POSSESSION_CHALLENGE),
+            Self::ReshareReceiveKey
+            | Self::ReshareDealerKey
+            | Self::ReshareEphemeral
+            | Self::ReshareShare => (tags::RESHARE_POSSESSION, tags::RESHARE_POSSESSION_CHALLENGE),
         }
     }
 }
@@ -44,7 +67,8 @@ pub struct PossessionStatement<S: Suite> {
     pub order: Digest,
     /// Who knows it.
     pub node: NodeId,
-    /// At which index.
+    /// At which index: of the committee that is made, or in a reshare for all but receive keys that of the
+    /// parent.
     pub index: ParticipantIndex,
     /// The key.
     pub point: S::PointBytes,
@@ -52,7 +76,7 @@ pub struct PossessionStatement<S: Suite> {
 
 impl<S: Suite> PossessionStatement<S> {
     pub(crate) fn hash(&self) -> [u8; 64] {
-        Transcript::new(tags::POSSESSION)
+        Transcript::new(self.kind.tags().0)
             .field(S::ID.as_bytes())
             .number(self.kind.number())
             .field(self.session.as_bytes())
@@ -64,10 +88,7 @@ impl<S: Suite> PossessionStatement<S> {
     }
 
     pub(crate) fn challenge(&self, r: &S::PointBytes) -> S::Scalar {
-        let wide = Transcript::new(tags::POSSESSION_CHALLENGE)
-            .field(&self.hash())
-            .field(r.as_ref())
-            .wide();
+        let wide = Transcript::new(self.kind.tags().1).field(&self.hash()).field(r.as_ref()).wide();
         S::scalar_from_wide(&wide)
     }
 }

@@ -50,6 +50,10 @@ impl Suite for Ristretto255 {
         Scalar::from_bytes_mod_order_wide(bytes)
     }
 
+    fn invert_vartime(scalar: &Scalar) -> Scalar {
+        scalar.invert()
+    }
+
     fn identity() -> RistrettoPoint {
         RistrettoPoint::identity()
     }

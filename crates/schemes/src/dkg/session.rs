@@ -1,7 +1,8 @@
-//! A session: COCKTAIL-DKG with Quorate's additions around it.
+//! A session: COCKTAIL-DKG with Quorate's additions around it. A reshare is one too, with other dealers
+//! than recipients and constant terms that are given: [`crate::reshare`].
 
 use quorate_secret::Secret;
-use quorate_types::{Digest, NodeId, ParticipantIndex, SessionId, Threshold};
+use quorate_types::{Digest, Generation, NodeId, ParticipantIndex, SessionId, Threshold};
 use quorate_wire::Transcript;
 use zeroize::Zeroizing;
 
@@ -11,6 +12,7 @@ use super::cocktail::{
 };
 use super::possession::{self, PossessionKind, PossessionStatement};
 use super::receive_key::{ReceiveKey, expand};
+use super::suite::SecretScalar;
 use super::suite::{SCALAR_BYTES, Suite};
 use super::{merkle, tags};
 
@@ -173,6 +175,34 @@ pub struct Session<S: Suite> {
     binding: SessionBinding,
     setup: Setup<S>,
     members: Vec<Member<S>>,
+    resharing: Option<Resharing<S>>,
+}
+
+/// What makes a session a reshare.
+#[derive(Debug, Clone)]
+pub(crate) struct Resharing<S: Suite> {
+    /// The generation that is reshared.
+    pub(crate) parent: Generation,
+    /// Who deals, in the order of their indices in the parent's committee.
+    pub(crate) dealers: Vec<Redealer<S>>,
+}
+
+/// An old participant that deals.
+#[derive(Clone)]
+pub(crate) struct Redealer<S: Suite> {
+    /// Its index in the parent's committee.
+    pub(crate) index: ParticipantIndex,
+    pub(crate) node: NodeId,
+    /// What its share is multiplied by.
+    pub(crate) lambda: S::Scalar,
+    /// Its verifying share times that: what its constant term commits to.
+    pub(crate) constant: S::Point,
+}
+
+impl<S: Suite> core::fmt::Debug for Redealer<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Redealer").field("index", &self.index).finish_non_exhaustive()
+    }
 }
 
 impl<S: Suite> Session<S> {
@@ -202,7 +232,54 @@ impl<S: Suite> Session<S> {
                 return Err(SessionError::Possession { index });
             }
         }
-        Ok(Self { binding, setup, members })
+        Ok(Self { binding, setup, members, resharing: None })
+    }
+
+    /// A reshare: [`crate::reshare`] has checked everything.
+    pub(crate) const fn reshare(
+        binding: SessionBinding,
+        setup: Setup<S>,
+        members: Vec<Member<S>>,
+        resharing: Resharing<S>,
+    ) -> Self {
+        Self { binding, setup, members, resharing: Some(resharing) }
+    }
+
+    /// Who deals at an index: in a DKG the member, in a reshare a participant of the parent.
+    fn dealer_node(&self, index: ParticipantIndex) -> Option<NodeId> {
+        match &self.resharing {
+            None => self.members.get(index.position()).map(|member| member.node),
+            Some(_) => self.redealer(index).map(|dealer| dealer.node),
+        }
+    }
+
+    fn redealer(&self, index: ParticipantIndex) -> Option<&Redealer<S>> {
+        let resharing = self.resharing.as_ref()?;
+        resharing.dealers.iter().find(|dealer| dealer.index == index)
+    }
+
+    /// The dealer with this index, if there is one.
+    #[must_use]
+    pub fn dealer(&self, index: u32) -> Option<ParticipantIndex> {
+        self.dealers().find(|dealer| u32::from(dealer.get()) == index)
+    }
+
+    /// Everybody who deals, in the order in which messages and deliveries are.
+    pub fn dealers(&self) -> impl Iterator<Item = ParticipantIndex> {
+        self.setup.dealers().into_iter().map(|dealer| dealer.index)
+    }
+
+    /// Whether a recipient and a dealer are one node.
+    pub(crate) fn same_node(&self, recipient: ParticipantIndex, dealer: ParticipantIndex) -> bool {
+        let member = self.members.get(recipient.position()).map(|member| member.node);
+        member.is_some() && member == self.dealer_node(dealer)
+    }
+
+    fn ephemeral_kind(&self) -> PossessionKind {
+        match self.resharing {
+            None => PossessionKind::Ephemeral,
+            Some(_) => PossessionKind::ReshareEphemeral,
+        }
     }
 
     /// What the session is bound to.
@@ -241,14 +318,59 @@ impl<S: Suite> Session<S> {
         key: &ReceiveKey<S>,
         seed: &Secret<32>,
     ) -> Result<Round1<S>, Round1Error> {
+        // A reshare deals its part of a key that exists: see `redeal`.
+        if self.resharing.is_some() {
+            return Err(Round1Error::ForeignKey { index });
+        }
+        self.deal(index, key, seed, &self.secrets(index, seed))
+    }
+
+    /// Deals in a reshare: a fresh polynomial whose value at 0 is this dealer's part of the key. As in
+    /// [`Session::round1`], the same seed gives the same message.
+    ///
+    /// # Errors
+    /// [`Round1Error`]; with [`DealingError::Coefficients`] where the share is no scalar, and with
+    /// [`DealingError::ForeignKey`] where this node does not deal or the share is not the parent's.
+    ///
+    /// # Security
+    /// As [`Session::round1`].
+    pub fn redeal(
+        &self,
+        index: ParticipantIndex,
+        key: &ReceiveKey<S>,
+        seed: &Secret<32>,
+        share: &Secret<SCALAR_BYTES>,
+    ) -> Result<Round1<S>, Round1Error> {
+        let foreign = Round1Error::ForeignKey { index };
+        let dealer = self.redealer(index).ok_or(foreign)?;
+        let share = S::decode_scalar(share.reveal())
+            .map(Zeroizing::new)
+            .ok_or(Round1Error::Coefficients { expected: self.setup.threshold().t(), found: 0 })?;
+        let constant: SecretScalar<S> = Zeroizing::new(*share * dealer.lambda);
+        if S::mul_base(&constant) != dealer.constant {
+            return Err(foreign);
+        }
+        let mut count = 0;
+        let secrets = Round1Secrets::sharing(constant, self.setup.threshold(), |wide| {
+            wide.copy_from_slice(self.expansion(index, seed, "scalar", count).as_slice());
+            count += 1;
+        });
+        self.deal(index, key, seed, &secrets)
+    }
+
+    fn deal(
+        &self,
+        index: ParticipantIndex,
+        key: &ReceiveKey<S>,
+        seed: &Secret<32>,
+        secrets: &Round1Secrets<S>,
+    ) -> Result<Round1<S>, Round1Error> {
         let threshold = self.setup.threshold();
-        let member = self.members.get(index.position()).ok_or(Round1Error::ForeignKey { index })?;
-        let secrets = self.secrets(index, seed);
-        let dealing = cocktail::deal(&self.setup, index, key, &secrets, &[])?;
+        let node = self.dealer_node(index).ok_or(Round1Error::ForeignKey { index })?;
+        let dealing = cocktail::deal(&self.setup, index, key, secrets, &[])?;
         let broadcast = dealing.broadcast;
-        let kind = PossessionKind::Ephemeral;
-        let statement =
-            statement::<S>(&self.binding, kind, member.node, index, broadcast.ephemeral);
+        let kind = self.ephemeral_kind();
+        let statement = statement::<S>(&self.binding, kind, node, index, broadcast.ephemeral);
         let wide = self.expansion(index, seed, "proof", 0);
         let (extra, _) = wide.split_first_chunk::<32>().ok_or(Round1Error::ForeignKey { index })?;
         let ephemeral_proof = possession::prove(secrets.ephemeral(), &statement, extra);
@@ -267,7 +389,8 @@ impl<S: Suite> Session<S> {
         what: &str,
         number: u64,
     ) -> Zeroizing<[u8; 64]> {
-        let info = Transcript::new(tags::ROUND1)
+        let tag = if self.resharing.is_some() { tags::RESHARE_ROUND1 } else { tags::ROUND1 };
+        let info = Transcript::new(tag)
             .field(S::ID.as_bytes())
             .field(self.binding.order.as_bytes())
             .field(self.binding.roster.as_bytes())
@@ -309,10 +432,15 @@ impl<S: Suite> Session<S> {
         message: &Round1Message<S>,
     ) -> Result<Dealer<S>, DealerFault> {
         let dealer = cocktail::check_broadcast(&self.setup, &message.broadcast)?;
-        let node = self.members.get(index.position()).map(|member| member.node);
+        // That it deals its part of the key, and no other secret.
+        let part = self.redealer(index).map(|redealer| &redealer.constant);
+        if part.is_some_and(|part| dealer.constant() != Some(part)) {
+            return Err(DealerFault::Constant);
+        }
+        let node = self.dealer_node(index);
         let (bytes, point) = dealer.ephemeral();
         let proven = node.is_some_and(|node| {
-            let kind = PossessionKind::Ephemeral;
+            let kind = self.ephemeral_kind();
             let statement = statement::<S>(&self.binding, kind, node, index, *bytes);
             possession::verify_decoded(&statement, point, &message.ephemeral_proof)
         });
@@ -354,23 +482,26 @@ impl<S: Suite> Session<S> {
         deliveries: &[Delivery],
     ) -> Result<Round2Output<S>, Round2Error> {
         let threshold = self.setup.threshold();
+        let senders = self.setup.dealers();
         for found in [messages.len(), deliveries.len()] {
-            if found != usize::from(threshold.n()) {
-                return Err(Round2Error::RelayCount { expected: threshold.n(), found });
+            if found != senders.len() {
+                let expected = u16::try_from(senders.len()).unwrap_or(u16::MAX);
+                return Err(Round2Error::RelayCount { expected, found });
             }
         }
         if self.setup.receive_key(index).is_none_or(|(bytes, _)| bytes != key.public()) {
             return Err(Round2Error::OwnKey);
         }
         let blame = |from, fault| {
-            if from == index {
+            if self.same_node(index, from) {
                 Round2Error::OwnMessage(fault)
             } else {
                 Round2Error::Dealer { index: from, fault }
             }
         };
         let mut dealers = Vec::with_capacity(messages.len());
-        for ((from, message), delivery) in threshold.indices().zip(messages).zip(deliveries) {
+        for ((sender, message), delivery) in senders.iter().zip(messages).zip(deliveries) {
+            let from = sender.index;
             if message.dealer != u32::from(from.get()) {
                 return Err(Round2Error::RelayIndex { expected: from, found: message.dealer });
             }
@@ -382,10 +513,9 @@ impl<S: Suite> Session<S> {
         }
         // Everything that is public was good: only now the receive key touches anybody's points.
         let mut shares = Vec::with_capacity(messages.len());
-        for (((from, dealer), delivery), receive_key) in
-            threshold.indices().zip(&dealers).zip(deliveries).zip(self.setup.points())
-        {
-            let (one, two) = cocktail::shared_points(key, dealer, receive_key);
+        for ((sender, dealer), delivery) in senders.iter().zip(&dealers).zip(deliveries) {
+            let from = sender.index;
+            let (one, two) = cocktail::shared_points(key, dealer, &sender.point);
             let share = self
                 .open(dealer, from, index, (&one, &two), &delivery.ciphertext)
                 .map_err(|fault| blame(from, fault))?;
@@ -398,7 +528,7 @@ impl<S: Suite> Session<S> {
             share: outcome.share,
             commitments: outcome.commitments,
             verifying_share: outcome.verifying_share,
-            transcript_digest: transcript_digest(&transcript),
+            transcript_digest: self.transcript_digest(&transcript),
             transcript,
         })
     }
@@ -406,9 +536,40 @@ impl<S: Suite> Session<S> {
     /// COCKTAIL's transcript over everybody's messages, with our extension.
     #[must_use]
     pub fn transcript(&self, messages: &[Round1Message<S>]) -> Vec<u8> {
-        let extension = extension(&self.binding, messages.iter().map(|message| &message.root));
+        let roots = messages.iter().map(|message| &message.root);
+        let extension = match &self.resharing {
+            None => extension(&self.binding, roots),
+            Some(resharing) => self.reshare_extension(resharing, roots),
+        };
         let broadcasts = messages.iter().map(|message| &message.broadcast);
         cocktail::encode_transcript(&self.setup, broadcasts, extension.as_bytes())
+    }
+
+    /// The digest of this session's transcript, which names the generation.
+    #[must_use]
+    pub fn transcript_digest(&self, transcript: &[u8]) -> Digest {
+        match self.resharing {
+            None => transcript_digest(transcript),
+            Some(_) => Transcript::new(tags::RESHARE_TRANSCRIPT).field(transcript).digest(),
+        }
+    }
+
+    /// What else a reshare is: parent, dealers and their keys. With the number of dealers it also says
+    /// how the transcript before it is to be read.
+    fn reshare_extension<'a>(
+        &self,
+        resharing: &Resharing<S>,
+        roots: impl ExactSizeIterator<Item = &'a Digest>,
+    ) -> Digest {
+        let senders = self.setup.dealers();
+        Transcript::new(tags::RESHARE_EXTENSION)
+            .field(self.binding.order.as_bytes())
+            .field(self.binding.roster.as_bytes())
+            .field(resharing.parent.as_bytes())
+            .list(senders.iter().map(|sender| u64::from(sender.index.get()).to_be_bytes()))
+            .list(senders.iter().map(|sender| sender.key))
+            .list(roots.map(|root| *root.as_bytes()))
+            .digest()
     }
 }
 
@@ -431,7 +592,7 @@ pub fn transcript_digest(transcript: &[u8]) -> Digest {
     Transcript::new(tags::TRANSCRIPT).field(transcript).digest()
 }
 
-fn statement<S: Suite>(
+pub(crate) fn statement<S: Suite>(
     binding: &SessionBinding,
     kind: PossessionKind,
     node: NodeId,

@@ -86,6 +86,8 @@ pub trait Suite: Copy + Eq + fmt::Debug + Send + Sync + 'static {
     fn encode_scalar(scalar: &Self::Scalar) -> [u8; SCALAR_BYTES];
     /// Reduces 64 uniform bytes.
     fn scalar_from_wide(bytes: &[u8; 64]) -> Self::Scalar;
+    /// The inverse of a public scalar that is not zero, in any time.
+    fn invert_vartime(scalar: &Self::Scalar) -> Self::Scalar;
     /// The neutral element.
     fn identity() -> Self::Point;
     /// The generator B.

@@ -25,3 +25,14 @@ pub(crate) const EVIDENCE: &str = "dkg-evidence";
 pub(crate) const EVIDENCE_CHALLENGE: &str = "dkg-evidence-challenge";
 /// Evidence: the nonce.
 pub(crate) const EVIDENCE_NONCE: &str = "dkg-evidence-nonce";
+
+/// Reshare, proof of knowledge: the statement.
+pub(crate) const RESHARE_POSSESSION: &str = "reshare-possession";
+/// Reshare, proof of knowledge: the challenge.
+pub(crate) const RESHARE_POSSESSION_CHALLENGE: &str = "reshare-possession-challenge";
+/// What a reshare's coefficients, ephemeral key and proof randomness are expanded from the seed under.
+pub(crate) const RESHARE_ROUND1: &str = "reshare-round1-expansion";
+/// What a reshare's transcript is extended by.
+pub(crate) const RESHARE_EXTENSION: &str = "reshare-extension";
+/// The digest of a reshare's transcript, which names the generation.
+pub(crate) const RESHARE_TRANSCRIPT: &str = "reshare-transcript";

@@ -80,6 +80,19 @@ impl<S: Suite> Round1Secrets<S> {
         Self { coefficients, ephemeral }
     }
 
+    /// The same with a given constant term, from a source of the t - 1 other coefficients.
+    pub(crate) fn sharing(
+        constant: SecretScalar<S>,
+        threshold: Threshold,
+        source: impl FnMut(&mut [u8; 64]),
+    ) -> Self {
+        let mut secrets = Self::from_source(threshold, source);
+        if let Some(first) = secrets.coefficients.first_mut() {
+            *first = constant;
+        }
+        secrets
+    }
+
     /// Uniform ones.
     pub fn random(threshold: Threshold, rng: &mut dyn CryptoRng) -> Self {
         Self::from_source(threshold, |wide| rng.fill_bytes(wide))
@@ -138,7 +151,7 @@ pub fn deal<S: Suite>(
         let found = secrets.coefficients.len();
         return Err(DealingError::Coefficients { expected: t, found });
     }
-    if setup.receive_key(index).is_none_or(|(bytes, _)| bytes != key.public()) {
+    if setup.dealer_key(index).is_none_or(|(bytes, _)| bytes != key.public()) {
         return Err(DealingError::ForeignKey { index });
     }
     let commitments: Vec<_> =

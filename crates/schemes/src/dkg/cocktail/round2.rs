@@ -38,6 +38,9 @@ pub enum DealerFault {
     /// The proof of knowledge of the ephemeral key does not verify (Quorate's addition).
     #[error("the proof of knowledge of the ephemeral key does not verify")]
     EphemeralPossession,
+    /// The constant term is not the dealer's part of the key that is reshared.
+    #[error("what it deals is not its part of the key")]
+    Constant,
     /// A ciphertext shorter than a share or longer than the bound.
     #[error("the ciphertext has {found} bytes")]
     CiphertextLength {
@@ -64,6 +67,11 @@ pub(crate) struct Dealer<S: Suite> {
 }
 
 impl<S: Suite> Dealer<S> {
+    /// `C_{j,0}`.
+    pub(crate) fn constant(&self) -> Option<&S::Point> {
+        self.commitments.first()
+    }
+
     /// `E_j`.
     pub(crate) fn ephemeral(&self) -> (&S::PointBytes, &S::Point) {
         (&self.ephemeral, &self.ephemeral_point)
@@ -213,7 +221,7 @@ pub(crate) fn open_share<S: Suite>(
     }
     // Indices outside the setup open nothing; callers took them from it.
     let ((sender, _), (recipient, _)) =
-        setup.receive_key(from).zip(setup.receive_key(to)).ok_or(DealerFault::Decryption)?;
+        setup.dealer_key(from).zip(setup.receive_key(to)).ok_or(DealerFault::Decryption)?;
     let key_and_nonce = S::key_and_nonce(
         &shared_bytes::<S>(shared.0, shared.1),
         &dealer.ephemeral,

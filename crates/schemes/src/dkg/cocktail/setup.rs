@@ -57,6 +57,16 @@ pub struct Setup<S: Suite> {
     context: Vec<u8>,
     receive_keys: Vec<S::PointBytes>,
     points: Vec<S::Point>,
+    /// Who deals, where that is not everybody who receives.
+    dealers: Option<Vec<DealerKey<S>>>,
+}
+
+/// A dealer, and the key with which it encrypts to each recipient besides its ephemeral one.
+#[derive(Debug, Clone)]
+pub(crate) struct DealerKey<S: Suite> {
+    pub(crate) index: ParticipantIndex,
+    pub(crate) key: S::PointBytes,
+    pub(crate) point: S::Point,
 }
 
 impl<S: Suite> Setup<S> {
@@ -91,7 +101,42 @@ impl<S: Suite> Setup<S> {
                 return Err(SetupError::Duplicate { first, second: index });
             }
         }
-        Ok(Self { threshold, context, receive_keys: receive_keys.to_vec(), points })
+        Ok(Self { threshold, context, receive_keys: receive_keys.to_vec(), points, dealers: None })
+    }
+
+    /// The same recipients, and other dealers: what is dealt has the shape of a DKG's, and only the
+    /// committees differ.
+    pub(crate) fn with_dealers(self, dealers: Vec<DealerKey<S>>) -> Self {
+        Self { dealers: Some(dealers), ..self }
+    }
+
+    /// Every dealer in the order of their indices. In a DKG all recipients deal, with their receive keys.
+    pub(crate) fn dealers(&self) -> Vec<DealerKey<S>> {
+        self.dealers.clone().unwrap_or_else(|| {
+            let keys = self.threshold.indices().zip(&self.receive_keys).zip(&self.points);
+            keys.map(|((index, key), point)| DealerKey { index, key: *key, point: *point })
+                .collect()
+        })
+    }
+
+    /// How many dealers there are; in a DKG `n`.
+    #[must_use]
+    pub fn dealer_count(&self) -> usize {
+        self.dealers.as_ref().map_or(self.points.len(), Vec::len)
+    }
+
+    /// One dealer's key.
+    pub(crate) fn dealer_key(
+        &self,
+        index: ParticipantIndex,
+    ) -> Option<(&S::PointBytes, &S::Point)> {
+        match &self.dealers {
+            None => self.receive_key(index),
+            Some(dealers) => dealers
+                .iter()
+                .find(|dealer| dealer.index == index)
+                .map(|dealer| (&dealer.key, &dealer.point)),
+        }
     }
 
     /// T-of-N.
