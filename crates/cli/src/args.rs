@@ -103,6 +103,8 @@ pub enum Command {
     /// The cluster: its nodes and administrators.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Hand every node the documents that it lacks; the same as `cluster sync`.
+    Sync,
     /// One key server.
     #[command(subcommand)]
     Node(Node),
@@ -146,9 +148,10 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   quorate dev
-  quorate --profile dev encrypt a.pdf     # in a second terminal")]
+  quorate --profile dev encrypt a.pdf     # in a second terminal
+  quorate dev --jurisdiction DE,FR,US     three nodes, each under another law")]
 pub struct Dev {
     /// How many nodes must answer; for a new cluster [default: 2].
     #[arg(long, short)]
@@ -156,6 +159,9 @@ pub struct Dev {
     /// How many nodes there are; for a new cluster [default: 3].
     #[arg(long, short)]
     pub nodes: Option<u16>,
+    /// Whose law each node answers to, one for each node; for a new cluster [default: EU for each].
+    #[arg(long, value_delimiter = ',', value_name = "LAW", conflicts_with = "nodes")]
+    pub jurisdiction: Vec<String>,
     /// Where its data live [default: dev in the folder of profiles].
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

@@ -138,6 +138,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Change(command) => commands::change::run(&App::new(&common)?, command).await,
         Command::Audit(command) => commands::audit::run(&App::new(&common)?, command).await,
         Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,
+        Command::Sync => commands::cluster::run(&App::new(&common)?, args::Cluster::Sync).await,
         Command::Node(command) => commands::node::run(Output::new(&common), command).await,
         Command::Doctor(args) => commands::doctor::run(&App::new(&common)?, &args).await,
         Command::Config(Config::Check) => {

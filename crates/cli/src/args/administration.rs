@@ -58,7 +58,7 @@ Each line of a batch is {\"name\": ..., \"request\": ...}, and may have \"suppor
         /// How many of its administrators must sign [default: a majority].
         #[arg(long)]
         quorum: Option<u32>,
-        /// A public key, kept apart, that settles what the administrators cannot.
+        /// A public key, kept apart, that settles what the administrators cannot; or the text of a request.
         #[arg(long, value_name = "KEY")]
         recovery: Option<String>,
         /// Make many at once: a file with a line of JSON for each; - for standard input.

@@ -8,11 +8,21 @@ use super::{ContextArgs, WaitArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Check a text, without a network: says the line and the column of what is wrong.
-    #[command(after_help = "Example:\n  quorate policy check office-hours.cedar")]
+    /// Check texts, together, without a network: says the line and the column of what is wrong.
+    #[command(after_help = "\
+Examples:
+  quorate policy check office-hours.cedar
+  quorate policy check office-hours.cedar --deployed   with what the tenant has in force
+
+All policies of a tenant are one set, with bounds on all of it. A text is called as its file is,
+without the ending, and takes the place of the policy in force of that name.")]
     Check {
-        /// The text; - for standard input.
-        file: PathBuf,
+        /// The texts; - for standard input.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Also with the policies that this profile's tenant has in force, as the nodes show them.
+        #[arg(long)]
+        deployed: bool,
     },
     /// Decide test cases with the code of a node, without one.
     #[command(after_help = "\

@@ -14,7 +14,7 @@ use crate::failure::{Code, Failure, Outcome};
 use crate::files::grown::{self, GrownTree};
 use crate::files::jobs::{self, Done, Job, Manner};
 use crate::files::walk;
-use crate::local::cluster::LocalCluster;
+use crate::local::cluster::{LocalCluster, local_laws};
 use crate::local::sample;
 use crate::output;
 
@@ -120,7 +120,7 @@ async fn play(app: &App, args: &Demo, dir: &Path) -> Outcome {
 
     say(&format!("1. starting {n} nodes, each its own process with its own keys and database"));
     let clock = Instant::now();
-    let mut cluster = LocalCluster::create(app, &dir.join("nodes"), n, None).await?;
+    let mut cluster = LocalCluster::create(app, &dir.join("nodes"), &local_laws(n)?, None).await?;
     cluster.start(app).await?;
     push(&mut phases, "start", clock, format!("{n} node processes on loopback"));
     let pids: Vec<_> =

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quorate_sdk::Profile;
+use quorate_sdk::{Jurisdiction, Profile};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::app::App;
 use crate::args::{Common, Dev};
 use crate::failure::{Code, Failure, Outcome};
-use crate::local::cluster::LocalCluster;
+use crate::local::cluster::{LocalCluster, local_laws};
 use crate::local::processes::private_folder;
 
 /// The profile that `dev` makes where none is named.
@@ -29,7 +29,9 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
     let mut common = common.clone();
     common.profile.get_or_insert_with(|| PROFILE.to_owned());
     let app = App::new(&common)?;
-    let (threshold, nodes) = (args.threshold.unwrap_or(2), args.nodes.unwrap_or(3));
+    let threshold = args.threshold.unwrap_or(2);
+    let laws = laws(&args)?;
+    let nodes = u16::try_from(laws.len()).unwrap_or(u16::MAX);
     let dir = args.dir.clone().unwrap_or_else(|| app.settings.home.join(&app.settings.profile.0));
     if !dir.exists() {
         spare_profile(&app, &dir)?;
@@ -42,6 +44,12 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
                     "--nodes is ignored: {} holds a cluster of {} nodes already",
                     dir.display(),
                     cluster.nodes.len()
+                ));
+            }
+            if !args.jurisdiction.is_empty() {
+                app.out.warn(&format!(
+                    "--jurisdiction is ignored: {} holds a cluster already",
+                    dir.display()
                 ));
             }
             (cluster, false)
@@ -64,7 +72,7 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
                 .next("Remove it, or choose another folder with --dir."));
             }
             app.out.note(&format!("making {nodes} nodes in {}", dir.display()));
-            (LocalCluster::create(&app, &dir, nodes, args.base_port).await?, true)
+            (LocalCluster::create(&app, &dir, &laws, args.base_port).await?, true)
         }
     };
     let done = serve(&app, &args, &mut cluster, new).await;
@@ -73,6 +81,15 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
         app.out.note("stopped; run it again and everything is as it was");
     }
     done
+}
+
+/// Whose law each node of a new cluster answers to.
+fn laws(args: &Dev) -> Outcome<Vec<Jurisdiction>> {
+    if args.jurisdiction.is_empty() {
+        return local_laws(args.nodes.unwrap_or(3));
+    }
+    let laws = args.jurisdiction.iter().map(|law| law.parse::<Jurisdiction>());
+    laws.collect::<Result<_, _>>().map_err(|e| Failure::new(Code::Usage, e.to_string()))
 }
 
 /// Refuses where the profile belongs to a cluster whose nodes are not here any more: new nodes would be

@@ -101,6 +101,12 @@ fn shown(client: &Client, key: &Key) -> Shown {
     }
 }
 
+/// A node with whose law it answers to: "node-1 (DE)".
+fn with_law(client: &Client, name: &str) -> String {
+    let node = client.roster().nodes.iter().find(|node| node.name == name);
+    node.map_or(name.to_owned(), |node| format!("{name} ({})", node.jurisdiction))
+}
+
 /// Prints a key that was made just now.
 fn print_created(app: &App, client: &Client, made: &CreatedKey) {
     for (node, why) in &made.lacking {
@@ -367,8 +373,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     if v.fragile {
                         marks.push("fragile: every node must answer".to_owned());
                     }
-                    let mut text =
-                        format!("{}-of-{}: {}", v.threshold, v.nodes, v.holders.join(", "));
+                    let holders = v.holders.iter().map(|name| with_law(&client, name));
+                    let holders = holders.collect::<Vec<_>>().join(", ");
+                    let mut text = format!("{}-of-{}: {holders}", v.threshold, v.nodes);
                     if !marks.is_empty() {
                         text.push_str(&format!(" ({})", marks.join("; ")));
                     }

@@ -17,7 +17,7 @@ use crate::output;
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
-        Command::Check { file } => check(app, &file),
+        Command::Check { files, deployed } => check(app, &files, deployed).await,
         Command::Test { cases, policy } => test(app, &cases, &policy).await,
         Command::Set { name, file, wait } => set(app, &name, &file, wait).await,
         Command::List => list(app).await,
@@ -51,10 +51,38 @@ fn called(file: &Path) -> String {
     file.file_stem().map_or_else(|| "policy".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn check(app: &App, file: &Path) -> Outcome {
-    let text = read_text(file)?;
-    let set = PolicySet::parse(&[PolicySource::draft(&called(file), &text)])
-        .map_err(|error| wrong(file, &error))?;
+/// The texts of files, each checked by itself, so that an error names its file.
+fn drafts(files: &[PathBuf]) -> Outcome<Vec<PolicySource>> {
+    let mut drafts: Vec<PolicySource> = Vec::with_capacity(files.len());
+    for file in files {
+        let draft = PolicySource::draft(&called(file), &read_text(file)?);
+        PolicySet::parse(std::slice::from_ref(&draft)).map_err(|error| wrong(file, &error))?;
+        if drafts.iter().any(|other| other.name == draft.name) {
+            let message = format!("two files are called {}", draft.name);
+            return Err(Failure::new(Code::Usage, message));
+        }
+        drafts.push(draft);
+    }
+    Ok(drafts)
+}
+
+/// The set that would result where these take the place of those in force that have their names.
+fn resulting(drafts: Vec<PolicySource>, deployed: &[PolicyInfo]) -> Outcome<PolicySet> {
+    let replaced = |policy: &&PolicyInfo| drafts.iter().all(|draft| draft.name != policy.name);
+    let mut all: Vec<PolicySource> = deployed.iter().filter(replaced).map(source).collect();
+    let alone = all.is_empty();
+    all.extend(drafts);
+    PolicySet::parse(&all).map_err(|error| {
+        let with = if alone { "together" } else { "with those in force" };
+        Failure::new(Code::PolicyInvalid, format!("{with}: {error}"))
+            .next("Put less into them, or disable one that is in force.")
+    })
+}
+
+async fn check(app: &App, files: &[PathBuf], deployed: bool) -> Outcome {
+    let drafts = drafts(files)?;
+    let in_force = if deployed { app.client()?.list_policies().await? } else { Vec::new() };
+    let set = resulting(drafts, &in_force)?;
     for warning in set.warnings() {
         app.out.warn(warning);
     }
@@ -67,7 +95,10 @@ fn check(app: &App, file: &Path) -> Outcome {
     }
     let value =
         Checked { policies: set.len(), steps: set.cost(), warnings: set.warnings().to_vec() };
-    app.out.result(&value, || format!("{} policies, in order", value.policies));
+    app.out.result(&value, || {
+        let policies = if value.policies == 1 { "policy" } else { "policies" };
+        format!("{} {policies}, in order", value.policies)
+    });
     Ok(())
 }
 
@@ -95,19 +126,9 @@ async fn test(app: &App, cases: &Path, files: &[PathBuf]) -> Outcome {
     if parsed.cases.len() > MAX_CASES {
         return Err(bad(format!("{} cases; at most {MAX_CASES}", parsed.cases.len())));
     }
-    let mut sources = Vec::new();
-    for file in files {
-        let text = read_text(file)?;
-        let source = PolicySource::draft(&called(file), &text);
-        // By itself first, so that an error names its file.
-        PolicySet::parse(std::slice::from_ref(&source)).map_err(|error| wrong(file, &error))?;
-        sources.push(source);
-    }
-    if files.is_empty() {
-        sources.extend(app.client()?.list_policies().await?.iter().map(source));
-    }
-    let together = |error: PolicySetError| Failure::new(Code::PolicyInvalid, error.to_string());
-    let set = PolicySet::parse(&sources).map_err(together)?;
+    let drafts = drafts(files)?;
+    let in_force = if files.is_empty() { app.client()?.list_policies().await? } else { Vec::new() };
+    let set = resulting(drafts, &in_force)?;
     #[derive(Serialize)]
     struct Case {
         name: String,
@@ -165,13 +186,7 @@ async fn set(app: &App, name: &str, file: &Path, wait: WaitArgs) -> Outcome {
     let admin = app.profile()?.admin_key()?;
     let client = app.administrator().await?;
     // A set that outgrows a bound denies everything, which no single text shows.
-    let known = client.list_policies().await?;
-    let mut sources: Vec<PolicySource> =
-        known.iter().filter(|p| p.name != name).map(source).collect();
-    sources.push(new);
-    if let Err(error) = PolicySet::parse(&sources) {
-        return Err(Failure::new(Code::PolicyInvalid, format!("with the others: {error}")));
-    }
+    resulting(vec![new], &client.list_policies().await?)?;
     let delivered = client.admin(&admin).set_policy(name, &text).await?;
     done(app, &client, &format!("set {name}"), wait, delivered).await
 }

@@ -90,6 +90,7 @@ impl Confirmed {
             Some(n) if n < 0 => {
                 text.push_str("; NOT YET EFFECTIVE: enough nodes to serve have not confirmed");
             }
+            Some(1) => text.push_str("; holds against 1 lying node"),
             Some(n) => text.push_str(&format!("; holds against {n} lying nodes")),
         }
         if let (Some(t), Some(0..)) = (self.for_threshold, self.holds_against_lying_nodes) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quorate_sdk::{
-    Above, Client, Delivered, Digest, Error, NewTenant, Profile, PublicKey, Quota, TenantInfo,
+    Above, Client, Delivered, Digest, Error, NewTenant, Profile, Quota, TenantInfo,
     TenantInvitation, TenantRequest,
 };
 use serde::{Deserialize, Serialize};
@@ -25,10 +25,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     let requests =
                         request.iter().map(|path| read_request(path)).collect::<Outcome<_>>()?;
                     let key = |text: String| {
-                        text.parse::<PublicKey>().map_err(|_| {
+                        let request = TenantRequest::parse(&text).map_err(|_| {
                             let why = "--recovery is not a public key (ed25519-...)";
                             Failure::new(Code::Usage, why)
-                        })
+                        })?;
+                        Ok::<_, Failure>(request.administrator)
                     };
                     vec![NewTenant {
                         name: name.unwrap_or_default(),

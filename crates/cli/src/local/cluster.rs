@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quorate_sdk::Client;
+use quorate_sdk::{Client, Jurisdiction};
 use quorate_server::InitOptions;
 
 use super::processes::{NodeProcess, Place, end_all, free_ports, private_folder};
@@ -19,6 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Where a cluster's nodes are written down, for the next start.
 const PLACES: &str = "nodes.json";
 
+/// The laws of so many nodes on this machine, where nobody says otherwise.
+pub fn local_laws(count: u16) -> Outcome<Vec<Jurisdiction>> {
+    let law: Jurisdiction =
+        "EU".parse().map_err(|_| Failure::new(Code::Internal, "EU is no jurisdiction"))?;
+    Ok(vec![law; usize::from(count)])
+}
+
 /// The nodes of a cluster on this machine.
 pub struct LocalCluster {
     /// The nodes, in the roster's order.
@@ -26,24 +33,25 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// Makes `count` nodes in `dir` and a cluster of them; the app's profile administers it.
+    /// Makes a node in `dir` under each of these laws, and a cluster of them; the app's profile administers it.
     pub async fn create(
         app: &App,
         dir: &Path,
-        count: u16,
+        laws: &[Jurisdiction],
         base_port: Option<u16>,
     ) -> Outcome<Self> {
         private_folder(dir)?;
+        let count = laws.len();
         let addresses = match base_port {
-            None => free_ports(usize::from(count))?,
-            Some(base) => (0..count)
+            None => free_ports(count)?,
+            Some(base) => (0..u16::try_from(count).unwrap_or(u16::MAX))
                 .map(|i| base.checked_add(i).map(|port| SocketAddr::from(([127, 0, 0, 1], port))))
                 .collect::<Option<_>>()
                 .ok_or_else(|| Failure::new(Code::Usage, "--base-port leaves no ports"))?,
         };
-        let mut places = Vec::with_capacity(usize::from(count));
-        let mut cards = Vec::with_capacity(usize::from(count));
-        for (i, listen) in addresses.into_iter().enumerate() {
+        let mut places = Vec::with_capacity(count);
+        let mut cards = Vec::with_capacity(count);
+        for (i, (listen, law)) in addresses.into_iter().zip(laws).enumerate() {
             let name = format!("node-{}", i + 1);
             let data_dir = dir.join(&name);
             // In a real cluster the root key is on another disk than the data.
@@ -59,7 +67,7 @@ impl LocalCluster {
                 data_dir: place.data_dir.clone(),
                 name: place.name.clone(),
                 provider: format!("provider-{}", i + 1),
-                jurisdiction: "EU".to_owned(),
+                jurisdiction: law.to_string(),
                 listen,
                 urls: vec![format!("https://{listen}")],
                 root_key_file: Some(place.root_key_file.clone()),

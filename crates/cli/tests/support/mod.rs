@@ -9,6 +9,7 @@
     reason = "each test file uses a part of it, and a test fails by panicking"
 )]
 
+pub mod chapter;
 pub mod tenants;
 
 use std::ffi::OsStr;
