@@ -241,6 +241,22 @@ pub enum Denied {
         /// The node.
         node: NodeId,
     },
+    /// The order names an identity key that the node had, and has no more.
+    #[error(
+        "the order names an identity key of {node} that is retired; make another version of the key"
+    )]
+    IdentityRetired {
+        /// The node.
+        node: NodeId,
+    },
+    /// Orders of a key version contend.
+    #[error(
+        "orders of a version of {key} contend, and no ceremony begins before one follows them all"
+    )]
+    OrdersContested {
+        /// The key.
+        key: KeyId,
+    },
     /// A share would be held where the key forbids it.
     #[error("{node} answers to the law of {jurisdiction}, where {key} allows no share")]
     Jurisdiction {
@@ -309,7 +325,10 @@ impl Denied {
             Self::Context { .. } | Self::ContextMissing { .. } => RefusalCode::ContextInvalid,
             Self::CreatorMismatch { .. } => RefusalCode::CreatorMismatch,
             Self::ClockSkew { .. } => RefusalCode::ClockSkew,
-            Self::OrderMismatch { .. } | Self::NotInRoster { .. } => RefusalCode::OrderMismatch,
+            Self::OrderMismatch { .. }
+            | Self::OrdersContested { .. }
+            | Self::NotInRoster { .. }
+            | Self::IdentityRetired { .. } => RefusalCode::OrderMismatch,
         }
     }
 }

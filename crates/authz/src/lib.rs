@@ -19,7 +19,7 @@ pub use denied::{Denied, GrantFault};
 pub use evaluate::{Evaluation, evaluate};
 pub use operations::{
     Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, ReadUsage, Status,
-    list_keys, open_ceremony, read_audit, read_documents, read_key, read_proofs, read_usage,
-    status,
+    coordinate, finish_ceremony, list_keys, open_ceremony, open_reshare, read_audit,
+    read_documents, read_key, read_proofs, read_usage, status,
 };
 pub use standing::{Authorized, Caller, Reason, Standing, principal};

@@ -1,9 +1,11 @@
 //! Ceremonies and reading.
 
-use quorate_documents::{Body, Document, Order, Rung};
-use quorate_types::{Action, Digest, KeyId, KeyVersion, TenantId, UnixSeconds};
+use quorate_documents::{
+    Body, Document, Heads, Key, KeyPurpose, Member, NodeEntry, Order, Orders, Rung,
+};
+use quorate_types::{Action, Digest, KeyId, KeyState, KeyVersion, TenantId, UnixSeconds};
 
-use crate::access::KeyAccess;
+use crate::access::{Found, KeyAccess};
 use crate::standing::way;
 use crate::{Authorized, Denied, Reason, Standing};
 
@@ -32,9 +34,111 @@ pub fn open_ceremony(
     order: Digest,
     now: UnixSeconds,
 ) -> Result<Authorized<Ceremony>, Denied> {
-    let found = access.find(standing)?;
-    let key = found.key;
+    // A key that was replaced is accepted for a while: an order may have been signed before.
+    let named = |node: &NodeEntry, member: &Member| {
+        node.accepts(KeyPurpose::Identity, &member.identity_key, now)
+    };
+    let order = |key: &Heads<Key>| first_order(key, version, order);
+    ceremony(standing, access, (version, now), makes, order, named)
+}
+
+/// Taking part in a reshare of a key version, under the newest of its orders, which the session names by
+/// its digest. `orders` are all that count; none where the key has no such version.
+///
+/// A key is healed and moved also where it may not be used; one that is to be destroyed stays where it is.
+///
+/// # Errors
+/// As [`open_ceremony`]; and where orders contend, the newest is another, or it has fewer members than the key
+/// asks for.
+pub fn open_reshare(
+    standing: &Standing<'_>,
+    access: &KeyAccess<'_>,
+    version: KeyVersion,
+    orders: Option<&Orders>,
+    order: Digest,
+    now: UnixSeconds,
+) -> Result<Authorized<Ceremony>, Denied> {
+    let named = |node: &NodeEntry, member: &Member| {
+        node.accepts(KeyPurpose::Identity, &member.identity_key, now)
+    };
+    let newest = |key: &Heads<Key>| {
+        let id = key.key_id();
+        let orders = orders.filter(|orders| (orders.key(), orders.version()) == (id, version));
+        let orders = orders.ok_or(Denied::KeyVersionUnknown { key: id, version: version.get() })?;
+        let newest = orders.newest().map_err(|_| Denied::OrdersContested { key: id })?;
+        let enough = u32::try_from(newest.members().len())
+            .is_ok_and(|members| members >= key.minimum_committee());
+        if newest.digest(id, version) != order || !enough {
+            return Err(Denied::OrderMismatch { found: order });
+        }
+        Ok(newest.clone())
+    };
+    ceremony(standing, access, (version, now), lives, newest, named)
+}
+
+/// Whether new key versions are made of a key.
+fn makes(key: &Heads<Key>) -> bool {
+    key.state_allows(Action::Coordinate)
+}
+
+/// Whether shares of a key are looked after.
+fn lives(key: &Heads<Key>) -> bool {
+    !key.to_be_destroyed() && key.state() != KeyState::Destroyed
+}
+
+/// What a coordinator is told of a key version's generations at this node.
+///
+/// # Errors
+/// [`Denied`]: as [`open_ceremony`], but for what it says of orders and of the key's state.
+pub fn coordinate(
+    standing: &Standing<'_>,
+    access: &KeyAccess<'_>,
+    now: UnixSeconds,
+) -> Result<Authorized<ReadKey>, Denied> {
+    let (found, reasons) = coordinates(standing, access, now)?;
+    let key = found.key.key_id();
+    Ok(standing.authorize_for(ReadKey { key }, reasons, found.policies()))
+}
+
+/// Finishing a ceremony that this node has signed already: the same, but for identity keys that were
+/// replaced since. What was signed with them was signed in their time, and nothing is signed now.
+///
+/// # Errors
+/// As [`open_ceremony`].
+pub fn finish_ceremony(
+    standing: &Standing<'_>,
+    access: &KeyAccess<'_>,
+    version: KeyVersion,
+    order: Digest,
+    now: UnixSeconds,
+) -> Result<Authorized<Ceremony>, Denied> {
+    let named = |node: &NodeEntry, member: &Member| {
+        node.has_had(KeyPurpose::Identity, &member.identity_key)
+    };
+    let order = |key: &Heads<Key>| first_order(key, version, order);
+    ceremony(standing, access, (version, now), makes, order, named)
+}
+
+/// The order in the key document, if it is the one that a session names.
+fn first_order(key: &Heads<Key>, version: KeyVersion, order: Digest) -> Result<Order, Denied> {
     let id = key.key_id();
+    let entry = key
+        .version(version)
+        .ok_or(Denied::KeyVersionUnknown { key: id, version: version.get() })?;
+    if entry.order.digest(id, version) != order {
+        return Err(Denied::OrderMismatch { found: order });
+    }
+    Ok(entry.order.clone())
+}
+
+/// Whether the caller runs ceremonies of the key, and why.
+fn coordinates<'a>(
+    standing: &Standing<'_>,
+    access: &KeyAccess<'a>,
+    now: UnixSeconds,
+) -> Result<(Found<'a>, Vec<Reason>), Denied> {
+    let found = access.find(standing)?;
+    let id = found.key.key_id();
     if !found.own && !found.is_coordinator(standing.principal()) {
         // It has a grant and so knows the key; grants are for using it.
         let principal = standing.principal();
@@ -43,31 +147,44 @@ pub fn open_ceremony(
     let mut ask = found.ask(standing, Action::Coordinate, now)?;
     ask.prepare(standing, &[], now);
     ask.item(None, &[])?;
+    let reasons = ask.into_reasons().into_iter().collect();
+    Ok((found, reasons))
+}
+
+fn ceremony(
+    standing: &Standing<'_>,
+    access: &KeyAccess<'_>,
+    (version, now): (KeyVersion, UnixSeconds),
+    allows: impl Fn(&Heads<Key>) -> bool,
+    order: impl FnOnce(&Heads<Key>) -> Result<Order, Denied>,
+    named: impl Fn(&NodeEntry, &Member) -> bool,
+) -> Result<Authorized<Ceremony>, Denied> {
+    let (found, reasons) = coordinates(standing, access, now)?;
+    let key = found.key;
+    let id = key.key_id();
     if found.contested {
         return Err(Denied::Contested);
     }
-    if !key.state_allows(Action::Coordinate) {
+    if !allows(key) {
         return Err(Denied::KeyState { key: id, state: key.state(), action: Action::Coordinate });
     }
-    let entry = key
-        .version(version)
-        .ok_or(Denied::KeyVersionUnknown { key: id, version: version.get() })?;
-    if entry.order.digest(id, version) != order {
-        return Err(Denied::OrderMismatch { found: order });
-    }
-    for member in entry.order.members() {
-        let node = standing
-            .roster()
-            .node(&member.node)
-            .filter(|node| node.identity_key == member.identity_key)
-            .ok_or(Denied::NotInRoster { node: member.node })?;
+    let order = order(key)?;
+    for member in order.members() {
+        let node = standing.roster().node(&member.node);
+        let node = node.ok_or(Denied::NotInRoster { node: member.node })?;
+        if !named(node, member) {
+            return Err(if node.has_had(KeyPurpose::Identity, &member.identity_key) {
+                Denied::IdentityRetired { node: member.node }
+            } else {
+                Denied::NotInRoster { node: member.node }
+            });
+        }
         if !key.allows_jurisdiction(node.jurisdiction) {
             let jurisdiction = node.jurisdiction;
             return Err(Denied::Jurisdiction { key: id, node: member.node, jurisdiction });
         }
     }
-    let ceremony = Ceremony { key: id, version, order: entry.order.clone() };
-    let reasons = ask.into_reasons().into_iter().collect();
+    let ceremony = Ceremony { key: id, version, order };
     Ok(standing.authorize_for(ceremony, reasons, found.policies()))
 }
 
@@ -152,6 +269,7 @@ impl ReadDocuments {
             }
             Body::Principal(principal) => principal.tenant == self.tenant,
             Body::Key(key) => key.tenant == self.tenant,
+            Body::KeyOrder(order) => order.tenant == self.tenant,
             Body::Policy(policy) => policy.tenant == self.tenant,
             Body::Grant(grant) => {
                 grant.tenant == self.tenant || grant.grantee_tenant == self.tenant

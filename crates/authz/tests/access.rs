@@ -61,6 +61,7 @@ fn node(n: u8) -> NodeEntry {
         tls_key: public(101 + 3 * n),
         log_key: public(102 + 3 * n),
         log_incarnation: 0,
+        former_keys: Vec::new(),
     }
 }
 

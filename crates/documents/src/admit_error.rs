@@ -74,6 +74,11 @@ pub enum AdmitError {
     /// A key that is not of the grant's tenant.
     #[error("a grant is for a key of the tenant that grants")]
     GrantKey,
+    /// An order that does not follow what it names, by key, version, order 1 or number.
+    #[error(
+        "an order follows orders of the same key version that it names, by one more than the highest"
+    )]
+    OrderChain,
     /// What a principal signed takes a quorum of administrators in this tenant.
     #[error("in this tenant \"{0}\" is critical: a quorum of administrators must sign it")]
     Critical(Action),
@@ -130,6 +135,7 @@ impl AdmitError {
             | Self::Committee { .. }
             | Self::Destruction
             | Self::StateHistory
+            | Self::OrderChain
             | Self::TooDeep
             | Self::Future(_) => RefusalCode::DocumentInvalid,
         }
@@ -143,6 +149,6 @@ pub enum Admitted {
     ByAdministrators,
     /// Signed by a quorum of recovery keys.
     ByRecovery,
-    /// Signed by this principal: a key document, a grant, or its own next key.
+    /// Signed by this principal: a key document, an order, a grant, or its own next key.
     ByPrincipal(PrincipalId),
 }

@@ -11,6 +11,7 @@ use quorate_wire::proto::v1::{self, document};
 use crate::fields::{BodyError, Jurisdiction, count, distinct, fixed, name, public_key, sorted};
 use crate::grant::{Grant, Policy};
 use crate::key::Key;
+use crate::key_order::KeyOrder;
 use crate::principal::Principal;
 use crate::tenant::{Tenant, Terms};
 
@@ -22,6 +23,8 @@ const MAX_NODES: usize = 512;
 const MAX_URLS: usize = 8;
 /// Bytes of one address.
 const MAX_URL_BYTES: usize = 512;
+/// Former keys of one node: a rotation of all three each year for four years.
+pub(crate) const MAX_FORMER_KEYS: usize = 12;
 
 /// Who administers a cluster or a tenant: a majority quorum of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,8 +123,8 @@ impl Roster {
             proto.nodes.iter().map(NodeEntry::from_proto).collect::<Result<_, _>>()?;
         distinct("nodes.id", nodes.iter().map(|n| n.id))?;
         distinct("nodes.name", nodes.iter().map(|n| n.name.as_str()))?;
-        let keys = nodes.iter().flat_map(|n| [n.identity_key, n.tls_key, n.log_key]);
-        distinct("a node's key", keys)?;
+        // What was a key once is nobody's key again.
+        distinct("a node's key", nodes.iter().flat_map(NodeEntry::all_keys))?;
         Ok(Self {
             name: name("name", &proto.name)?,
             nodes,
@@ -156,6 +159,81 @@ pub(crate) fn recovery(
     proto.map(Administrators::from_proto).transpose()
 }
 
+/// What a key of a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyPurpose {
+    /// Signs ceremonies and the node's card.
+    Identity,
+    /// The key of its TLS certificate.
+    Tls,
+    /// Signs audit checkpoints.
+    Log,
+}
+
+impl KeyPurpose {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Identity, Self::Tls, Self::Log];
+
+    /// Its number in documents.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Identity => 1,
+            Self::Tls => 2,
+            Self::Log => 3,
+        }
+    }
+
+    /// The word that people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Tls => "tls",
+            Self::Log => "log",
+        }
+    }
+}
+
+impl core::fmt::Display for KeyPurpose {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A key of a node that another one has taken the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FormerKey {
+    /// What it was for.
+    pub purpose: KeyPurpose,
+    /// The key.
+    pub key: PublicKey,
+    /// Up to when the node still uses it for those who do not know the new one. From then on it is
+    /// refused, and reported.
+    pub until: UnixSeconds,
+}
+
+impl FormerKey {
+    fn from_proto(proto: &v1::FormerKey) -> Result<Self, BodyError> {
+        let unknown =
+            BodyError::Number { field: "nodes.former_keys.purpose", value: proto.purpose.into() };
+        let purpose = KeyPurpose::ALL.into_iter().find(|p| p.number() == proto.purpose);
+        Ok(Self {
+            purpose: purpose.ok_or(unknown)?,
+            key: public_key("nodes.former_keys.key", &proto.key)?,
+            until: UnixSeconds(proto.until),
+        })
+    }
+
+    fn to_proto(self) -> v1::FormerKey {
+        v1::FormerKey {
+            purpose: self.purpose.number(),
+            key: self.key.as_bytes().to_vec(),
+            until: self.until.0,
+        }
+    }
+}
+
 /// One node of a roster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeEntry {
@@ -177,6 +255,8 @@ pub struct NodeEntry {
     pub log_key: PublicKey,
     /// Which of the node's audit logs counts: a node whose log lost records begins another one.
     pub log_incarnation: u64,
+    /// Keys that it had before, sorted.
+    pub former_keys: Vec<FormerKey>,
 }
 
 impl NodeEntry {
@@ -204,9 +284,67 @@ impl NodeEntry {
             tls_key: public_key("nodes.tls_key", &proto.tls_key)?,
             log_key: public_key("nodes.log_key", &proto.log_key)?,
             log_incarnation: proto.log_incarnation,
+            former_keys: proto
+                .former_keys
+                .iter()
+                .map(FormerKey::from_proto)
+                .collect::<Result<_, _>>()?,
         };
-        distinct("a node's key", [entry.identity_key, entry.tls_key, entry.log_key].into_iter())?;
+        if !entry.former_keys.is_empty() {
+            count("nodes.former_keys", entry.former_keys.len(), MAX_FORMER_KEYS)?;
+        }
+        sorted("nodes.former_keys", &entry.former_keys)?;
+        distinct("a node's key", entry.all_keys())?;
         Ok(entry)
+    }
+
+    fn all_keys(&self) -> impl Iterator<Item = PublicKey> {
+        let former = self.former_keys.iter().map(|former| former.key);
+        KeyPurpose::ALL.into_iter().map(|purpose| self.key(purpose)).chain(former)
+    }
+
+    /// The key that it has for a purpose.
+    #[must_use]
+    pub const fn key(&self, purpose: KeyPurpose) -> PublicKey {
+        match purpose {
+            KeyPurpose::Identity => self.identity_key,
+            KeyPurpose::Tls => self.tls_key,
+            KeyPurpose::Log => self.log_key,
+        }
+    }
+
+    /// The keys that it had for a purpose before.
+    pub fn former(&self, purpose: KeyPurpose) -> impl Iterator<Item = &FormerKey> {
+        self.former_keys.iter().filter(move |former| former.purpose == purpose)
+    }
+
+    /// Whether this is its key for a purpose, or one that it had and that is accepted still.
+    #[must_use]
+    pub fn accepts(&self, purpose: KeyPurpose, key: &PublicKey, now: UnixSeconds) -> bool {
+        let accepted = |former: &FormerKey| former.key == *key && now < former.until;
+        self.key(purpose) == *key || self.former(purpose).any(accepted)
+    }
+
+    /// Whether this is its key for a purpose, or was once.
+    #[must_use]
+    pub fn has_had(&self, purpose: KeyPurpose, key: &PublicKey) -> bool {
+        self.key(purpose) == *key || self.former(purpose).any(|former| former.key == *key)
+    }
+
+    /// The same node with the keys, addresses and log that its new card says. Keys that are replaced are
+    /// accepted until `until`; the oldest of those that were replaced earlier are forgotten where there are
+    /// too many.
+    #[must_use]
+    pub fn succeeded_by(&self, card: &Self, until: UnixSeconds) -> Self {
+        let replaced = KeyPurpose::ALL
+            .into_iter()
+            .filter(|purpose| self.key(*purpose) != card.key(*purpose))
+            .map(|purpose| FormerKey { purpose, key: self.key(purpose), until });
+        let mut former: Vec<FormerKey> = self.former_keys.iter().copied().chain(replaced).collect();
+        former.sort_by_key(|former| core::cmp::Reverse(former.until));
+        former.truncate(MAX_FORMER_KEYS);
+        former.sort_unstable();
+        Self { former_keys: former, ..card.clone() }
     }
 
     /// The message.
@@ -222,6 +360,7 @@ impl NodeEntry {
             tls_key: self.tls_key.as_bytes().to_vec(),
             log_key: self.log_key.as_bytes().to_vec(),
             log_incarnation: self.log_incarnation,
+            former_keys: self.former_keys.iter().map(|former| former.to_proto()).collect(),
         }
     }
 }
@@ -237,6 +376,8 @@ pub enum Kind {
     Principal,
     /// A key.
     Key,
+    /// An order of a key version beyond the first.
+    KeyOrder,
     /// Rules for a tenant's keys.
     Policy,
     /// What a principal may do with a key.
@@ -247,11 +388,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Roster,
         Self::Tenant,
         Self::Principal,
         Self::Key,
+        Self::KeyOrder,
         Self::Policy,
         Self::Grant,
         Self::Terms,
@@ -265,6 +407,7 @@ impl Kind {
             Self::Tenant => 17,
             Self::Principal => 18,
             Self::Key => 19,
+            Self::KeyOrder => 20,
             Self::Policy => 21,
             Self::Grant => 22,
             Self::Terms => 23,
@@ -285,6 +428,7 @@ impl Kind {
             Self::Tenant => "tenant",
             Self::Principal => "principal",
             Self::Key => "key",
+            Self::KeyOrder => "order",
             Self::Policy => "policy",
             Self::Grant => "grant",
             Self::Terms => "terms",
@@ -315,6 +459,8 @@ pub enum Body {
     Principal(Principal),
     /// A key.
     Key(Key),
+    /// An order of a key version beyond the first.
+    KeyOrder(KeyOrder),
     /// Rules for a tenant's keys.
     Policy(Policy),
     /// What a principal may do with a key.
@@ -332,6 +478,7 @@ impl Body {
             Self::Tenant(_) => Kind::Tenant,
             Self::Principal(_) => Kind::Principal,
             Self::Key(_) => Kind::Key,
+            Self::KeyOrder(_) => Kind::KeyOrder,
             Self::Policy(_) => Kind::Policy,
             Self::Grant(_) => Kind::Grant,
             Self::Terms(_) => Kind::Terms,
@@ -367,6 +514,7 @@ impl Body {
             Self::Tenant(tenant) => tenant.parent,
             Self::Principal(principal) => Some(principal.tenant),
             Self::Key(key) => Some(key.tenant),
+            Self::KeyOrder(order) => Some(order.tenant),
             Self::Policy(policy) => Some(policy.tenant),
             Self::Grant(grant) => Some(grant.tenant),
             Self::Terms(terms) => Some(terms.tenant),
@@ -387,7 +535,7 @@ impl Body {
                 matches!(key.state, Suspended | Deactivated | Compromised | Destroyed)
                     || key.destruction.is_some()
             }
-            Self::Policy(_) => false,
+            Self::KeyOrder(_) | Self::Policy(_) => false,
             Self::Grant(grant) => grant.revoked,
             Self::Terms(terms) => terms.suspended,
         }
@@ -401,6 +549,7 @@ impl Body {
                 Self::Principal(Principal::from_proto(principal)?)
             }
             document::Body::Key(key) => Self::Key(Key::from_proto(key)?),
+            document::Body::KeyOrder(order) => Self::KeyOrder(KeyOrder::from_proto(order)?),
             document::Body::Policy(policy) => Self::Policy(Policy::from_proto(policy)?),
             document::Body::Grant(grant) => Self::Grant(Grant::from_proto(grant)?),
             document::Body::Terms(terms) => Self::Terms(Terms::from_proto(terms)?),
@@ -413,6 +562,7 @@ impl Body {
             Self::Tenant(tenant) => document::Body::Tenant(tenant.to_proto()),
             Self::Principal(principal) => document::Body::Principal(principal.to_proto()),
             Self::Key(key) => document::Body::Key(key.to_proto()),
+            Self::KeyOrder(order) => document::Body::KeyOrder(order.to_proto()),
             Self::Policy(policy) => document::Body::Policy(policy.to_proto()),
             Self::Grant(grant) => document::Body::Grant(grant.to_proto()),
             Self::Terms(terms) => document::Body::Terms(terms.to_proto()),

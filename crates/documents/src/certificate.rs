@@ -1,4 +1,5 @@
-//! Compact certificates: the public face of a generation, signed by every participant.
+//! Compact certificates: the public face of a generation, signed by every participant. The first is a DKG's;
+//! below it stand those of reshares, in the order of their [`Rank`]s.
 //!
 //! Points are bytes here; `quorate-schemes` decodes them and derives verifying shares.
 
@@ -43,6 +44,15 @@ pub enum CertificateError {
     Stranger(PublicKey),
 }
 
+/// Where a generation stands among those of its key version: by the number of its order, then by its height,
+/// then the one with the smaller name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    order_number: u32,
+    height: u64,
+    generation: core::cmp::Reverse<[u8; 32]>,
+}
+
 /// What every participant of a ceremony signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -80,12 +90,45 @@ impl Statement {
             parent: None,
             height: 1,
             suite: suite.to_owned(),
+            threshold: order.founding(),
+            participants: order.founders().to_vec(),
+            commitments,
+            generation,
+        };
+        statement.fits(key, version, order)?;
+        Ok(statement)
+    }
+
+    /// The statement of a reshare of `parent` under this order.
+    ///
+    /// # Errors
+    /// [`CertificateError::Mismatch`] unless there are T commitments, of which the first is the parent's
+    /// verifying key, and the order is not one before the parent's.
+    pub fn of_reshare(
+        parent: &Self,
+        order: &Order,
+        commitments: Vec<[u8; 32]>,
+        generation: Generation,
+    ) -> Result<Self, CertificateError> {
+        let mismatch = |field| CertificateError::Mismatch { field };
+        let (key, version) = (parent.key, parent.version);
+        let statement = Self {
+            key,
+            version,
+            order: order.digest(key, version),
+            order_number: order.number(),
+            parent: Some(parent.generation),
+            height: parent.height.checked_add(1).ok_or(mismatch("height"))?,
+            suite: parent.suite.clone(),
             threshold: order.threshold(),
             participants: order.members().to_vec(),
             commitments,
             generation,
         };
-        statement.fits(key, version, order)?;
+        if order.number() < parent.order_number {
+            return Err(mismatch("order_number"));
+        }
+        statement.fits_reshare(order, parent)?;
         Ok(statement)
     }
 
@@ -225,6 +268,45 @@ impl Statement {
         self.generation
     }
 
+    /// Where this generation stands among those of its key version: the highest complete certificate is the
+    /// one whose shares are used.
+    #[must_use]
+    pub const fn rank(&self) -> Rank {
+        Rank {
+            order_number: self.order_number,
+            height: self.height,
+            generation: core::cmp::Reverse(*self.generation.as_bytes()),
+        }
+    }
+
+    /// The verifying key: the first commitment.
+    #[must_use]
+    pub fn verifying_key(&self) -> Option<&[u8; 32]> {
+        self.commitments.first()
+    }
+
+    /// Whether this is the statement of a reshare under this order, of the same key as a statement that is
+    /// believed: the DKG's, or one that was verified against it.
+    fn fits_reshare(&self, order: &Order, believed: &Self) -> Result<(), CertificateError> {
+        let checks = [
+            ("key", self.key == believed.key),
+            ("key_version", self.version == believed.version),
+            ("order", self.order == order.digest(self.key, self.version)),
+            ("order_number", self.order_number == order.number()),
+            ("parent", self.parent.is_some()),
+            ("suite", self.suite == believed.suite),
+            ("threshold", self.threshold == order.threshold()),
+            ("participants", self.participants == order.members()),
+            ("commitments", self.commitments.len() == usize::from(order.threshold().t())),
+            // One K for a key version, for ever.
+            ("commitments", self.verifying_key() == believed.verifying_key()),
+        ];
+        match checks.into_iter().find(|(_, holds)| !holds) {
+            Some((field, _)) => Err(CertificateError::Mismatch { field }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether this is the statement of a DKG for this key version and order.
     fn fits(&self, key: KeyId, version: KeyVersion, order: &Order) -> Result<(), CertificateError> {
         let checks = [
@@ -235,9 +317,9 @@ impl Statement {
             ("parent", self.parent.is_none()),
             ("height", self.height == 1),
             ("suite", self.suite == SUITE_RISTRETTO255_SHA512),
-            ("threshold", self.threshold == order.threshold()),
-            ("participants", self.participants == order.members()),
-            ("commitments", self.commitments.len() == usize::from(order.threshold().t())),
+            ("threshold", self.threshold == order.founding()),
+            ("participants", self.participants == order.founders()),
+            ("commitments", self.commitments.len() == usize::from(order.founding().t())),
         ];
         match checks.into_iter().find(|(_, holds)| !holds) {
             Some((field, _)) => Err(CertificateError::Mismatch { field }),
@@ -270,6 +352,30 @@ impl Certificate {
         let verified = Verified::new(PayloadType::Certificate, envelope)?;
         let statement = Statement::from_payload(verified.payload())?;
         statement.fits(key, version, order)?;
+        complete(&statement, verified.signers())?;
+        Ok(Self { statement, envelope: verified.envelope().clone() })
+    }
+
+    /// Verifies the compact certificate of a reshare against the order that it must fulfil and against a
+    /// certificate of the same key version that is believed: the DKG's, or a reshare's that was verified so.
+    ///
+    /// That its parent was a certificate too, and its height one more, is vouched for by its participants:
+    /// each of them signs only below a parent that it has verified itself, so it takes one that is honest.
+    /// Whoever controls them all could do as much with a parent that is real.
+    ///
+    /// # Errors
+    /// [`CertificateError`], which names what does not fit or whose signature is missing.
+    ///
+    /// # Security
+    /// The order must be one that counts: [`crate::Orders::find`].
+    pub fn verify_reshare(
+        envelope: Envelope,
+        order: &Order,
+        believed: &Statement,
+    ) -> Result<Self, CertificateError> {
+        let verified = Verified::new(PayloadType::Certificate, envelope)?;
+        let statement = Statement::from_payload(verified.payload())?;
+        statement.fits_reshare(order, believed)?;
         complete(&statement, verified.signers())?;
         Ok(Self { statement, envelope: verified.envelope().clone() })
     }

@@ -244,6 +244,7 @@ const fn kind_of(body: &v1::document::Body) -> Kind {
         v1::document::Body::Tenant(_) => Kind::Tenant,
         v1::document::Body::Principal(_) => Kind::Principal,
         v1::document::Body::Key(_) => Kind::Key,
+        v1::document::Body::KeyOrder(_) => Kind::KeyOrder,
         v1::document::Body::Policy(_) => Kind::Policy,
         v1::document::Body::Grant(_) => Kind::Grant,
         v1::document::Body::Terms(_) => Kind::Terms,

@@ -12,6 +12,7 @@ use crate::document::{Document, DocumentError};
 use crate::fields::Jurisdiction;
 use crate::grant::{Grant, Policy};
 use crate::key::{Destruction, Key, KeyVersionEntry};
+use crate::key_order::KeyOrder;
 use crate::principal::Principal;
 use crate::tenant::{Quota, Tenant, Terms};
 
@@ -36,7 +37,7 @@ macro_rules! body_of {
         }
     )*};
 }
-body_of!(Roster, Tenant, Principal, Key, Policy, Grant, Terms);
+body_of!(Roster, Tenant, Principal, Key, KeyOrder, Policy, Grant, Terms);
 
 /// Why versions are not the heads of one document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

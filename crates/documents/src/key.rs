@@ -232,6 +232,10 @@ impl Key {
                 .ok_or(unknown("versions.number", version.number))?;
             let order = version.order.as_ref().ok_or(BodyError::Missing("versions.order"))?;
             let order = Order::from_proto(order)?;
+            // Later orders are documents of their own.
+            if order.number() != 1 {
+                return Err(unknown("order.number", order.number()));
+            }
             versions.push(KeyVersionEntry {
                 number,
                 created_at: UnixSeconds(version.created_at),

@@ -9,6 +9,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::document::{DocumentError, SignedDocument};
 use crate::heads::{BodyOf, Heads};
 use crate::key::{Key, KeyVersionEntry};
+use crate::key_order::Orders;
 use crate::lookup::Lookup;
 use crate::order::Order;
 use crate::set::DocumentSet;
@@ -70,6 +71,19 @@ pub enum KeyViewError {
     /// twice, which none may.
     #[error("there are two certificates of key version {0}; every participant has signed both")]
     TwoCertificates(KeyVersion),
+    /// A certificate of a reshare, and no node has shown that of the DKG below which it stands.
+    #[error("no node has shown the certificate by which key version {0} was made")]
+    NoRoot(KeyVersion),
+    /// A certificate of a reshare under an order that no node has shown, or that does not count.
+    #[error(
+        "a node has shown a certificate of key version {version} for an order that does not count"
+    )]
+    OrderUnknown {
+        /// The view.
+        view: usize,
+        /// The version.
+        version: KeyVersion,
+    },
     /// A committee member that no roster names with this identity key.
     #[error("no roster names {node} with the identity key that key version {version} gives it")]
     StrangeNode {
@@ -85,9 +99,13 @@ pub enum KeyViewError {
 pub struct VerifiedVersion {
     /// Its number.
     pub number: KeyVersion,
-    /// Who holds, or is to hold, its shares.
+    /// Order 1, by which it is made.
     pub order: Order,
-    /// Its certificate; none while it is not made, or where no node has shown one.
+    /// All its orders: who holds, or is to hold, its shares.
+    pub orders: Orders,
+    /// The DKG's certificate; none while it is not made, or where no node has shown it.
+    pub root: Option<Certificate>,
+    /// The highest certificate that a node has shown: the DKG's, or that of a reshare below it.
     pub certificate: Option<Certificate>,
 }
 
@@ -157,7 +175,7 @@ impl VerifiedKey {
     /// Whether the newest version's committee is N = T > 1, so that one lost node stops it.
     #[must_use]
     pub fn fragile(&self) -> bool {
-        self.versions.last().is_some_and(|v| v.order.fragile())
+        self.versions.last().is_some_and(|v| v.orders.newest().unwrap_or(&v.order).fragile())
     }
 
     /// Digests of the heads of its document, sorted.
@@ -216,13 +234,16 @@ pub fn verify(
     insert_all(&mut set, waiting)?;
     roster_believed(&set, now)?;
     let heads: Heads<Key> = set.heads(&id.into()).ok_or(KeyViewError::NotCounted)?;
-    let mut versions = agreed_versions(&heads);
+    let mut versions = agreed_versions(&heads, &set);
     for version in &versions {
         in_rosters(&set, version)?;
     }
-    for (view, shown) in views.iter().enumerate() {
-        for envelope in &shown.certificates {
-            add_certificate(&heads, &mut versions, view, envelope)?;
+    // Those of the DKGs first: the others are judged by them.
+    for made in [true, false] {
+        for (view, shown) in views.iter().enumerate() {
+            for envelope in &shown.certificates {
+                add_certificate(&heads, &mut versions, view, envelope, made)?;
+            }
         }
     }
     Ok(VerifiedKey { id, heads, versions })
@@ -264,15 +285,19 @@ fn roster_believed(set: &DocumentSet, now: UnixSeconds) -> Result<(), KeyViewErr
     Ok(())
 }
 
-fn agreed_versions(heads: &Heads<Key>) -> Vec<VerifiedVersion> {
+fn agreed_versions(heads: &Heads<Key>, set: &DocumentSet) -> Vec<VerifiedVersion> {
     let numbers = heads.newest_version().map(|v| v.number.get()).unwrap_or(0);
     (1..=numbers)
         .filter_map(KeyVersion::new)
         .filter_map(|number| heads.version(number))
-        .map(|entry: &KeyVersionEntry| VerifiedVersion {
-            number: entry.number,
-            order: entry.order.clone(),
-            certificate: None,
+        .filter_map(|entry: &KeyVersionEntry| {
+            Some(VerifiedVersion {
+                number: entry.number,
+                order: entry.order.clone(),
+                orders: set.orders(heads, entry.number)?,
+                root: None,
+                certificate: None,
+            })
         })
         .collect()
 }
@@ -281,7 +306,9 @@ fn agreed_versions(heads: &Heads<Key>) -> Vec<VerifiedVersion> {
 /// the newest may have rotated it since.
 fn in_rosters(set: &DocumentSet, version: &VerifiedVersion) -> Result<(), KeyViewError> {
     let versions = set.versions(&set.cluster().into());
-    for member in version.order.members() {
+    let newest = version.orders.newest().ok().filter(|newest| **newest != version.order);
+    let members = newest.map(Order::members).unwrap_or_default();
+    for member in version.order.members().iter().chain(members) {
         let named = versions
             .iter()
             .filter_map(|v| Roster::of(v.body()))
@@ -300,9 +327,13 @@ fn add_certificate(
     versions: &mut [VerifiedVersion],
     view: usize,
     envelope: &v1::Envelope,
+    made: bool,
 ) -> Result<(), KeyViewError> {
     let fault = |source| KeyViewError::Certificate { view, source };
     let statement = crate::Statement::from_payload(&envelope.payload).map_err(fault)?;
+    if statement.parent().is_none() != made {
+        return Ok(());
+    }
     let number = statement.version();
     let Some(version) = versions.iter_mut().find(|v| v.number == number) else {
         // A version that some heads have and others have not is not usable, and no lie either.
@@ -310,13 +341,27 @@ fn add_certificate(
         let unknown = Err(KeyViewError::VersionUnknown { view, version: number });
         return if disputed { Ok(()) } else { unknown };
     };
+    if !made {
+        // One K for a key version, for ever: that of the DKG.
+        let root = version.root.as_ref().ok_or(KeyViewError::NoRoot(number))?;
+        let order = version.orders.find(&statement.order());
+        let order = order.ok_or(KeyViewError::OrderUnknown { view, version: number })?;
+        let certificate = Certificate::verify_reshare(envelope.clone(), order, root.statement())
+            .map_err(fault)?;
+        let rank = certificate.statement().rank();
+        if version.certificate.as_ref().is_none_or(|known| known.statement().rank() < rank) {
+            version.certificate = Some(certificate);
+        }
+        return Ok(());
+    }
     let certificate = Certificate::verify(envelope.clone(), heads.key_id(), number, &version.order)
         .map_err(fault)?;
-    match &version.certificate {
+    match &version.root {
         Some(known) if known.statement() != certificate.statement() => {
             Err(KeyViewError::TwoCertificates(number))
         }
         _ => {
+            version.root = Some(certificate.clone());
             version.certificate = Some(certificate);
             Ok(())
         }

@@ -13,7 +13,9 @@ use crate::document::{Document, SignedDocument};
 use crate::grant::{Grant, Policy};
 use crate::heads::BodyOf;
 use crate::key::{Destruction, Key};
+use crate::key_order::KeyOrder;
 use crate::lookup::Lookup;
+use crate::order::Order;
 use crate::principal::Principal;
 use crate::say::Say;
 use crate::tenant::{Tenant, Terms};
@@ -49,6 +51,7 @@ pub fn admit<L: Lookup + ?Sized>(
             })
         }
         Body::Key(key) => admit_key(candidate, key, &predecessors, lookup),
+        Body::KeyOrder(order) => admit_order(candidate, order, &predecessors, lookup),
         Body::Policy(policy) => {
             let authority = authority_of(candidate, policy.tenant.into(), lookup)?;
             for before in bodies::<Policy>(&predecessors) {
@@ -288,6 +291,52 @@ fn admit_key<L: Lookup + ?Sized>(
             return Err(AdmitError::Destruction);
         }
         if bodies::<Key>(predecessors).any(|before| key.weakens(before)) {
+            return Err(AdmitError::Weakens);
+        }
+        Ok(principal)
+    })
+}
+
+/// An order beyond the first: its number is one more than the highest that it follows.
+fn admit_order<L: Lookup + ?Sized>(
+    candidate: &SignedDocument,
+    order: &KeyOrder,
+    predecessors: &[&SignedDocument],
+    lookup: &L,
+) -> Result<Admitted, AdmitError> {
+    let mut before: Vec<&Order> = Vec::new();
+    for it in bodies::<KeyOrder>(predecessors) {
+        unchanged(candidate, "key", it.same_chain(order))?;
+        before.push(&it.order);
+    }
+    for entry in &order.settles {
+        let settled = lookup.version(&entry.digest).ok_or(AdmitError::Missing(entry.digest))?;
+        if settled.id() != entry.id || settled.version() != entry.version {
+            return Err(AdmitError::OrderChain);
+        }
+        let it = KeyOrder::of(settled.body()).filter(|it| it.same_chain(order));
+        before.push(&it.ok_or(AdmitError::OrderChain)?.order);
+    }
+    if order.base.is_some() != predecessors.is_empty() {
+        return Err(AdmitError::OrderChain);
+    }
+    if let Some(base) = order.base {
+        let base = lookup.version(&base).ok_or(AdmitError::Missing(base))?;
+        let key = Key::of(base.body()).filter(|_| order.key == base.id().into());
+        let key = key.filter(|key| key.tenant == order.tenant).ok_or(AdmitError::OrderChain)?;
+        let entry = key.version(order.version).ok_or(AdmitError::OrderChain)?;
+        if entry.order.digest(order.key, order.version) != order.first {
+            return Err(AdmitError::OrderChain);
+        }
+        before.push(&entry.order);
+    }
+    let highest = before.iter().map(|before| before.number()).max().unwrap_or(0);
+    if highest.checked_add(1) != Some(order.order.number()) {
+        return Err(AdmitError::OrderChain);
+    }
+    by_authority_or_principal(candidate, order.tenant, lookup, |tenant| {
+        let principal = one_that_may(candidate, tenant, lookup)?;
+        if before.iter().any(|before| order.weakens(before)) {
             return Err(AdmitError::Weakens);
         }
         Ok(principal)

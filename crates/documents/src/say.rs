@@ -1,4 +1,4 @@
-//! What it takes for a principal to sign a key document or a grant.
+//! What it takes for a principal to sign a key document, an order or a grant.
 
 use quorate_types::{Action, KeyId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
@@ -38,6 +38,13 @@ impl Say {
                 let id = (version.version() > 1).then(|| version.id().into());
                 Some(Self { tenant: key.tenant, key: id, all, any, until: created_at })
             }
+            Body::KeyOrder(order) => Some(Self {
+                tenant: order.tenant,
+                key: Some(order.key),
+                all: vec![Action::Change],
+                any: &[],
+                until: created_at,
+            }),
             Body::Grant(grant) => {
                 let mut before = before.iter().filter_map(|v| Grant::of(v.body())).peekable();
                 let revokes =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ClusterId, Digest, DocumentId};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyVersion};
 use quorate_wire::PublicKey;
 
 use crate::admit_error::{AdmitError, Admitted};
@@ -11,6 +11,7 @@ use crate::document::{FrontierEntry, SignedDocument};
 use crate::grant::{Grant, Policy};
 use crate::heads::{BodyOf, Heads};
 use crate::key::Key;
+use crate::key_order::{KeyOrder, Orders};
 use crate::lookup::{InForceCache, Lookup};
 use crate::principal::Principal;
 use crate::rules::admit;
@@ -130,6 +131,21 @@ impl DocumentSet {
         state::heads(id, self)
     }
 
+    /// All orders of a key version that count, where every head of the key document has it alike.
+    #[must_use]
+    pub fn orders(&self, key: &Heads<Key>, version: KeyVersion) -> Option<Orders> {
+        let entry = key.version(version)?;
+        let (mut heads, mut versions) = (Vec::new(), Vec::new());
+        for id in self.ids(Kind::KeyOrder) {
+            let Some(found) = self.heads::<KeyOrder>(&id) else { continue };
+            if found.iter().all(|head| head.body().key == key.key_id()) {
+                heads.extend(found.digests());
+                versions.extend(self.versions(&id).into_iter().map(SignedDocument::document));
+            }
+        }
+        Some(Orders::new(key.key_id(), entry, &heads, versions))
+    }
+
     /// What the next version of a roster or tenant lists to keep everything that counts under it.
     /// Restrictions that were left out before stay out: they count anyway until they are lifted.
     #[must_use]
@@ -160,6 +176,7 @@ impl DocumentSet {
             Some(Kind::Tenant) => self.heads::<Tenant>(id).map(|h| h.digests()),
             Some(Kind::Principal) => self.heads::<Principal>(id).map(|h| h.digests()),
             Some(Kind::Key) => self.heads::<Key>(id).map(|h| h.digests()),
+            Some(Kind::KeyOrder) => self.heads::<KeyOrder>(id).map(|h| h.digests()),
             Some(Kind::Policy) => self.heads::<Policy>(id).map(|h| h.digests()),
             Some(Kind::Grant) => self.heads::<Grant>(id).map(|h| h.digests()),
             Some(Kind::Terms) => self.heads::<Terms>(id).map(|h| h.digests()),

@@ -150,7 +150,7 @@ fn orders_and_keys_are_checked() {
         Order::from_proto(&changed).is_ok()
     };
     assert!(check(&|_| {}));
-    assert!(!check(&|o| o.number = 2));
+    assert!(!check(&|o| o.number = 0));
     assert!(!check(&|o| o.threshold = 0));
     assert!(!check(&|o| o.threshold = 4));
     assert!(!check(&|o| o.threshold = 65_538), "not 2 when cut to 16 bits");

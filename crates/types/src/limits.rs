@@ -126,8 +126,23 @@ pub const fn session_bytes(participants: usize) -> usize {
     2048 + 512 * participants
 }
 
+/// Rounds of ceremonies in one `DkgBatch`: as many as one principal may have sessions. With three nodes
+/// they take a core about 0.1 s, and their replies 100 KB.
+pub const MAX_CEREMONIES_PER_REQUEST: usize = MAX_SESSIONS_PER_PRINCIPAL;
+
+/// Messages and signatures of participants in one `DkgBatch`, all ceremonies together: four rounds of the
+/// largest committee, so that no core is held for longer than by as many labels.
+pub const MAX_PARTICIPANTS_PER_REQUEST: usize = 4 * MAX_COMMITTEE as usize;
+
 /// Attempts of one order. A last mover can bias a key by aborting, so it may do so few times.
 pub const MAX_ATTEMPTS_PER_ORDER: u32 = 16;
+
+/// Orders of one key version that are read: one for each time that its committee or T changes, or a node
+/// loses its share. At one a month that is twenty years.
+pub const MAX_ORDERS_PER_VERSION: usize = 256;
+
+/// Sessions of one reshare that a node signs and that never come to a certificate: each keeps a share.
+pub const MAX_PROMISES_PER_PARENT: usize = 16;
 
 /// Seconds until an unsigned session expires.
 pub const SESSION_SECONDS: u64 = 600;

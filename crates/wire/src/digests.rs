@@ -37,6 +37,13 @@ pub fn request_digest(request: &EvaluateRequest) -> Digest {
     Transcript::new("evaluate-request").field(&request.encode_to_vec()).digest()
 }
 
+/// The digest of all round-0 payloads of a reshare: of the members of the new committee in the order of
+/// their indices, then of the other dealers in the order of theirs.
+#[must_use]
+pub fn reshare_round0_digest<T: AsRef<[u8]>>(payloads: impl ExactSizeIterator<Item = T>) -> Digest {
+    Transcript::new("reshare-round0-set").list(payloads).digest()
+}
+
 /// The digest of all round-0 payloads of a session, in the order of indices.
 #[must_use]
 pub fn round0_digest<T: AsRef<[u8]>>(payloads: impl ExactSizeIterator<Item = T>) -> Digest {

@@ -116,6 +116,9 @@ codes! {
     /// More than a bound allows.
     TooLarge, "too_large", Exhausted, "Nothing was evaluated or stored.",
         "Split the request; the message names the bound.";
+    /// What a tenant may use in a day is used up.
+    QuotaExhausted, "quota_exhausted", Exhausted, "Nothing was evaluated.",
+        "Wait until midnight UTC, or ask the contact that the message names for more.";
     /// Not a request of this protocol.
     Malformed, "malformed", Invalid, "Nothing was read or changed.",
         "See spec/node-protocol.md for the messages; an older or newer client may be the cause.";
@@ -149,9 +152,15 @@ codes! {
     /// The order's attempts are used up.
     AttemptsExhausted, "attempts_exhausted", Exhausted, "No share was made, and none was lost.",
         "Make a new order (a new key, or a new version of this one).";
+    /// A refresh by the standing order, before its time.
+    RefreshNotDue, "refresh_not_due", Conflict, "The shares are as they were.",
+        "Wait until the time that the message names, or sign an order for a reshare now.";
+    /// A reshare takes a share of the parent generation that this node does not have.
+    ShareNotHeld, "share_not_held", Conflict, "The shares are as they were.",
+        "Sign an order that lets this node in without its share: `quorate cluster repair NODE`.";
     /// A session that fits no order in force.
     OrderMismatch, "order_mismatch", Invalid, "No share was made, and none was lost.",
-        "Begin a session for the order in the newest key document.";
+        "Begin a session for the newest order of the key version.";
     /// A dealer cheated, with proof.
     DealerFault, "dealer_fault", Conflict, "No share was made, and none was lost.",
         "Show the evidence to the administrators; leave the dealer out by a new order.";

@@ -47,6 +47,23 @@ impl PublicKey {
         Transcript::new("public-key-fingerprint").field(&self.0).digest()
     }
 
+    /// The relative distinguished name (X.501, in DER) of certificates that this key signs for itself: one
+    /// common name, the key's text. In a sequence of its own it is the name of such a certificate, by which
+    /// a TLS client says which keys it would accept (RFC 8446 section 4.2.4).
+    #[must_use]
+    pub fn relative_distinguished_name(&self) -> Vec<u8> {
+        // id-at-commonName, 2.5.4.3.
+        const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+        // 60 characters: every length here is below 128 and so one byte.
+        let text = self.to_string();
+        let length = |more: usize| u8::try_from(text.len() + more).unwrap_or(u8::MAX);
+        let mut der = vec![0x31, length(9), 0x30, length(7)];
+        der.extend_from_slice(&COMMON_NAME);
+        der.extend_from_slice(&[0x0c, length(0)]);
+        der.extend_from_slice(text.as_bytes());
+        der
+    }
+
     /// Whether this is a signature of `message`, by the strict rules (no malleable or mixed-order form).
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
@@ -161,6 +178,10 @@ pub enum PayloadType {
     Round0,
     /// [`crate::proto::v1::Round1`].
     Round1,
+    /// [`crate::proto::v1::ReshareRound0`].
+    ReshareRound0,
+    /// [`crate::proto::v1::Round1`] of a reshare.
+    ReshareRound1,
     /// [`crate::proto::v1::CertificateStatement`].
     Certificate,
 }
@@ -174,6 +195,8 @@ impl PayloadType {
             Self::NodeCard => "application/vnd.quorate.node-card.v1",
             Self::Round0 => "application/vnd.quorate.dkg-round0.v1",
             Self::Round1 => "application/vnd.quorate.dkg-round1.v1",
+            Self::ReshareRound0 => "application/vnd.quorate.reshare-round0.v1",
+            Self::ReshareRound1 => "application/vnd.quorate.reshare-round1.v1",
             Self::Certificate => "application/vnd.quorate.certificate.v1",
         }
     }

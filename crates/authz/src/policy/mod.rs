@@ -20,6 +20,7 @@ pub use decide::{
 };
 pub use inputs::Inputs;
 pub use set::{
-    MAX_DECISION_COST, PolicyHead, PolicySet, PolicySetError, PolicySource, SCHEMA, check,
+    MAX_DECISION_COST, PolicyHead, PolicySet, PolicySetError, PolicySize, PolicySource, SCHEMA,
+    check, policy_text,
 };
 pub use text::{MAX_POLICIES, MAX_POLICY_TEXT_BYTES, PolicyError};

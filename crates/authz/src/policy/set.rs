@@ -199,12 +199,7 @@ impl PolicySet {
             }
             set.documents.push(CompiledDocument { heads });
         }
-        if set.policies > MAX_POLICIES {
-            return Err(PolicySetError::TooMany(set.policies));
-        }
-        if set.cost > MAX_DECISION_COST {
-            return Err(PolicySetError::TooCostly(set.cost));
-        }
+        PolicySize { policies: set.policies, cost: set.cost }.bounded()?;
         Ok(set)
     }
 
@@ -297,6 +292,50 @@ pub fn check(name: &str, text: &str) -> Result<Vec<String>, PolicySetError> {
     PolicySet::parse(&[PolicySource::draft(name, text)]).map(|set| set.warnings)
 }
 
+/// What policies come to, against the bounds of a tenant's whole set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicySize {
+    /// How many there are.
+    pub policies: usize,
+    /// About how many steps one decision takes.
+    pub cost: u64,
+}
+
+impl PolicySize {
+    /// What one document adds to its tenant's set. Disabled texts add nothing, and neither do texts that this
+    /// version does not understand: they deny everything as it is.
+    #[must_use]
+    pub fn of(source: &PolicySource) -> Self {
+        let enabled = source.heads.iter().filter(|head| !head.disabled);
+        enabled.fold(Self::default(), |size, head| {
+            let compiled = compile(&source.name, &head.text, &mut Vec::new()).unwrap_or_default();
+            let cost = compiled.iter().map(|policy| policy.cost).sum::<u64>();
+            size.plus(Self { policies: compiled.len(), cost })
+        })
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            policies: self.policies.saturating_add(other.policies),
+            cost: self.cost.saturating_add(other.cost),
+        }
+    }
+
+    /// # Errors
+    /// [`PolicySetError::TooMany`] and [`PolicySetError::TooCostly`]: a set of this size denies everything.
+    pub const fn bounded(self) -> Result<(), PolicySetError> {
+        if self.policies > MAX_POLICIES {
+            return Err(PolicySetError::TooMany(self.policies));
+        }
+        if self.cost > MAX_DECISION_COST {
+            return Err(PolicySetError::TooCostly(self.cost));
+        }
+        Ok(())
+    }
+}
+
 /// The digest of what the documents say, in no order.
 fn digest(sources: &[PolicySource]) -> Digest {
     let mut sources: Vec<&PolicySource> = sources.iter().collect();
@@ -368,6 +407,19 @@ fn begins(text: &str, number: usize) -> usize {
     let end = number.checked_sub(1).and_then(|n| ends.map(|(at, _)| at + 1).nth(n));
     let rest = text.get(end.unwrap_or(0)..).unwrap_or_default();
     text.len() - rest.trim_start().len()
+}
+
+/// The policy of this number, from 1, in a text of several: about, since comments may hold anything. For people.
+#[must_use]
+pub fn policy_text(text: &str, number: usize) -> &str {
+    let from = begins(text, number.saturating_sub(1));
+    let rest = text.get(from..).unwrap_or_default();
+    let mut quoted = false;
+    let end = rest.char_indices().find(|(_, c)| {
+        quoted ^= *c == '"';
+        !quoted && *c == ';'
+    });
+    rest.get(..end.map_or(rest.len(), |(at, _)| at + 1)).unwrap_or_default()
 }
 
 fn compile_one(document: &str, policy: &Policy) -> Result<CompiledPolicy, String> {

@@ -53,6 +53,7 @@ fn heads_of(set: &DocumentSet, kind: Kind, id: &DocumentId) -> Vec<Digest> {
         Kind::Tenant => set.heads::<Tenant>(id).map(|h| h.digests()),
         Kind::Principal => set.heads::<Principal>(id).map(|h| h.digests()),
         Kind::Key => set.heads::<Key>(id).map(|h| h.digests()),
+        Kind::KeyOrder => set.heads::<quorate_documents::KeyOrder>(id).map(|h| h.digests()),
         Kind::Policy => set.heads::<Policy>(id).map(|h| h.digests()),
         Kind::Grant => set.heads::<Grant>(id).map(|h| h.digests()),
         Kind::Terms => set.heads::<Terms>(id).map(|h| h.digests()),

@@ -1,0 +1,257 @@
+//! Orders beyond the first: documents, and the chain that they make with the order in the key document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_types::{Digest, DocumentId, KeyId, KeyVersion, TenantId};
+use quorate_wire::proto::v1;
+
+use crate::document::{Document, FrontierEntry};
+use crate::fields::{BodyError, fixed, optional, sorted};
+use crate::heads::BodyOf;
+use crate::key::KeyVersionEntry;
+use crate::order::Order;
+
+/// Heads of other documents that one order settles at most.
+const MAX_SETTLED: usize = 16;
+
+/// An order of a key version beyond the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyOrder {
+    /// Whose key it is; no version changes it.
+    pub tenant: TenantId,
+    /// The key; no version changes it.
+    pub key: KeyId,
+    /// Its version; no version of the document changes it.
+    pub version: KeyVersion,
+    /// The digest of order 1; no version changes it.
+    pub first: Digest,
+    /// A version of the key document that has order 1: in the first version only.
+    pub base: Option<Digest>,
+    /// Heads of other documents of this key version, which this one settles, sorted by id and digest.
+    pub settles: Vec<FrontierEntry>,
+    /// The order, whose number is at least 2.
+    pub order: Order,
+}
+
+impl KeyOrder {
+    /// The digest by which ceremonies and certificates name the order.
+    #[must_use]
+    pub fn order_digest(&self) -> Digest {
+        self.order.digest(self.key, self.version)
+    }
+
+    /// A checked order.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub fn from_proto(proto: &v1::KeyOrder) -> Result<Self, BodyError> {
+        let number = |field, value: u32| BodyError::Number { field, value: value.into() };
+        if proto.settles.len() > MAX_SETTLED {
+            let (field, found, most) = ("settles", proto.settles.len(), MAX_SETTLED);
+            return Err(BodyError::Count { field, found, most });
+        }
+        let settles: Vec<FrontierEntry> = proto
+            .settles
+            .iter()
+            .map(|entry| {
+                Ok(FrontierEntry {
+                    id: DocumentId::from_bytes(fixed("settles", &entry.id)?),
+                    digest: Digest::from_bytes(fixed("settles", &entry.digest)?),
+                    version: entry.version,
+                })
+            })
+            .collect::<Result<_, BodyError>>()?;
+        let places: Vec<_> = settles.iter().map(|entry| (entry.id, entry.digest)).collect();
+        sorted("settles", &places)?;
+        let order = Order::from_proto(proto.order.as_ref().ok_or(BodyError::Missing("order"))?)?;
+        if order.number() < 2 {
+            return Err(number("order.number", order.number()));
+        }
+        Ok(Self {
+            tenant: TenantId::from_bytes(fixed("tenant", &proto.tenant)?),
+            key: KeyId::from_bytes(fixed("key", &proto.key)?),
+            version: KeyVersion::new(proto.key_version)
+                .ok_or(number("key_version", proto.key_version))?,
+            first: Digest::from_bytes(fixed("first", &proto.first)?),
+            base: optional(&proto.base, "base")?.map(Digest::from_bytes),
+            settles,
+            order,
+        })
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn to_proto(&self) -> v1::KeyOrder {
+        v1::KeyOrder {
+            tenant: self.tenant.as_bytes().to_vec(),
+            key: self.key.as_bytes().to_vec(),
+            key_version: self.version.get(),
+            first: self.first.as_bytes().to_vec(),
+            base: self.base.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            settles: self
+                .settles
+                .iter()
+                .map(|entry| v1::FrontierEntry {
+                    id: entry.id.as_bytes().to_vec(),
+                    version: entry.version,
+                    digest: entry.digest.as_bytes().to_vec(),
+                })
+                .collect(),
+            order: Some(self.order.to_proto()),
+        }
+    }
+
+    /// Whether both are of one key version with one order 1.
+    pub(crate) fn same_chain(&self, other: &Self) -> bool {
+        (self.tenant, self.key, self.version, self.first)
+            == (other.tenant, other.key, other.version, other.first)
+    }
+
+    /// Whether it weakens what an order gave that it follows: a smaller T or N.
+    pub(crate) fn weakens(&self, before: &Order) -> bool {
+        let (old, new) = (before.threshold(), self.order.threshold());
+        new.t() < old.t() || new.n() < old.n()
+    }
+}
+
+/// One version of an order document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    order_digest: Digest,
+    order: Order,
+    follows: Vec<Digest>,
+}
+
+/// All orders of a key version that count: order 1, and those that follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orders {
+    key: KeyId,
+    version: KeyVersion,
+    first: Order,
+    first_digest: Digest,
+    /// By the digests of their documents' versions.
+    later: BTreeMap<Digest, Known>,
+    /// Of these, those that none other follows.
+    heads: Vec<Digest>,
+}
+
+/// Several orders contend: none of them has seen the others. No ceremony begins until one follows them all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} orders of key version {version} contend; one that follows all of them settles it", .documents.len())]
+pub struct OrdersContested {
+    /// The version of the key.
+    pub version: KeyVersion,
+    /// Their documents' versions, sorted.
+    pub documents: Vec<Digest>,
+}
+
+impl Orders {
+    /// The orders of a key version: order 1 as it stands in the key document, and those that its order
+    /// documents say.
+    ///
+    /// `versions` are versions of order documents, and `heads` the digests of those among them that are heads
+    /// of their documents; what stands behind a head counts with it. Those of other keys, key versions and
+    /// first orders are left out.
+    ///
+    /// # Security
+    /// The caller passes heads of documents that count.
+    #[must_use]
+    pub fn new<'a>(
+        key: KeyId,
+        entry: &KeyVersionEntry,
+        heads: &[Digest],
+        versions: impl IntoIterator<Item = &'a Document>,
+    ) -> Self {
+        let (version, first) = (entry.number, entry.order.clone());
+        let first_digest = first.digest(key, version);
+        let mut known = BTreeMap::new();
+        for document in versions {
+            let Some(it) = KeyOrder::of(document.body()) else { continue };
+            if (it.key, it.version, it.first) == (key, version, first_digest) {
+                let mut follows = document.predecessors().to_vec();
+                follows.extend(it.settles.iter().map(|entry| entry.digest));
+                let (order_digest, order) = (it.order_digest(), it.order.clone());
+                known.insert(document.digest(), Known { order_digest, order, follows });
+            }
+        }
+        let heads: BTreeSet<Digest> =
+            heads.iter().filter(|head| known.contains_key(*head)).copied().collect();
+        // Everything behind the heads, and what of the heads stands behind another one.
+        let mut behind = BTreeSet::new();
+        let mut next: Vec<Digest> = heads.iter().copied().collect();
+        while let Some(digest) = next.pop() {
+            for followed in known.get(&digest).map(|k| k.follows.as_slice()).unwrap_or_default() {
+                if behind.insert(*followed) {
+                    next.push(*followed);
+                }
+            }
+        }
+        known.retain(|digest, _| heads.contains(digest) || behind.contains(digest));
+        let heads = heads.into_iter().filter(|head| !behind.contains(head)).collect();
+        Self { key, version, first, first_digest, later: known, heads }
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// The version of the key.
+    #[must_use]
+    pub const fn version(&self) -> KeyVersion {
+        self.version
+    }
+
+    /// Order 1, by which the key was made.
+    #[must_use]
+    pub const fn first(&self) -> &Order {
+        &self.first
+    }
+
+    /// The digest of order 1.
+    #[must_use]
+    pub const fn first_digest(&self) -> Digest {
+        self.first_digest
+    }
+
+    /// The order with this digest, of any number: what a certificate is judged by.
+    #[must_use]
+    pub fn find(&self, digest: &Digest) -> Option<&Order> {
+        if *digest == self.first_digest {
+            return Some(&self.first);
+        }
+        self.later.values().find(|known| known.order_digest == *digest).map(|known| &known.order)
+    }
+
+    /// The order in force: the one that no other follows.
+    ///
+    /// # Errors
+    /// [`OrdersContested`] where there are several.
+    pub fn newest(&self) -> Result<&Order, OrdersContested> {
+        let heads: Vec<&Known> =
+            self.heads.iter().filter_map(|digest| self.later.get(digest)).collect();
+        match heads.as_slice() {
+            [] => Ok(&self.first),
+            // One order that was signed twice is one order.
+            [one, rest @ ..] if rest.iter().all(|it| it.order_digest == one.order_digest) => {
+                Ok(&one.order)
+            }
+            _ => Err(OrdersContested { version: self.version, documents: self.heads.clone() }),
+        }
+    }
+
+    /// The versions of order documents that the next order must follow, sorted: none while order 1 is in
+    /// force.
+    #[must_use]
+    pub fn heads(&self) -> &[Digest] {
+        &self.heads
+    }
+
+    /// The number that the next order has.
+    #[must_use]
+    pub fn next_number(&self) -> u32 {
+        let highest = self.later.values().map(|known| known.order.number()).max().unwrap_or(1);
+        highest.saturating_add(1)
+    }
+}
