@@ -185,3 +185,98 @@ fn principal_rotates_its_own_key() {
     worker.run(["principal", "rotate"]).ok();
     worker.run(["decrypt", "a.quorate", "-o", "c"]).ok();
 }
+
+/// `attacks.md` line 33 over real nodes: two of three administrators are removed by each other at once, since the
+/// third signs both. Then nothing is granted, made or destroyed, only what both versions allow goes on, and the
+/// recovery key alone mends it; every node says the same.
+#[test]
+fn attack_33_mutual_removal_closes_until_the_recovery_key_settles_it() {
+    let mut cluster = Cluster::start(2, 3);
+    let (first, text) = Machine::new();
+    let (safe, _) = Machine::new();
+    let recovery = safe.run(["tenant", "request"]).json()["request"].as_str().unwrap().to_owned();
+    let request = cluster.place.file("council.request", text);
+    let request = request.to_str().unwrap();
+    let made = cluster
+        .admin(["tenant", "create", "council", "--request", request, "--recovery", &recovery])
+        .json();
+    first.accepts(&made);
+    first.run(["key", "create", "files", "--threshold", "2"]).ok();
+    first.0.file("a", b"of the council");
+    first.run(["encrypt", "a", "--key", "files"]).ok();
+    let (second, second_key) = helper(&first, "second");
+    let (third, third_key) = helper(&first, "third");
+    first.run(["admin", "add", &second_key, "--wait", "all"]).ok();
+    let change = file(&first.run(["admin", "add", &third_key, "--quorum", "2"]).json());
+    hand(&first, &second, &change);
+    second.run(["change", "sign", &change]).ok();
+    second.run(["change", "submit", &change, "--wait", "all"]).ok();
+    let keys = first.run(["admin", "list"]).json();
+    let first_key = keys["own"].as_str().unwrap().to_owned();
+
+    let mut removals = Vec::new();
+    for (by, whom) in [(&first, &second_key), (&second, &first_key)] {
+        let change = file(&by.run(["admin", "remove", whom, "--quorum", "2"]).json());
+        hand(by, &third, &change);
+        third.run(["change", "sign", &change]).ok();
+        removals.push(change);
+    }
+    // The third hands both over at once, as whoever equivocates does: no command would, so they are put where a
+    // profile keeps what nodes have not confirmed yet.
+    let documents: Vec<Value> = removals
+        .iter()
+        .map(|change| fs::read_to_string(third.0.at(change)).unwrap())
+        .flat_map(|text| {
+            let change: Value = serde_json::from_str(&text).unwrap();
+            change["documents"].as_array().unwrap().clone()
+        })
+        .collect();
+    let pending = "home/quorate/profiles/own/pending-documents.json";
+    third.0.file(pending, serde_json::to_vec(&documents).unwrap());
+    third.run(["sync"]).ok();
+    assert!(!third.0.at(pending).exists(), "every node has confirmed both");
+
+    let contested = |machine: &Machine| machine.run(["admin", "list"]).json()["contested"].clone();
+    for machine in [&first, &second, &third] {
+        assert_eq!(contested(machine), true);
+    }
+    // What both versions allow goes on; what would make, grant or destroy does not.
+    first.run(["decrypt", "a.quorate", "-o", "b"]).ok();
+    let refused = first.run(["key", "create", "new", "--threshold", "2"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    let address =
+        cluster.admin(["grant", "address"]).json()["address"].as_str().unwrap().to_owned();
+    let _ = first.run(["grant", "create", "--to", &address, "--key", "files"]);
+    let sealed = first.0.at("a.quorate");
+    let granted = || cluster.admin(["decrypt", sealed.to_str().unwrap(), "-o", "granted"]);
+    let refused = granted();
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    let refused = third.run(["admin", "quorum", "2"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    first.run(["decrypt", "a.quorate", "-o", "c"]).ok();
+
+    let recovery_key = safe.0.at("home/quorate/profiles/own/admin.key");
+    let recovered = third
+        .run([
+            "admin",
+            "recover",
+            "--recovery-key-file",
+            recovery_key.to_str().unwrap(),
+            "--administrator",
+            &third_key,
+            "--wait",
+            "all",
+        ])
+        .json();
+    assert_eq!(recovered["confirmed"], 3, "{recovered}");
+    // Every pair of nodes says the same.
+    for away in 0..3 {
+        cluster.nodes[away].stop();
+        let listed = first.run(["admin", "list"]).json();
+        assert_eq!((&listed["contested"], &listed["quorum"]), (&false.into(), &1.into()));
+        assert_eq!(listed["administrators"], serde_json::json!([third_key]));
+        cluster.nodes[away].start();
+    }
+    first.run(["key", "create", "new", "--threshold", "2"]).ok();
+    first.run(["decrypt", "a.quorate", "-o", "d"]).ok();
+}

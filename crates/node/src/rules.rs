@@ -87,6 +87,16 @@ fn counting_prefix(kind: Kind, tenant: TenantId) -> Vec<u8> {
     [&[kind_byte(kind)], tenant.as_bytes().as_slice()].concat()
 }
 
+/// All policies of a tenant that count here.
+pub(crate) fn policies_of(
+    reads: &Reads<'_>,
+    tenant: TenantId,
+) -> Result<Vec<Arc<Heads<Policy>>>, Stop> {
+    let prefix = counting_prefix(Kind::Policy, tenant);
+    let policies = ids(reads, Table::Counting, prefix, MAX_POLICIES_PER_TENANT as usize + 1)?;
+    heads_of(reads, &policies)
+}
+
 /// A tenant and all above it, as far as they count here.
 pub(crate) fn way_up(reads: &Reads<'_>, tenant: TenantId) -> Result<Vec<OwnedRung>, Stop> {
     let mut way = Vec::new();
@@ -144,9 +154,7 @@ impl KeyRules {
         let grants = heads_of::<Grant>(reads, &grants);
         let fate = reads.row(&RowKey::destruction(id));
         let owner = if own { Ok(Vec::new()) } else { way_up(reads, tenant) };
-        let prefix = counting_prefix(Kind::Policy, tenant);
-        let policies = ids(reads, Table::Counting, prefix, MAX_POLICIES_PER_TENANT as usize + 1)?;
-        let policies = heads_of::<Policy>(reads, &policies)?;
+        let policies = policies_of(reads, tenant)?;
         Ok(Self {
             owner: owner?,
             grants: grants?,

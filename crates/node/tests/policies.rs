@@ -206,3 +206,58 @@ fn a_grant_opens_a_key_to_another_tenants_principal_until_it_is_taken_back() {
     assert!(code == "not_permitted" || code == "key_unknown", "{code}");
     assert!(!get(&mut made));
 }
+
+/// A text of so many policies that say nothing about anybody.
+fn many(count: usize) -> String {
+    "forbid(principal, action, resource) when { principal.name == \"nobody\" };\n".repeat(count)
+}
+
+/// What a node says to each of these documents, put at once.
+fn put(world: &mut World, documents: &[&SignedDocument]) -> Vec<String> {
+    let node = world.nodes[0].id();
+    let documents = documents.iter().map(|document| document.envelope().clone()).collect();
+    let request = Request::PutDocuments(v1::PutDocumentsRequest { node, documents });
+    let owner = seed_key("owner", 0);
+    match world.nodes[0].ask(&owner, request) {
+        Ok(quorate_node::Reply::PutDocuments(reply)) => {
+            let code = |result: &v1::DocumentResult| {
+                result.refusal.as_ref().map_or("ok".to_owned(), |refusal| refusal.code.clone())
+            };
+            reply.results.iter().map(code).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A tenant's policies are bounded together: none that would make all decisions refuse is taken, whether it comes
+/// alone, with others or as a new version, and what makes the set smaller is.
+///
+/// Fails when `put` does not ask for the whole set.
+#[test]
+fn policies_are_bounded_together_before_one_is_taken() {
+    let mut made = Made::new();
+    let owner = seed_key("owner", 0);
+    let world = &mut made.world;
+    let first = policy(world, &many(200));
+    assert_eq!(put(world, &[&first]), ["ok"]);
+    let second = policy(world, &many(57));
+    assert_eq!(put(world, &[&second]), ["too_large"]);
+    // Of two that come at once, the one that still fits.
+    let (third, fourth) = (policy(world, &many(50)), policy(world, &many(10)));
+    assert_eq!(put(world, &[&third, &fourth]), ["ok", "too_large"]);
+    assert_eq!(made.code(&owner, Action::Decrypt), "ok");
+    let world = &mut made.world;
+    let body = |document: &SignedDocument, text: String, disabled: bool| {
+        let policy: &Policy = quorate_documents::BodyOf::of(document.body()).unwrap();
+        Body::Policy(Policy { text, disabled, ..policy.clone() })
+    };
+    let larger = next(world, &third, body(&third, many(57), false));
+    assert_eq!(put(world, &[&larger]), ["too_large"]);
+    let smaller = next(world, &third, body(&third, many(46), false));
+    assert_eq!(put(world, &[&smaller, &fourth]), ["ok", "ok"]);
+    let off = next(world, &first, body(&first, many(200), true));
+    assert_eq!(put(world, &[&off, &second]), ["ok", "ok"]);
+    // What is there already is there.
+    assert_eq!(put(world, &[&first, &second]), ["ok", "ok"]);
+    assert_eq!(made.code(&owner, Action::Decrypt), "ok");
+}

@@ -6,6 +6,7 @@ mod loaded;
 mod named;
 pub(crate) mod put;
 mod quota;
+mod together;
 
 pub(crate) use loaded::{Loader, principal_of};
 pub(crate) use put::{join_writes, kind_byte};

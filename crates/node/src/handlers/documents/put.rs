@@ -24,6 +24,7 @@ use super::derived::{SAID_BELOW, UNDER_ROSTER, completed, derive, having, store,
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of, version};
 use super::named;
 use super::quota::Quotas;
+use super::together::Together;
 use crate::access::{addressed, cluster, present};
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
@@ -97,6 +98,7 @@ pub(crate) struct Ready<'a> {
     loaded: Loaded,
     affected: BTreeSet<DocumentId>,
     quotas: Quotas,
+    policies: Together,
     /// Of keys of which some version asks for destruction.
     destructions: BTreeMap<DocumentId, destruction::Before>,
 }
@@ -139,6 +141,9 @@ pub(crate) fn prepare<'a>(
         },
     );
     let candidates = named::here(reads, cluster, came.verified(reads)?.clone())?;
+    // Of tenants that the caller may name only, and before anything else can be missed.
+    let named = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
+    let policies = Together::gather(reads, named.map(|d| d.document()));
     let (loaded, affected) = load(reads, cluster, &candidates)?;
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
     let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
@@ -155,6 +160,7 @@ pub(crate) fn prepare<'a>(
         loaded,
         affected,
         quotas,
+        policies: policies?,
         destructions,
     })
 }
@@ -504,6 +510,7 @@ impl Ready<'_> {
             mut loaded,
             affected,
             mut quotas,
+            mut policies,
             destructions,
         } = self;
         let now = deciding.now;
@@ -516,7 +523,14 @@ impl Ready<'_> {
         let mut first_refusal = None;
         for (digest, parsed) in candidates {
             let accepted = parsed
-                .and_then(|document| admit(&loaded, &document, Some((&together, &quotas, now))));
+                .and_then(|document| admit(&loaded, &document, Some((&together, &quotas, now))))
+                .and_then(|accepted| {
+                    // What an authority version keeps is taken in any case.
+                    if accepted.new && !rules::kept_by_some(&accepted.document, &together) {
+                        policies.check(&accepted.document, &loaded)?;
+                    }
+                    Ok(accepted)
+                });
             let refusal = match accepted {
                 Ok(Accepted { document, new }) => {
                     if new {
