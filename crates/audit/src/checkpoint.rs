@@ -4,6 +4,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use data_encoding::{BASE64, HEXLOWER};
 use quorate_types::{ClusterId, NodeId, UnixSeconds};
@@ -141,6 +142,26 @@ impl SignedCheckpoint {
         Self::verify_origin(bytes, &log.to_string(), key)
     }
 
+    /// The same with any of several keys: a log's key is replaced from time to time, and what was signed
+    /// with the one before stays true.
+    ///
+    /// # Errors
+    /// [`CheckpointError`], of the last key.
+    pub fn verify_any(
+        bytes: &[u8],
+        log: &LogId,
+        keys: &[PublicKey],
+    ) -> Result<Self, CheckpointError> {
+        let mut refused = CheckpointError::Signature;
+        for key in keys {
+            match Self::verify(bytes, log, key) {
+                Ok(verified) => return Ok(verified),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
     /// The same for any log: the key's name is the origin.
     ///
     /// # Errors
@@ -188,18 +209,20 @@ impl SignedCheckpoint {
         key.verifies(message.as_bytes(), signature).then_some(UnixSeconds(time))
     }
 
-    /// The same checkpoint with the log's own signature alone, and those cosignatures that verify
+    /// The same checkpoint with the log's own signatures alone, and those cosignatures that verify
     /// with one of these names and keys.
     #[must_use]
     pub fn with_cosignatures_of(
         &self,
-        own: &PublicKey,
+        own: &[PublicKey],
         cosigners: &[(String, PublicKey)],
     ) -> (Self, Vec<usize>) {
         let mut note = Note::new(self.note.text().to_owned());
         let origin = &self.checkpoint.origin;
-        if let Some(signature) = self.note.signature_of(origin, SignatureType::Ed25519, own) {
-            note.add(signature.clone());
+        for own in own {
+            if let Some(signature) = self.note.signature_of(origin, SignatureType::Ed25519, own) {
+                note.add(signature.clone());
+            }
         }
         let mut counted = Vec::new();
         for (at, (name, key)) in cosigners.iter().enumerate() {
@@ -219,23 +242,47 @@ fn cosigned(time: u64, text: &str) -> String {
     format!("cosignature/v1\ntime {time}\n{text}")
 }
 
-/// A node's log key, under the name of its log: signs the log's checkpoints, and cosigns those of
-/// others.
+/// A node's log keys, under the name of its log: sign the log's checkpoints, and cosign those of
+/// others. While one key takes another's place both sign, so that whoever knows only one of them can
+/// verify.
 ///
 /// # Security
-/// What it signs begins with "quorate/" or with "cosignature/v1" and never with what another key of a
+/// What they sign begins with "quorate/" or with "cosignature/v1" and never with what another key of a
 /// node signs, so no signature passes for another kind.
 pub struct LogSigner {
     log: LogId,
     name: String,
     key: SigningKey,
+    others: Vec<SigningKey>,
+    /// A bit for each of the keys that sign, the first one's the lowest.
+    active: AtomicU64,
 }
 
 impl LogSigner {
     /// The signer of a log.
     #[must_use]
     pub fn new(log: LogId, key: SigningKey) -> Self {
-        Self { log, name: log.to_string(), key }
+        let (name, others) = (log.to_string(), Vec::new());
+        Self { log, name, key, others, active: AtomicU64::new(1) }
+    }
+
+    /// With further keys, which do not sign before [`Self::sign_with`] says so. Keys past the 64th are
+    /// left out.
+    #[must_use]
+    pub fn with_keys(mut self, others: impl IntoIterator<Item = SigningKey>) -> Self {
+        self.others.extend(others);
+        self.others.truncate(63);
+        self
+    }
+
+    /// Lets those of its keys sign from now on that are among these, and no others. Changes nothing where
+    /// it has none of them: a log always signs.
+    pub fn sign_with(&self, keys: &[PublicKey]) {
+        let bits = self.all().enumerate().filter(|(_, key)| keys.contains(&key.public()));
+        let active = bits.fold(0, |all, (at, _)| all | 1 << at);
+        if active != 0 {
+            self.active.store(active, Ordering::Relaxed);
+        }
     }
 
     /// Which log.
@@ -244,13 +291,28 @@ impl LogSigner {
         &self.log
     }
 
-    /// The key that verifies.
-    #[must_use]
-    pub const fn public(&self) -> PublicKey {
-        self.key.public()
+    fn all(&self) -> impl Iterator<Item = &SigningKey> {
+        core::iter::once(&self.key).chain(&self.others)
     }
 
-    /// Signs what the log is at one size. The same bytes each time.
+    fn signing(&self) -> impl Iterator<Item = &SigningKey> {
+        let active = self.active.load(Ordering::Relaxed);
+        self.all().enumerate().filter(move |(at, _)| active >> at & 1 == 1).map(|(_, key)| key)
+    }
+
+    /// The first of the keys that verify what it signs now.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.signing().next().unwrap_or(&self.key).public()
+    }
+
+    /// The keys that verify what it signs now.
+    #[must_use]
+    pub fn publics(&self) -> Vec<PublicKey> {
+        self.signing().map(SigningKey::public).collect()
+    }
+
+    /// Signs what the log is at one size. The same bytes each time, while the same keys sign.
     ///
     /// # Security
     /// Only for a size and root that are durable: a log never says two things of one size.
@@ -258,13 +320,14 @@ impl LogSigner {
     pub fn sign(&self, size: u64, root: Hash) -> SignedCheckpoint {
         let checkpoint = Checkpoint { origin: self.name.clone(), size, root };
         let text = checkpoint.text();
-        let signature = NoteSignature {
-            name: self.name.clone(),
-            key_id: key_id(&self.name, SignatureType::Ed25519, &self.key.public()),
-            bytes: self.key.sign_text(&text).to_vec(),
-        };
-        let mut note = Note::new(text);
-        note.add(signature);
+        let mut note = Note::new(text.clone());
+        for key in self.signing() {
+            note.add(NoteSignature {
+                name: self.name.clone(),
+                key_id: key_id(&self.name, SignatureType::Ed25519, &key.public()),
+                bytes: key.sign_text(&text).to_vec(),
+            });
+        }
         SignedCheckpoint { checkpoint, note }
     }
 
@@ -273,14 +336,15 @@ impl LogSigner {
     ///
     /// # Security
     /// Only after the consistency proof from the last one that was cosigned, and once that is durable.
-    #[must_use]
-    pub fn cosign(&self, checkpoint: &SignedCheckpoint, now: UnixSeconds) -> NoteSignature {
+    pub fn cosign(&self, checkpoint: &mut SignedCheckpoint, now: UnixSeconds) {
         let message = cosigned(now.0, checkpoint.note.text());
-        let signature = self.key.sign_text(&message);
-        NoteSignature {
-            name: self.name.clone(),
-            key_id: key_id(&self.name, SignatureType::Cosignature, &self.key.public()),
-            bytes: [now.0.to_be_bytes().as_slice(), &signature].concat(),
+        for key in self.signing() {
+            let signature = key.sign_text(&message);
+            checkpoint.note.add(NoteSignature {
+                name: self.name.clone(),
+                key_id: key_id(&self.name, SignatureType::Cosignature, &key.public()),
+                bytes: [now.0.to_be_bytes().as_slice(), &signature].concat(),
+            });
         }
     }
 }

@@ -229,14 +229,48 @@ fn a_checkpoint_counts_for_its_log_its_key_and_its_incarnation() {
     assert_eq!(stranger, Err(CheckpointError::Signature));
 }
 
+/// While one key takes another's place both sign, and whoever knows one of them can verify; afterwards the
+/// one before does not sign any more.
+#[test]
+fn both_keys_sign_while_one_takes_the_others_place() {
+    let (old, new) = (signer(1, 5).public(), signer(2, 5).public());
+    let seed = |byte: u8| {
+        let seed = quorate_secret::Secret::from_fn(|bytes| bytes.fill(byte));
+        quorate_wire::SigningKey::from_seed(quorate_secret::SigningSeed::new(seed))
+    };
+    let both = LogSigner::new(*signer(1, 5).log(), seed(1)).with_keys([seed(2)]);
+    let verifies = |bytes: &[u8], key: &quorate_wire::PublicKey| {
+        SignedCheckpoint::verify(bytes, both.log(), key).is_ok()
+    };
+    let sign = || both.sign(3, log(3).root()).to_bytes();
+    assert!(verifies(&sign(), &old) && !verifies(&sign(), &new));
+    both.sign_with(&[new, old]);
+    assert_eq!(both.publics(), [old, new]);
+    assert!(verifies(&sign(), &old) && verifies(&sign(), &new));
+    let kept = SignedCheckpoint::verify_any(&sign(), both.log(), &[new, old]).unwrap();
+    let (kept, _) = kept.with_cosignatures_of(&[new, old], &[]);
+    assert!(verifies(&kept.to_bytes(), &old) && verifies(&kept.to_bytes(), &new));
+    both.sign_with(&[new]);
+    assert!(!verifies(&sign(), &old) && verifies(&sign(), &new));
+    // A log always signs.
+    both.sign_with(&[signer(3, 5).public()]);
+    assert_eq!(both.publics(), [new]);
+
+    let mut cosigned = signer(3, 0).sign(3, log(3).root());
+    both.sign_with(&[new, old]);
+    both.cosign(&mut cosigned, UnixSeconds(9));
+    let name = both.log().to_string();
+    assert!([old, new].iter().all(|key| cosigned.cosigned_by(&name, key).is_some()));
+}
+
 #[test]
 fn cosignatures_are_no_checkpoints_and_checkpoints_no_cosignatures() {
     let (log_signer, witness) = (signer(1, 0), signer(2, 0));
     let mut signed = log_signer.sign(3, log(3).root());
     assert_eq!(signed.cosigned_by(&witness.log().to_string(), &witness.public()), None);
-    signed.add(witness.cosign(&signed, UnixSeconds(77)));
+    witness.cosign(&mut signed, UnixSeconds(77));
     // Its own cosignature is one of its own, and says nothing about anybody else.
-    signed.add(log_signer.cosign(&signed, UnixSeconds(78)));
+    log_signer.cosign(&mut signed, UnixSeconds(78));
     let read = SignedCheckpoint::verify(&signed.to_bytes(), log_signer.log(), &log_signer.public())
         .unwrap();
     let name = witness.log().to_string();
@@ -244,7 +278,7 @@ fn cosignatures_are_no_checkpoints_and_checkpoints_no_cosignatures() {
     let foreign = SignedCheckpoint::verify(&signed.to_bytes(), witness.log(), &witness.public());
     assert_eq!(foreign, Err(CheckpointError::Origin));
     let (kept, counted) =
-        read.with_cosignatures_of(&log_signer.public(), &[(name, witness.public())]);
+        read.with_cosignatures_of(&[log_signer.public()], &[(name, witness.public())]);
     assert_eq!(counted, [0]);
     assert_eq!(kept.to_bytes().split(|byte| *byte == b'\n').count(), 7);
 }

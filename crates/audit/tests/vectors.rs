@@ -237,7 +237,7 @@ fn a_public_logs_checkpoint_and_its_witness() {
     assert_eq!(read.cosigned_by("remora.n621.de", &log), None);
     assert_eq!(read.cosigned_by("another", &witness), None);
     let ours = [("remora.n621.de".to_owned(), witness), ("another".to_owned(), witness)];
-    let (bare, counted) = read.with_cosignatures_of(&log, &ours);
+    let (bare, counted) = read.with_cosignatures_of(&[log], &ours);
     assert_eq!(counted, [0]);
     assert_eq!(bare.to_bytes().split(|byte| *byte == b'\n').count(), 7);
 

@@ -30,7 +30,11 @@ pub async fn finish(out: Output) {
             out.warn(&format!("what was seen of the nodes' audit logs could not be kept: {error}"));
         }
         let alarms = client.warnings().into_iter();
-        for alarm in alarms.filter(|w| matches!(w, quorate_sdk::Warning::RolledBack { .. })) {
+        let is_alarm = |w: &quorate_sdk::Warning| {
+            use quorate_sdk::Warning::{RetiredLogKey, RolledBack};
+            matches!(w, RolledBack { .. } | RetiredLogKey { .. })
+        };
+        for alarm in alarms.filter(is_alarm) {
             out.warn(&alarm.to_string());
         }
     }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use quorate_authz::{Caller, Denied, Standing};
-use quorate_documents::{Heads, Principal, Roster};
+use quorate_documents::{Heads, NodeEntry, Principal, Roster};
 use quorate_types::{Action, ClusterId, NodeId, PrincipalId, TenantId, UnixSeconds};
+use quorate_wire::proto::store::v1::UsageRow;
 use quorate_wire::{PublicKey, RefusalCode};
 
 use crate::core::{Deciding, NodeCore};
 use crate::handlers::documents::principal_of;
-use crate::reads::Reads;
+use crate::log::{LogAnswer, LogRead};
+use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
@@ -95,9 +97,20 @@ impl Account {
         principal.permits(Action::Audit, None).then(|| principal.tenant())
     }
 
-    /// The key and the number of a node's audit log, where the roster's heads agree on them.
-    pub(crate) fn log_of(&self, node: &NodeId) -> Option<(PublicKey, u64)> {
-        self.roster.node(node).map(|entry| (entry.log_key, entry.log_incarnation))
+    /// A node as the roster has it, where the roster's heads agree on it.
+    pub(crate) fn entry_of(&self, node: &NodeId) -> Option<&NodeEntry> {
+        self.roster.node(node)
+    }
+
+    /// What the caller's tenant has used, where that is bounded by the day.
+    pub(crate) fn used(&self, reads: &Reads<'_>) -> Result<Option<UsageRow>, Unread> {
+        let Some(own) = self.way_up.first().filter(|rung| rung.is_bounded_by_day()) else {
+            return Ok(None);
+        };
+        Ok(match reads.log(LogRead::Usage { tenant: own.id() })? {
+            LogAnswer::Usage(row) => Some(row.clone()),
+            _ => Some(UsageRow::default()),
+        })
     }
 
     /// The caller's tenant, if it is a principal.

@@ -5,7 +5,7 @@ use quorate_documents::{
     SignedDocument, Tenant,
 };
 use quorate_types::limits::ROSTER_DAYS;
-use quorate_types::{DocumentId, UnixSeconds};
+use quorate_types::{Action, DocumentId, UnixSeconds};
 use quorate_wire::PublicKey;
 
 use crate::admin::Admin;
@@ -15,6 +15,9 @@ use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, RequestError};
 use crate::profile::AdminKey;
 use crate::tenants::{Above, sees_roots};
+
+/// What a tenant may leave to its administrators.
+pub const CRITICAL: [Action; 3] = [Action::Create, Action::Grant, Action::Change];
 
 /// Who administers a tenant or the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct AdministratorsInfo {
     pub contested: bool,
     /// The version in force, the first where several contend.
     pub version: u64,
+    /// What only a quorum of a tenant's administrators may sign.
+    pub critical: Vec<Action>,
 }
 
 fn id(client: &Client, of: Above) -> DocumentId {
@@ -73,6 +78,7 @@ impl Client {
             recovery: first.body().recovery().map(|r| r.keys().to_vec()).unwrap_or_default(),
             contested: versions.len() > 1,
             version: first.version(),
+            critical: Tenant::of(first.body()).map(|t| t.critical.clone()).unwrap_or_default(),
         })
     }
 }
@@ -89,7 +95,7 @@ fn with_administrators(body: &Body, administrators: Administrators) -> Result<Bo
 impl Admin<'_> {
     /// Everything that this client is shown, of which nothing that counts under the document may be missing:
     /// its next version keeps what it lists and nothing else.
-    async fn everything(&self, of: Above) -> Result<DocumentSet, Error> {
+    pub(crate) async fn everything(&self, of: Above) -> Result<DocumentSet, Error> {
         let client = self.client();
         let set = client.set_with_below(Kind::ALL.to_vec()).await?;
         if of == Above::Cluster && !sees_roots(&set, client.tenant()) {
@@ -127,7 +133,7 @@ impl Admin<'_> {
         self.succeed(operation, set.clone(), &[&before], body, self.key()).await
     }
 
-    fn settled(&self, set: &DocumentSet, of: Above) -> Result<SignedDocument, Error> {
+    pub(crate) fn settled(&self, set: &DocumentSet, of: Above) -> Result<SignedDocument, Error> {
         let digest = crate::tenants::authority_in(set, of, self.client().tenant())?;
         let before = set.version(&digest).cloned();
         let before =
@@ -140,6 +146,34 @@ impl Admin<'_> {
             return Err(ClusterError::NotAdministrator(whose.to_owned()).into());
         }
         Ok(before)
+    }
+
+    /// Sets what only a quorum of the administrators of this client's tenant may sign: new keys and versions
+    /// (`create`), changes of keys (`change`), grants (`grant`). Whatever is not named here is for principals
+    /// that have the permission, too.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] for an action that is none of these or where nothing would change, and as
+    /// [`Self::change_administrators`].
+    pub async fn set_critical(&self, actions: &[Action]) -> Result<Delivered, Error> {
+        let invalid = |why: String| Error::from(RequestError::Invalid(why));
+        let mut critical = actions.to_vec();
+        critical.sort_unstable();
+        critical.dedup();
+        if let Some(other) = critical.iter().find(|action| !CRITICAL.contains(action)) {
+            return Err(invalid(format!("{other} is for principals always")));
+        }
+        let set = self.everything(Above::Tenant).await?;
+        let before = self.settled(&set, Above::Tenant)?;
+        let Body::Tenant(tenant) = before.body() else {
+            return Err(ClusterError::Document("it is no tenant".to_owned()).into());
+        };
+        if tenant.critical == critical {
+            return Err(invalid("that is how it is already".to_owned()));
+        }
+        let body = Body::Tenant(Tenant { critical, ..tenant.clone() });
+        let what = "set what only administrators may sign";
+        self.succeed(what, set.clone(), &[&before], body, self.key()).await
     }
 
     /// Renews the cluster's roster: the same nodes and administrators, for another 400 days, keeping every
@@ -177,7 +211,7 @@ impl Admin<'_> {
     }
 
     /// Writes the next version of a roster or tenant, which keeps everything that counts.
-    async fn succeed(
+    pub(crate) async fn succeed(
         &self,
         operation: &str,
         mut set: DocumentSet,

@@ -69,6 +69,9 @@ pub enum AuditError {
         /// Its place in the log.
         index: u64,
     },
+    /// Only a log key signed it that is retired by now.
+    #[error("it is signed with a log key that was retired")]
+    RetiredKey,
     /// The roster names no such node.
     #[error("the roster names no node {0}")]
     Node(NodeId),
@@ -85,6 +88,9 @@ pub struct Verified {
     pub marks: usize,
     /// How many records this profile knows the log to have, where that is more: for an older export.
     pub newer: Option<u64>,
+    /// Whether only a log key signed it that is retired by now: an export from its time, or what a thief of
+    /// that key made. Compare it with the node's log.
+    pub retired_key: bool,
 }
 
 /// A line of an export. Everything beside index and record is for people, and must follow from the record.
@@ -263,7 +269,16 @@ impl Client {
         let node = log.log.node;
         let marks = &self.inner.transport.marks;
         let known = marks.log(&node).ok_or(AuditError::Node(node))?;
-        let signed = SignedCheckpoint::verify(&log.checkpoint, &known.id, &known.key)?;
+        let now = SignedCheckpoint::verify(&log.checkpoint, &known.id, &known.key);
+        let retired_key = now.is_err();
+        // An export that is older than the log's key.
+        let signed = match now {
+            Ok(signed) => signed,
+            Err(error) => {
+                SignedCheckpoint::verify_any(&log.checkpoint, &known.id, &known.former)
+                    .map_err(|_| error)?
+            }
+        };
         let size = signed.checkpoint().size;
         let held = marks.held(node);
         let newer = held.iter().map(|mark| mark.checkpoint().size).filter(|mark| *mark > size);
@@ -293,7 +308,7 @@ impl Client {
             replay.push(*index, &leaf)?;
         }
         replay.finish()?;
-        Ok(Verified { size, records, marks: earlier, newer })
+        Ok(Verified { size, records, marks: earlier, newer, retired_key })
     }
 
     async fn each_log(&self, hashes: bool) -> Vec<NodeAudit<AuditLog>> {

@@ -13,6 +13,7 @@ use crate::admin::{Admin, deliver};
 use crate::client::Client;
 use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, RequestError};
+use crate::nodes::NodeChange;
 
 /// Documents of a change file at most.
 const MAX_DOCUMENTS: usize = 4096;
@@ -50,6 +51,8 @@ pub struct ChangeSummary {
     pub need: u32,
     /// Administrators that could still sign.
     pub others: Vec<PublicKey>,
+    /// Whether nodes have it already.
+    pub done: bool,
 }
 
 impl Change {
@@ -228,7 +231,8 @@ impl Client {
         }
         let have = if have == usize::MAX { 0 } else { have };
         let operation = change.operation.clone();
-        Ok(ChangeSummary { operation, effects, signed, have, need, others })
+        let done = change.documents.iter().all(|d| set.version(&d.digest()).is_some());
+        Ok(ChangeSummary { operation, effects, signed, have, need, others, done })
     }
 
     async fn set_for(&self, change: &Change) -> Result<DocumentSet, Error> {
@@ -338,12 +342,24 @@ fn effects_of(set: &DocumentSet, document: &SignedDocument) -> Vec<String> {
                 &after.administrators,
                 "the cluster",
             );
-            if before.nodes != after.nodes {
+            let node = |node: &crate::NodeEntry| before.node(&node.id).zip(after.node(&node.id));
+            for (before, after) in before.nodes.iter().filter_map(node) {
+                let change = NodeChange::between(before, after);
+                said.extend(change.iter().flat_map(|c| c.effects(document.created_at())));
+            }
+            let rest = |nodes: &[crate::NodeEntry]| -> Vec<_> {
+                let rest = nodes.iter().map(|n| {
+                    let what = [&n.name, &n.provider].map(Clone::clone);
+                    (n.id, what, n.jurisdiction)
+                });
+                rest.collect()
+            };
+            if rest(&before.nodes) != rest(&after.nodes) {
                 let names = |nodes: &[crate::NodeEntry]| {
                     nodes.iter().map(|n| n.name.clone()).collect::<Vec<_>>().join(", ")
                 };
                 said.push(format!(
-                    "changes the nodes from {} to {}, or their keys or addresses",
+                    "changes the nodes from {} to {}, or who runs them under whose law",
                     names(&before.nodes),
                     names(&after.nodes)
                 ));
@@ -399,6 +415,15 @@ fn effects_of(set: &DocumentSet, document: &SignedDocument) -> Vec<String> {
             let verb = if before.is_some() { "changes" } else { "sets" };
             let state = if policy.disabled { ", disabled" } else { "" };
             vec![format!("{verb} the policy {}{state}:\n{}", policy.name, policy.text)]
+        }
+        (Body::KeyOrder(order), _) => {
+            let of = order.order.threshold();
+            vec![format!(
+                "orders the shares of version {} of {} anew: {of}, by order {}",
+                order.version,
+                order.key,
+                order.order.number()
+            )]
         }
         (Body::Grant(grant), _) => {
             let actions: Vec<String> = grant.actions.iter().map(ToString::to_string).collect();

@@ -28,13 +28,15 @@ const FOUNDER_DAYS: u64 = 365;
 pub struct NodeCard {
     entry: NodeEntry,
     envelope: Envelope,
+    signers: Vec<PublicKey>,
 }
 
 impl NodeCard {
     /// A card from its envelope.
     ///
     /// # Errors
-    /// [`InvitationError::NodeCard`] unless the node's own identity key, and no other, signed it.
+    /// [`InvitationError::NodeCard`] unless the identity key that it names signed it, and at most one other: the
+    /// one that the node had before.
     pub fn from_envelope(envelope: Envelope) -> Result<Self, InvitationError> {
         let bad = |why: String| InvitationError::NodeCard(why);
         let verified = Verified::new(PayloadType::NodeCard, envelope.clone())
@@ -43,10 +45,20 @@ impl NodeCard {
             strict::decode("NodeCard", verified.payload()).map_err(|e| bad(e.to_string()))?;
         let entry = card.node.as_ref().ok_or_else(|| bad("it names no node".into()))?;
         let entry = NodeEntry::from_proto(entry).map_err(|e| bad(e.to_string()))?;
-        if verified.signers() != [entry.identity_key] {
+        let signers = verified.signers().to_vec();
+        if !signers.contains(&entry.identity_key) || signers.len() > 2 {
             return Err(bad("the node's identity key did not sign it".into()));
         }
-        Ok(Self { entry, envelope })
+        if !entry.former_keys.is_empty() {
+            return Err(bad("it names former keys, which only rosters do".into()));
+        }
+        Ok(Self { entry, envelope, signers })
+    }
+
+    /// Whether this key signed it: the identity key that it names, or the one before that.
+    #[must_use]
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        self.signers.contains(key)
     }
 
     /// Reads a card's file: the envelope as JSON, or its protobuf bytes in base64.
@@ -237,6 +249,7 @@ pub(crate) mod tests {
             tls_key: tls.public(),
             log_key: log.public(),
             log_incarnation: 0,
+            former_keys: Vec::new(),
         };
         let payload = v1::NodeCard { node: Some(entry.to_proto()) }.encode_to_vec();
         NodeCard::from_envelope(identity.envelop(PayloadType::NodeCard, payload)).unwrap()

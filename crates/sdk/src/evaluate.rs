@@ -175,6 +175,7 @@ impl Client {
             let (finished, reasons) = outcome?;
             match finished {
                 Ok(evaluated) => {
+                    self.inner.counting.evaluated(job.labels.len());
                     self.learn(&evaluated.report);
                     self.follow_roster().await;
                     return Ok(evaluated);
@@ -220,6 +221,7 @@ impl Client {
 
         let began = Instant::now();
         let mut reasons = Reasons::new();
+        let mut policies = BTreeMap::new();
         let mut waiting = BTreeSet::new();
         let mut asking = JoinSet::new();
         while !fan.is_over() {
@@ -240,6 +242,9 @@ impl Client {
                 joined = asking.join_next() => match joined {
                     Some(Ok((node, reply, took, own))) => {
                         waiting.remove(&node);
+                        if let Ok(reply) = &reply {
+                            policies.insert(node, reply.policies.clone());
+                        }
                         self.heard(&mut fan, &mut reasons, node, reply, took, own);
                     }
                     // A task that died answers nothing; the others decide.
@@ -249,6 +254,7 @@ impl Client {
                 () = sleep_until(hedge_at.unwrap_or(began)), if hedge_at.is_some() => {}
             }
         }
+        self.compare_policies(&policies);
         // Who was asked and did not answer by now is at least as slow as this.
         let elapsed = began.elapsed().as_secs_f64();
         for node in waiting {
@@ -281,6 +287,15 @@ impl Client {
                 fan.on_failure(node, failure(&unreachable));
                 reasons.insert(node, unreachable);
             }
+        }
+    }
+
+    /// Warns where nodes that answered one request were asking different policies.
+    fn compare_policies(&self, policies: &BTreeMap<NodeId, Vec<u8>>) {
+        let first = policies.values().next();
+        if policies.values().any(|digest| Some(digest) != first) {
+            let names = policies.keys().map(|node| self.node_name(*node)).collect();
+            self.warn(Warning::PoliciesDiffer { names });
         }
     }
 
@@ -361,11 +376,15 @@ fn pause(retry: u32) -> Duration {
 /// A silence in the coordinator's words.
 pub(crate) fn failure(unreachable: &Unreachable) -> Failure {
     let kind = match &unreachable.reason {
-        UnreachableReason::KeyDiffers => UnreachableKind::WrongIdentity,
+        UnreachableReason::KeyDiffers | UnreachableReason::KeyRetired => {
+            UnreachableKind::WrongIdentity
+        }
         UnreachableReason::ConnectTimedOut | UnreachableReason::RequestTimedOut => {
             UnreachableKind::TimedOut
         }
-        UnreachableReason::Broken(_) | UnreachableReason::Protocol(_) => UnreachableKind::Broken,
+        UnreachableReason::Broken(_)
+        | UnreachableReason::Protocol(_)
+        | UnreachableReason::NoReceipt => UnreachableKind::Broken,
         _ => UnreachableKind::NotConnected,
     };
     Failure::unreachable(kind, unreachable.reason.to_string())

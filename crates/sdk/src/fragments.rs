@@ -170,6 +170,24 @@ impl FragmentStore {
         }
     }
 
+    /// Removes a fragment.
+    ///
+    /// # Errors
+    /// [`FragmentError::Missing`], and [`ProfileError`].
+    ///
+    /// # Security
+    /// Without a backup, every object that names the fragment is lost for ever. What the disk keeps of the
+    /// file is sealed still.
+    pub fn remove(&self, id: FragmentId) -> Result<(), Error> {
+        let path = self.path(id);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(FragmentError::Missing { fragment: id }.into())
+            }
+            removed => Ok(removed.map_err(|e| io_error(&path, e))?),
+        }
+    }
+
     /// Unlocks a fragment. A passphrase takes about 0.2 seconds and 64 MiB of memory.
     ///
     /// # Errors

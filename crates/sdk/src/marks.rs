@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64_NOPAD;
 use prost::Message;
 use quorate_audit::{Hash, LogId, SignedCheckpoint, verify_consistency, verify_inclusion};
-use quorate_documents::Roster;
+use quorate_documents::{KeyPurpose, Roster};
 use quorate_types::{ClusterId, NodeId, UnixSeconds};
 use quorate_wire::proto::v1::{AuditReceipt, GetProofReply, Refusal};
 use quorate_wire::{PublicKey, RefusalCode};
@@ -45,8 +45,33 @@ const SHARE_SECONDS: u64 = 60;
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     pub(crate) id: LogId,
+    /// The key that signs what the log says now.
     pub(crate) key: PublicKey,
+    /// Keys that signed before. What was taken note of in their time stays.
+    pub(crate) former: Vec<PublicKey>,
     name: String,
+}
+
+impl Log {
+    /// All keys that the log ever had, as far as the roster says.
+    pub(crate) fn keys(&self) -> Vec<PublicKey> {
+        core::iter::once(self.key).chain(self.former.iter().copied()).collect()
+    }
+
+    /// Whether the node signed this of some log of its own: this one, or one that it began before or after.
+    fn of_any_incarnation(&self, note: &[u8]) -> bool {
+        let origin = core::str::from_utf8(note).ok().and_then(|text| text.lines().next());
+        let Some(id) = origin.and_then(|origin| origin.parse::<LogId>().ok()) else {
+            return false;
+        };
+        let own = LogId { incarnation: self.id.incarnation, ..id } == self.id;
+        own && SignedCheckpoint::verify_any(note, &id, &self.keys()).is_ok()
+    }
+
+    /// Whether only a key that is retired signed this.
+    fn signed_by_retired(&self, note: &[u8]) -> bool {
+        SignedCheckpoint::verify_any(note, &self.id, &self.former).is_ok()
+    }
 }
 
 /// What is known of a log.
@@ -88,6 +113,8 @@ struct State {
     logs: BTreeMap<NodeId, Known>,
     shared_at: u64,
     alarms: Vec<String>,
+    /// Nodes whose answers were signed with a log key that is retired.
+    retired: Vec<String>,
     unsaved: bool,
 }
 
@@ -128,6 +155,8 @@ pub(crate) enum Judged {
     Prove,
     /// The log lost records: the answer is not used.
     RolledBack,
+    /// It is none of any log of that node: the answer is not used.
+    NoReceipt,
 }
 
 /// What a node is asked to prove.
@@ -161,7 +190,8 @@ impl Marks {
             .iter()
             .map(|node| {
                 let id = LogId { cluster, node: node.id, incarnation: node.log_incarnation };
-                (node.id, Log { id, key: node.log_key, name: node.name.clone() })
+                let former = node.former(KeyPurpose::Log).map(|former| former.key).collect();
+                (node.id, Log { id, key: node.log_key, former, name: node.name.clone() })
             })
             .collect();
         let file = dir.and_then(read_file).unwrap_or_default();
@@ -169,7 +199,7 @@ impl Marks {
         for (node, log) in &logs {
             let entry = file.logs.get(&log.id.to_string()).cloned().unwrap_or_default();
             let read = |note: Option<String>| {
-                SignedCheckpoint::verify(note?.as_bytes(), &log.id, &log.key).ok()
+                SignedCheckpoint::verify_any(note?.as_bytes(), &log.id, &log.keys()).ok()
             };
             let known = Known {
                 mark: read(entry.mark),
@@ -219,15 +249,21 @@ impl Marks {
         let Some(log) = self.logs.get(&node) else { return Judged::Fine };
         let bytes = BASE64_NOPAD.decode(receipt.as_bytes()).ok();
         let receipt = bytes.and_then(|bytes| AuditReceipt::decode(bytes.as_slice()).ok());
-        let Some(receipt) = receipt else { return Judged::Fine };
+        let receipt = receipt.filter(|receipt| Hash::from_slice(&receipt.leaf_hash).is_some());
+        let Some(receipt) = receipt else { return Judged::NoReceipt };
         let mut state = self.state();
         let Some(known) = state.logs.get_mut(&node) else { return Judged::Fine };
         if known.verified != receipt.checkpoint {
-            // Of another incarnation than the roster's, or of nobody: says nothing about this log.
+            // Of another incarnation than the roster's: says nothing about this log.
             let Ok(said) = SignedCheckpoint::verify(&receipt.checkpoint, &log.id, &log.key) else {
-                return Judged::Fine;
+                if log.signed_by_retired(&receipt.checkpoint) && !state.retired.contains(&log.name)
+                {
+                    state.retired.push(log.name.clone());
+                }
+                let known = log.of_any_incarnation(&receipt.checkpoint);
+                return if known { Judged::Fine } else { Judged::NoReceipt };
             };
-            let (said, _) = said.with_cosignatures_of(&log.key, &[]);
+            let (said, _) = said.with_cosignatures_of(&[log.key], &[]);
             let (new, old) = (said.checkpoint().size, known.size());
             let forked = known
                 .newest()
@@ -262,7 +298,7 @@ impl Marks {
         let id: LogId = text.lines().next()?.parse().ok()?;
         let log = self.logs.get(&id.node).filter(|log| log.id == id)?;
         let said = SignedCheckpoint::verify(bytes, &log.id, &log.key).ok()?;
-        let (said, _) = said.with_cosignatures_of(&log.key, &[]);
+        let (said, _) = said.with_cosignatures_of(&[log.key], &[]);
         let mut state = self.state();
         let known = state.logs.get_mut(&id.node)?;
         if said.checkpoint().size > known.size() {
@@ -358,7 +394,7 @@ impl Marks {
         let mut newest = asked.newest.clone();
         for (at, reply) in replies.iter().enumerate() {
             let said = SignedCheckpoint::verify(&reply.checkpoint, &log.id, &log.key).ok()?;
-            let (said, _) = said.with_cosignatures_of(&log.key, &[]);
+            let (said, _) = said.with_cosignatures_of(&[log.key], &[]);
             let of = said.checkpoint();
             if let Some(wanted) = &asked.newest
                 && wanted.checkpoint() != of
@@ -418,6 +454,11 @@ impl Marks {
     /// The names of nodes that were found to have lost records, each once.
     pub(crate) fn alarms(&self) -> Vec<String> {
         core::mem::take(&mut self.state().alarms)
+    }
+
+    /// The names of nodes that signed with a log key that is retired, each once.
+    pub(crate) fn retired(&self) -> Vec<String> {
+        core::mem::take(&mut self.state().retired)
     }
 
     /// The newest checkpoint known of a node's log.
@@ -577,7 +618,12 @@ mod tests {
         }
 
         fn marks(&self, dir: Option<&Path>) -> Marks {
-            let log = Log { id: *self.signer.log(), key: self.signer.public(), name: "a".into() };
+            let log = Log {
+                id: *self.signer.log(),
+                key: self.signer.public(),
+                former: Vec::new(),
+                name: "a".into(),
+            };
             let logs = BTreeMap::from([(self.id, log)]);
             let mut state = State::default();
             let file = dir.and_then(read_file).unwrap_or_default();
@@ -642,8 +688,8 @@ mod tests {
             let (marks, mut old) = (node.marks(None), Node::new());
             marks.heard(&node.signer.sign(9, node.log.root()).to_bytes());
             old.signer = LogSigner::new(*node.signer.log(), SigningKey::generate(&mut os_rng()));
-            // Not signed by the log's key: says nothing.
-            assert_eq!(ask(&marks, &mut old, b"other"), Judged::Fine);
+            // Not signed by the log's key: it is no receipt.
+            assert_eq!(ask(&marks, &mut old, b"other"), Judged::NoReceipt);
             std::mem::swap(&mut old.signer, &mut node.signer);
             old.log = MemoryNodes::new();
             for number in 0..kept {

@@ -24,6 +24,8 @@ const PRINCIPAL_KEY: &str = "principal.key";
 const PRINCIPAL_CERTIFICATE: &str = "principal.crt";
 const NEXT_KEY: &str = "principal-next.key";
 const ADMIN_KEY: &str = "admin.key";
+const NEXT_ADMIN_KEY: &str = "admin-next.key";
+const FORMER_ADMIN_KEY: &str = "admin-former.key";
 const CLUSTER: &str = "cluster.json";
 const ALIASES: &str = "aliases.json";
 const DOCUMENTS: &str = "documents.json";
@@ -225,6 +227,31 @@ impl Profile {
         let key = SigningKey::generate(&mut os_rng());
         write_new(&path, pem("PRIVATE KEY", &pkcs8(&key)).reveal())?;
         Ok(key)
+    }
+
+    /// The administrator's key that shall take the present one's place; made where there is none.
+    pub(crate) fn next_admin_key(&self) -> Result<AdminKey, Error> {
+        let path = self.dir.join(NEXT_ADMIN_KEY);
+        if path.exists() {
+            return AdminKey::read(&path);
+        }
+        let key = AdminKey::generate();
+        write_new(&path, pem("PRIVATE KEY", &pkcs8(key.signing_key())).reveal())?;
+        Ok(key)
+    }
+
+    /// Puts the next administrator's key in the place of the present one, which is gone from then on or kept
+    /// beside it.
+    pub(crate) fn take_next_admin_key(&mut self, keep: bool) -> Result<(), Error> {
+        let place = self.dir.join(ADMIN_KEY);
+        if keep {
+            let former = self.dir.join(FORMER_ADMIN_KEY);
+            // A second name: at no moment is there none.
+            let _ = fs::remove_file(&former);
+            fs::hard_link(&place, &former).map_err(|e| io_error(&former, e))?;
+        }
+        fs::rename(self.dir.join(NEXT_ADMIN_KEY), &place).map_err(|e| io_error(&place, e))?;
+        sync_parent(&place)
     }
 
     /// Whether a rotation of the principal's key was begun and is not finished.

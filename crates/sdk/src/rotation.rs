@@ -1,14 +1,33 @@
-//! A principal's own key: another one is offered, and takes its place once nodes know of it.
+//! A profile's own keys: another principal's key is offered, and takes the old one's place once nodes know of
+//! it; another administrator's key takes the old one's place once enough administrators have signed that.
 
 use quorate_documents::{Body, DocumentSet, Draft, Lookup, Principal, SignedDocument};
 use quorate_types::DocumentId;
 use quorate_wire::{PublicKey, SigningKey};
 
 use crate::admin::deliver;
+use crate::changes::Change;
 use crate::client::Client;
 use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, NotQuorate, RequestError};
 use crate::profile::Profile;
+use crate::tenants::Above;
+
+/// What came of replacing a profile's administrator's key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminRotated {
+    /// The key that takes the place of the other.
+    pub public_key: PublicKey,
+    /// The key of before.
+    pub retired: PublicKey,
+    /// Which nodes know of it: of the cluster's document, of the tenant's, where it stood in them.
+    pub delivered: Vec<Delivered>,
+    /// What other administrators must sign first. The profile keeps both keys until they have, and this was
+    /// said again.
+    pub unfinished: Vec<Change>,
+    /// Tenants below that this profile manages with the old key, which is kept for them.
+    pub managed: Vec<String>,
+}
 
 /// A principal's key that was replaced just now.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,5 +133,54 @@ impl Profile {
         set.insert_all([taken]);
         client.keep(&set)?;
         Ok(Rotated { public_key: next.public(), retired: Some(retired), delivered })
+    }
+}
+
+impl Profile {
+    /// Replaces the profile's administrator's key, in the cluster's roster and in the tenant's document,
+    /// wherever it stands. Where more administrators must sign, they do, and then the same is said again.
+    ///
+    /// # Errors
+    /// As [`crate::Admin::change_administrators`].
+    pub async fn rotate_admin_key(&mut self, client: &Client) -> Result<AdminRotated, Error> {
+        let old = self.admin_key()?;
+        let next = self.next_admin_key()?;
+        let (retired, public_key) = (old.public(), next.public());
+        let mut rotated = AdminRotated {
+            public_key,
+            retired,
+            delivered: Vec::new(),
+            unfinished: Vec::new(),
+            managed: Vec::new(),
+        };
+        // The cluster first: whoever administers the cluster and not its root tenant is shown everything that the
+        // tenant's next version keeps, and not the other way round.
+        let mut named = false;
+        for of in [Above::Cluster, Above::Tenant] {
+            let found = client.administrators(of).await?;
+            named |= found.keys.contains(&retired) || found.keys.contains(&public_key);
+            if !found.keys.contains(&retired) {
+                continue;
+            }
+            let change = |keys: &mut Vec<PublicKey>, _: &mut u32| {
+                keys.retain(|key| *key != retired && *key != public_key);
+                keys.push(public_key);
+            };
+            let what = "replace an administrator's key";
+            match client.admin(&old).change_administrators(of, what, change).await {
+                Ok(delivered) => rotated.delivered.push(delivered),
+                Err(Error::Unfinished(change)) => rotated.unfinished.push(*change),
+                Err(error) => return Err(error),
+            }
+        }
+        if !named {
+            let what = "this profile's tenant, and not of the cluster either".to_owned();
+            return Err(ClusterError::NotAdministrator(what).into());
+        }
+        if rotated.unfinished.is_empty() {
+            rotated.managed = client.managed_with(&retired).await?;
+            self.take_next_admin_key(!rotated.managed.is_empty())?;
+        }
+        Ok(rotated)
     }
 }

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
+use quorate_audit::{Hash, LogId, LogSigner, MemoryNodes};
 use quorate_documents::{
     Body, Certificate, Draft, Key as KeyBody, KeyVersionEntry, Order, Statement,
 };
@@ -66,11 +67,16 @@ pub(crate) enum Behaviour {
     Refuses,
     /// Sends more than any honest reply has.
     Floods,
+    /// Answers, and shows no record of it in its audit log.
+    NoReceipt,
+    /// Answers, and shows a record in a log that it has not signed.
+    StrangeReceipt,
 }
 
 pub(crate) struct FakeNode {
     pub(crate) id: NodeId,
     tls: SigningKey,
+    log: Mutex<(LogSigner, MemoryNodes)>,
     state: Mutex<NodeState>,
     pub(crate) evaluations: AtomicUsize,
     pub(crate) connections: AtomicUsize,
@@ -108,6 +114,7 @@ impl FakeCluster {
         let mut nodes = Vec::new();
         let mut listeners = Vec::new();
         let mut cards = Vec::new();
+        let mut logs = Vec::new();
         for number in 1..=n {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let [identity, tls, log] = [(); 3].map(|()| SigningKey::generate(rng));
@@ -121,12 +128,14 @@ impl FakeCluster {
                 tls_key: tls.public(),
                 log_key: log.public(),
                 log_incarnation: 0,
+                former_keys: Vec::new(),
             };
             let card = v1::NodeCard { node: Some(entry.to_proto()) }.encode_to_vec();
             let card = identity.envelop(PayloadType::NodeCard, card);
             cards.push(NodeCard::from_envelope(card).unwrap());
             listeners.push(listener);
             nodes.push((entry, identity, tls));
+            logs.push(log);
         }
         let profile_dir = tempfile::tempdir().unwrap();
         let mut profile = Profile::create(profile_dir.path()).unwrap();
@@ -202,13 +211,15 @@ impl FakeCluster {
             identities: Vec::new(),
             profile_dir,
         };
-        for (((entry, identity, tls), listener), member) in
-            nodes.into_iter().zip(listeners).zip(order.members())
+        for ((((entry, identity, tls), listener), member), log) in
+            nodes.into_iter().zip(listeners).zip(order.members()).zip(logs)
         {
+            let name = LogId { cluster: bundle.digest.into(), node: entry.id, incarnation: 0 };
             let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
             let node = Arc::new(FakeNode {
                 id: entry.id,
                 tls,
+                log: Mutex::new((LogSigner::new(name, log), MemoryNodes::new())),
                 state: Mutex::new(NodeState {
                     behaviour: Behaviour::Honest,
                     clock_offset: 0,
@@ -282,6 +293,10 @@ impl FakeCluster {
         let impostor = Arc::new(FakeNode {
             id: old.id,
             tls: SigningKey::generate(&mut os_rng()),
+            log: Mutex::new({
+                let log = *old.log.lock().unwrap().0.log();
+                (LogSigner::new(log, SigningKey::generate(&mut os_rng())), MemoryNodes::new())
+            }),
             state: Mutex::new(state),
             evaluations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -361,9 +376,16 @@ async fn answer(
         let flood = Bytes::from(flood);
         return Ok(reply(StatusCode::OK, "application/proto", flood));
     }
-    let answer = tokio::task::spawn_blocking(move || node.answer(&path, &body)).await.unwrap();
+    let asked = Arc::clone(&node);
+    let answer = tokio::task::spawn_blocking(move || asked.answer(&path, &body)).await.unwrap();
     Ok(match answer {
-        Ok(bytes) => reply(StatusCode::OK, "application/proto", bytes.into()),
+        Ok(bytes) => {
+            let mut reply = reply(StatusCode::OK, "application/proto", bytes.into());
+            if let Some(receipt) = node.receipt(behaviour) {
+                reply.headers_mut().insert("quorate-audit", receipt.parse().unwrap());
+            }
+            reply
+        }
         Err(refusal) => {
             let value = data_encoding::BASE64_NOPAD.encode(&refusal.encode_to_vec());
             let error = serde_json::json!({
@@ -380,6 +402,26 @@ fn reply(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<B
 }
 
 impl FakeNode {
+    /// The receipt of one more record.
+    fn receipt(&self, behaviour: Behaviour) -> Option<String> {
+        let mut log = self.log.lock().unwrap();
+        let leaf = Hash::of_leaf(&log.1.size().to_be_bytes());
+        log.1.push(leaf);
+        let (size, root) = (log.1.size(), log.1.root());
+        let strange = LogSigner::new(*log.0.log(), SigningKey::generate(&mut os_rng()));
+        let signer = match behaviour {
+            Behaviour::NoReceipt => return None,
+            Behaviour::StrangeReceipt => &strange,
+            _ => &log.0,
+        };
+        let receipt = v1::AuditReceipt {
+            index: size - 1,
+            leaf_hash: leaf.as_bytes().to_vec(),
+            checkpoint: signer.sign(size, root).to_bytes(),
+        };
+        Some(data_encoding::BASE64_NOPAD.encode(&receipt.encode_to_vec()))
+    }
+
     fn answer(&self, path: &str, body: &[u8]) -> Answer {
         let mut state = self.state.lock().unwrap();
         let time = UnixSeconds(now().0.saturating_add_signed(state.clock_offset));
@@ -421,6 +463,9 @@ impl FakeNode {
                 }
                 let request = v1::EvaluateRequest::decode(body).unwrap();
                 return self.evaluate(&state, &request, time);
+            }
+            "GetProof" | "PutMarks" => {
+                return Err(Box::new(RefusalCode::Overloaded.message("not now".into(), time)));
             }
             other => panic!("{other} is not for fakes"),
         })

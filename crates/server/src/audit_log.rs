@@ -7,19 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_audit::{Leaf, LogId, LogSigner, Replay, ReplayError};
 use quorate_documents::NodeEntry;
-use quorate_node::{CommitError, LogAnswer, LogRead, Read, RowKey};
+use quorate_node::{Batch, Commit as _, CommitError, LogAnswer, LogRead, Read, RowKey};
 use quorate_storage::{Answer, OpenError, SqliteOptions, SqliteStore, Store, StoreError};
 use quorate_types::{ClusterId, Digest, TenantId};
 use quorate_wire::proto::store::v1::{MarkRow, RolledBackRow};
 use quorate_wire::proto::v1::{AuditLeaf, AuditSegment, Envelope, NodeCard};
-use quorate_wire::{PayloadType, SigningKey, Transcript, strict};
+use quorate_wire::{PayloadType, strict};
 
 use crate::clock::Clock;
 use crate::config::NodeConfig;
+use crate::credentials;
 use crate::files::{self, FileError, Readable};
-use crate::identity::{self, IdentityError};
+use crate::identity::{self, IdentityError, Ring, Unlocked};
 use crate::init::CARD_FILE;
-use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
+use crate::keyslots::{KeySlotError, RootKeySource};
 use crate::limits::{DISK_ALARM, DISK_WARNING, SEGMENT_RECORDS};
 
 /// Records read at once for a segment: of the largest batches, some 6 MB.
@@ -35,16 +36,17 @@ fn row(store: &impl Store, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
     })
 }
 
-/// The log's key under the log's name; nothing before the node has joined a cluster.
+/// The log's keys under the log's name; nothing before the node has joined a cluster.
 pub(crate) fn signer(
     store: &impl Store,
     entry: &NodeEntry,
-    key: SigningKey,
+    keys: Ring,
 ) -> Result<Option<Arc<LogSigner>>, IdentityError> {
     let cluster = row(store, "pinned")?.and_then(|bytes| ClusterId::from_slice(&bytes).ok());
     Ok(cluster.map(|cluster| {
         let log = LogId { cluster, node: entry.id, incarnation: entry.log_incarnation };
-        Arc::new(LogSigner::new(log, key))
+        let (key, others) = keys.split();
+        Arc::new(LogSigner::new(log, key).with_keys(others))
     }))
 }
 
@@ -98,20 +100,23 @@ pub enum BeginLogError {
 /// [`BeginLogError`]. Repeating it begins yet another log.
 pub async fn begin_log(data_dir: &Path, root_key: &RootKeySource) -> Result<NewLog, BeginLogError> {
     let store = SqliteStore::open(data_dir, &SqliteOptions::default())?;
-    let root = KeySlots::load(data_dir)?.unlock(root_key)?;
-    let (keys, mut entry) = identity::load(&store, &root)?;
+    let unlocked = identity::unlock::<BeginLogError>(&store, data_dir, root_key);
+    let Unlocked { keys, mut entry, .. } = unlocked?;
     // Above every number of before, also of those that an earlier state of the disk forgot.
     entry.log_incarnation = Clock::new(0).now().0.max(entry.log_incarnation.saturating_add(1));
-    let card = NodeCard { node: Some(entry.to_proto()) };
-    let card = keys.identity.envelop(PayloadType::NodeCard, strict::encode(&card));
+    let own = NodeCard { node: Some(entry.to_proto()) };
+    let own = keys.identity.current.envelop(PayloadType::NodeCard, strict::encode(&own));
     // The name first: under the old one nothing may ever be said twice.
-    identity::store_card(&store, &card).await?;
+    let writes = vec![identity::put_card(&own)];
+    store.clone().commit(Batch { writes, ..Batch::default() }).await?;
     store.begin_log().await?;
     store.close().await;
+    // With the keys that the node offers, where it offers some.
+    let card = keys.card(&entry);
     let json = serde_json::to_vec_pretty(&card).map_err(BeginLogError::Card)?;
     files::replace(&data_dir.join(CARD_FILE), &json, Readable::Everybody)?;
-    let fingerprint = Transcript::new("node-card-fingerprint").field(&card.payload).digest();
-    Ok(NewLog { entry, card, fingerprint })
+    let fingerprint = credentials::fingerprint(&card);
+    Ok(NewLog { entry: keys.proposed(&entry), card, fingerprint })
 }
 
 /// Why records were not archived. They are all still in the database.

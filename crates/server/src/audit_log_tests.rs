@@ -4,8 +4,8 @@ use quorate_secret::{Secret, SigningSeed};
 use quorate_types::NodeId;
 use quorate_wire::proto::store::v1::AuditRow;
 
-fn key() -> SigningKey {
-    SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|bytes| bytes.fill(7))))
+fn key() -> quorate_wire::SigningKey {
+    quorate_wire::SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|bytes| bytes.fill(7))))
 }
 
 fn log() -> LogId {
@@ -26,7 +26,7 @@ async fn records_are_archived_once_cosigned_and_their_segments_verify() {
     let mut head = None;
     for n in 0..SEGMENT_RECORDS * 2 + 100 {
         let row = AuditRow { time: n, method: "Test".to_owned(), ..AuditRow::default() };
-        let batch = Batch { audit: Some(row), ..Batch::default() };
+        let batch = Batch { audit: vec![row], ..Batch::default() };
         head = store.clone().commit(batch).await.unwrap();
     }
     let head = head.unwrap().head;

@@ -108,6 +108,34 @@ impl NodeConfig {
         toml::from_str(&text).map_err(|source| ConfigError::Syntax { path, source })
     }
 
+    /// Names another root key file where the configuration of a data directory names one, and none where
+    /// there is none; everything else stays as it was written. Returns the file that is named then.
+    pub(crate) fn name_key_file(
+        data_dir: &Path,
+        file: Option<PathBuf>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let named = Self::load(data_dir)?.root_key_file;
+        if named.is_none() || named == file {
+            return Ok(named);
+        }
+        let path = data_dir.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&path).map_err(FileError::of("cannot read", &path))?;
+        let line = |file: &PathBuf| {
+            format!("root_key_file = {}\n", toml::Value::String(file.display().to_string()))
+        };
+        let mut after = String::with_capacity(text.len());
+        for before in text.split_inclusive('\n') {
+            let words = before.trim_start().strip_prefix("root_key_file");
+            if words.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+                after.extend(file.as_ref().map(line));
+            } else {
+                after.push_str(before);
+            }
+        }
+        files::replace(&path, after.as_bytes(), Readable::Everybody)?;
+        Ok(file)
+    }
+
     pub(crate) fn create(&self, data_dir: &Path) -> Result<(), FileError> {
         let path = data_dir.join(CONFIG_FILE);
         let text = toml::to_string(self)
@@ -138,7 +166,19 @@ mod tests {
         config.create(directory.path()).unwrap();
         assert_eq!(NodeConfig::load(directory.path()).unwrap(), config);
 
+        // Another key file; the rest stays, comments too.
         let path = directory.path().join(CONFIG_FILE);
+        let before = std::fs::read_to_string(&path).unwrap();
+        let another = Some(PathBuf::from("/etc/quorate/\"next\".key"));
+        let named = NodeConfig::name_key_file(directory.path(), another.clone()).unwrap();
+        assert_eq!(named, another);
+        let renamed = NodeConfig { root_key_file: another, ..config.clone() };
+        assert_eq!(NodeConfig::load(directory.path()).unwrap(), renamed);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with(HEADING));
+        let first = config.root_key_file.clone();
+        NodeConfig::name_key_file(directory.path(), first).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+
         let text = std::fs::read_to_string(&path).unwrap() + "clock_offset_seconds = -600\n";
         std::fs::write(&path, &text).unwrap();
         let drill = NodeConfig::load(directory.path()).unwrap();

@@ -10,11 +10,11 @@ use quorate_secret::{RootKey, SecretVec};
 use quorate_storage::{DATABASE_FILE, LOCK_FILE, OpenError, SqliteOptions, SqliteStore, Store};
 use quorate_types::{Digest, NodeId};
 use quorate_wire::proto::v1::{self, Envelope};
-use quorate_wire::{PayloadType, Transcript, strict};
 use rand_core::{CryptoRng, UnwrapErr};
 
 use crate::clock::Clock;
 use crate::config::{CONFIG_FILE, NodeConfig};
+use crate::credentials;
 use crate::files::{self, FileError, Readable};
 use crate::identity::{self, NodeKeys};
 use crate::keyslots::{self, KeySlotError, KeySlots, RootKeySource, SLOTS_FILE};
@@ -133,9 +133,8 @@ pub async fn init(options: InitOptions) -> Result<NewNode, InitError> {
     let mut rng = UnwrapErr(SysRng);
     let keys = NodeKeys::generate(&mut rng);
     let (options, entry) = check(options, &keys, &mut rng)?;
-    let card = v1::NodeCard { node: Some(entry.to_proto()) };
-    let card = keys.identity.envelop(PayloadType::NodeCard, strict::encode(&card));
-    let fingerprint = Transcript::new("node-card-fingerprint").field(&card.payload).digest();
+    let card = keys.card(&entry);
+    let fingerprint = credentials::fingerprint(&card);
 
     let mut made = Made::before(&options);
     let result = make(&options, &keys, &card, &mut made, &mut rng).await;
@@ -190,10 +189,11 @@ fn check(
         provider: options.provider.clone(),
         jurisdiction: options.jurisdiction.clone(),
         urls: options.urls.clone(),
-        identity_key: keys.identity.public().as_bytes().to_vec(),
-        tls_key: keys.tls.public().as_bytes().to_vec(),
-        log_key: keys.log.public().as_bytes().to_vec(),
+        identity_key: keys.identity.current.public().as_bytes().to_vec(),
+        tls_key: keys.tls.current.public().as_bytes().to_vec(),
+        log_key: keys.log.current.public().as_bytes().to_vec(),
         log_incarnation: Clock::new(0).now().0,
+        former_keys: Vec::new(),
     })?;
     Ok((options, entry))
 }
@@ -339,7 +339,7 @@ impl Made {
 }
 
 /// Whether a file lies in a directory; neither need exist yet.
-fn lies_in(file: &Path, directory: &Path) -> bool {
+pub(crate) fn lies_in(file: &Path, directory: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     let parent = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -8,8 +8,8 @@ use quorate_types::{ClusterId, Digest};
 use quorate_wire::proto::v1::Envelope;
 
 use crate::clock::Clock;
-use crate::identity::{self, IdentityError};
-use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
+use crate::identity::{self, IdentityError, Unlocked};
+use crate::keyslots::{KeySlotError, RootKeySource};
 
 /// Which node joins what.
 #[derive(Debug)]
@@ -54,10 +54,10 @@ pub enum JoinFailure {
 /// [`JoinFailure`]; the node is then as it was.
 pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     let store = SqliteStore::open(&options.data_dir, &SqliteOptions::default())?;
-    let root = KeySlots::load(&options.data_dir)?.unlock(&options.root_key)?;
-    let (keys, entry) = identity::load(&store, &root)?;
+    let unlocked = identity::unlock::<JoinFailure>(&store, &options.data_dir, &options.root_key);
+    let Unlocked { root, keys, entry } = unlocked?;
     let node = entry.id;
-    let core = NodeCore::new(entry, keys.identity, root);
+    let core = NodeCore::new(entry, keys.identity.current, root);
     let mut view = View::new();
     for _ in 0..MAX_PLAN_ROUNDS {
         let reads = core.plan_join(&view);

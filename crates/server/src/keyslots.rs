@@ -21,6 +21,9 @@ pub const SLOTS_FILE: &str = "root-key.slots";
 /// The format that is written.
 const VERSION: u32 = 1;
 
+/// The format that is written while one root key takes another's place.
+const VERSION_WITH_NEXT: u32 = 2;
+
 /// Slots at most; each is a way in.
 const MAX_SLOTS: usize = 16;
 
@@ -88,7 +91,9 @@ pub enum KeySlotError {
         path: PathBuf,
     },
     /// Written by a later version.
-    #[error("{path} has version {found}, and this program knows versions up to {VERSION}")]
+    #[error(
+        "{path} has version {found}, and this program knows versions up to {VERSION_WITH_NEXT}"
+    )]
     Newer {
         /// The slots file.
         path: PathBuf,
@@ -110,6 +115,11 @@ pub enum KeySlotError {
         /// The number asked for.
         slot: u32,
     },
+    /// What shall open the next root key opens the present one.
+    #[error(
+        "what shall unlock the new root key unlocks the present one; take another key file or passphrase"
+    )]
+    Same,
     /// Too many slots.
     #[error("there are {MAX_SLOTS} slots already; remove one first")]
     TooMany,
@@ -120,6 +130,18 @@ pub enum KeySlotError {
 struct Contents {
     version: u32,
     slots: Vec<Slot>,
+    /// Those of the root key that takes the place of the other one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    next: Vec<Slot>,
+}
+
+/// Which root key slots wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slots {
+    /// The one that there was.
+    Present,
+    /// The one that takes its place.
+    Next,
 }
 
 /// The slots of a node.
@@ -127,6 +149,7 @@ struct Contents {
 pub struct KeySlots {
     path: PathBuf,
     slots: Vec<Slot>,
+    next: Vec<Slot>,
 }
 
 fn kind(source: &RootKeySource) -> Kind {
@@ -140,7 +163,7 @@ impl KeySlots {
     /// No slots yet.
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join(SLOTS_FILE), slots: Vec::new() }
+        Self { path: data_dir.join(SLOTS_FILE), slots: Vec::new(), next: Vec::new() }
     }
 
     /// The slots of a data directory.
@@ -163,11 +186,11 @@ impl KeySlots {
         }
         let syntax = |source| KeySlotError::Syntax { path: path.clone(), source };
         let OnlyVersion { version } = serde_json::from_slice(&bytes).map_err(syntax)?;
-        if version > VERSION {
+        if version > VERSION_WITH_NEXT {
             return Err(KeySlotError::Newer { path, found: version });
         }
         let contents: Contents = serde_json::from_slice(&bytes).map_err(syntax)?;
-        Ok(Self { path, slots: contents.slots })
+        Ok(Self { path, slots: contents.slots, next: contents.next })
     }
 
     /// The numbers of the slots and what unlocks each.
@@ -180,19 +203,78 @@ impl KeySlots {
     /// # Errors
     /// [`KeySlotError`], naming the key file that does not fit.
     pub fn unlock(&self, source: &RootKeySource) -> Result<RootKey, KeySlotError> {
+        let mut found = self.candidates(source)?.into_iter();
+        // `candidates` is never empty.
+        found.next().map(|(root, _)| root).ok_or_else(|| self.wrong(source))
+    }
+
+    /// Every root key that this unlocks: two only where one was taking the other's place when that was
+    /// interrupted. Which of them is the node's, the node's own rows say.
+    ///
+    /// # Errors
+    /// [`KeySlotError`], naming what unlocks none.
+    pub(crate) fn candidates(
+        &self,
+        source: &RootKeySource,
+    ) -> Result<Vec<(RootKey, Slots)>, KeySlotError> {
         let secret = secret_of(source)?;
-        for slot in self.slots.iter().filter(|slot| slot.kind() == kind(source)) {
-            if let Some(root) = slot.open(Protected::RootKey, secret.reveal())? {
-                return Ok(RootKey::new(root));
+        let mut found = Vec::new();
+        for (slots, which) in [(&self.slots, Slots::Present), (&self.next, Slots::Next)] {
+            for slot in slots.iter().filter(|slot| slot.kind() == kind(source)) {
+                if let Some(root) = slot.open(Protected::RootKey, secret.reveal())? {
+                    found.push((RootKey::new(root), which));
+                    break;
+                }
             }
         }
+        if found.is_empty() { Err(self.wrong(source)) } else { Ok(found) }
+    }
+
+    fn wrong(&self, source: &RootKeySource) -> KeySlotError {
         let slots = self.path.clone();
-        Err(match source {
+        match source {
             RootKeySource::KeyFile(path) => {
                 KeySlotError::WrongKeyFile { path: path.clone(), slots }
             }
             RootKeySource::Passphrase(_) => KeySlotError::WrongPassphrase { slots },
-        })
+        }
+    }
+
+    /// Puts slots of another root key beside those of the present one, in place of any that an interrupted
+    /// attempt left. Both open the node until [`Self::take_next`].
+    ///
+    /// # Errors
+    /// [`KeySlotError::Same`] where one of the sources unlocks the present root key.
+    pub(crate) fn set_next(
+        &mut self,
+        root: &RootKey,
+        sources: &[RootKeySource],
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), KeySlotError> {
+        let mut next = Self { path: self.path.clone(), slots: Vec::new(), next: Vec::new() };
+        for source in sources {
+            let secret = secret_of(source)?;
+            for slot in self.slots.iter().filter(|slot| slot.kind() == kind(source)) {
+                if slot.open(Protected::RootKey, secret.reveal())?.is_some() {
+                    return Err(KeySlotError::Same);
+                }
+            }
+            next.add(root, source, rng)?;
+        }
+        self.next = next.slots;
+        Ok(())
+    }
+
+    /// Whether there are slots of a root key that takes the place of the present one.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.next.is_empty()
+    }
+
+    /// From now on the next root key's slots alone.
+    pub(crate) fn take_next(&mut self) {
+        if self.has_next() {
+            self.slots = core::mem::take(&mut self.next);
+        }
     }
 
     /// Adds a slot and says its number. A key file must be there already; see [`make_key_file`].
@@ -240,7 +322,8 @@ impl KeySlots {
     }
 
     fn encode(&self) -> Result<Vec<u8>, KeySlotError> {
-        let contents = Contents { version: VERSION, slots: self.slots.clone() };
+        let version = if self.has_next() { VERSION_WITH_NEXT } else { VERSION };
+        let contents = Contents { version, slots: self.slots.clone(), next: self.next.clone() };
         let encoded = serde_json::to_vec_pretty(&contents);
         encoded.map_err(|source| KeySlotError::Syntax { path: self.path.clone(), source })
     }
@@ -430,11 +513,11 @@ mod tests {
             assert!(KeySlots::load(place.directory.path()).is_err(), "cut at {end}");
         }
         let newer =
-            String::from_utf8(original).unwrap().replace("\"version\": 1", "\"version\": 2");
+            String::from_utf8(original).unwrap().replace("\"version\": 1", "\"version\": 3");
         std::fs::write(&slots.path, newer).unwrap();
         assert!(matches!(
             KeySlots::load(place.directory.path()),
-            Err(KeySlotError::Newer { found: 2, .. })
+            Err(KeySlotError::Newer { found: 3, .. })
         ));
     }
 }

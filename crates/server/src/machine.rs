@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use quorate_storage::DATABASE_FILE;
 
 use crate::config::CONFIG_FILE;
-use crate::hygiene;
+use crate::{hygiene, rootkey};
 
 /// The disk that the data directory is on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +40,35 @@ pub(crate) struct Machine {
     pub(crate) root_key_file: Option<PathBuf>,
     pub(crate) max_database_bytes: Option<u64>,
     pub(crate) clock_is_moved: bool,
+    pub(crate) notices: Arc<Notices>,
+}
+
+/// For so long a node says that somebody came with a credential that was given up.
+const OLD_CREDENTIAL_NOTICE: Duration = Duration::from_secs(24 * 3600);
+
+/// What the running node finds about credentials.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    keys_offered: AtomicBool,
+    old_credential: Mutex<Option<Instant>>,
+}
+
+impl Notices {
+    /// Whether the node has keys that no roster names yet.
+    pub(crate) fn set_keys_offered(&self, offered: bool) {
+        self.keys_offered.store(offered, Ordering::Relaxed);
+    }
+
+    /// Somebody came with a credential that was given up.
+    pub(crate) fn old_credential_used(&self) {
+        let now = Some(Instant::now());
+        *self.old_credential.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn old_credential_in_use(&self) -> bool {
+        let used = *self.old_credential.lock().unwrap_or_else(PoisonError::into_inner);
+        used.is_some_and(|used| used.elapsed() < OLD_CREDENTIAL_NOTICE)
+    }
 }
 
 impl Machine {
@@ -65,13 +97,16 @@ impl Machine {
                 self.root_key_file.as_deref().is_some_and(|path| open(path, 0o077)),
                 "root_key_file_open",
             ),
+            (rootkey::unfinished(&self.data_dir), "root_key_unfinished"),
+            (self.notices.keys_offered.load(Ordering::Relaxed), "keys_offered"),
+            (self.notices.old_credential_in_use(), "credential_old_in_use"),
         ];
         found.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
     }
 }
 
 /// Every word of [`Machine::alarms`].
-pub(crate) const ALARMS: [&str; 7] = [
+pub(crate) const ALARMS: [&str; 10] = [
     "clock_moved",
     "core_files_on",
     "memory_readable",
@@ -79,6 +114,9 @@ pub(crate) const ALARMS: [&str; 7] = [
     "config_writable",
     "data_dir_open",
     "root_key_file_open",
+    "root_key_unfinished",
+    "keys_offered",
+    "credential_old_in_use",
 ];
 
 /// A file's permission bits.
@@ -109,6 +147,7 @@ mod tests {
             root_key_file: Some(key.clone()),
             max_database_bytes: None,
             clock_is_moved: false,
+            notices: Arc::default(),
         };
         let here = |machine: &Machine| -> Vec<&str> {
             let all = machine.alarms();
@@ -126,6 +165,9 @@ mod tests {
             here(&machine),
             ["clock_moved", "config_writable", "data_dir_open", "root_key_file_open"]
         );
+        machine.notices.set_keys_offered(true);
+        machine.notices.old_credential_used();
+        assert_eq!(here(&machine)[4..], ["keys_offered", "credential_old_in_use"]);
         let disk = machine.disk();
         assert!(disk.free_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
         assert_eq!(Disk::under(Path::new("/nowhere/at/all")), Disk::default());

@@ -1,18 +1,20 @@
 //! TLS 1.3 (RFC 8446) with the node's own key.
 //!
 //! Clients pin the key that the roster names, so the certificate around it is self-signed and lasts.
-//! Key exchange is X25519MLKEM768 first; X25519 is there for tools such as curl, and the SDK refuses it.
+//! While one key takes another's place the node has a certificate for each, and shows a client the one that
+//! it asks for (RFC 8446 section 4.2.4). Key exchange is X25519MLKEM768 first; X25519 is there for tools such as curl, and the SDK refuses it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_authn::Evidence;
-use quorate_wire::SigningKey;
+use quorate_wire::{PublicKey, SigningKey};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError,
     PeerIncompatible, ServerConfig, SignatureScheme,
@@ -34,16 +36,75 @@ pub enum TlsError {
     Setup(#[from] Error),
 }
 
-/// A server configuration around the node's TLS key. `hosts` stand in the certificate for clients that
-/// insist on names.
-pub(crate) fn server_config(
-    key: &SigningKey,
-    hosts: Vec<String>,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(CryptoProvider {
+/// The node's TLS keys, and which of them it shows: more than one while one takes another's place.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    all: Vec<Certificate>,
+    /// Which of them may be shown, the one for those who ask for none first.
+    shown: RwLock<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Certificate {
+    key: PublicKey,
+    name: DistinguishedName,
+    certified: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    /// One certificate for each key; only the first is shown before [`Self::show`] says otherwise.
+    /// `hosts` stand in them for clients that insist on names.
+    pub(crate) fn new<'a>(
+        keys: impl IntoIterator<Item = &'a SigningKey>,
+        hosts: &[String],
+    ) -> Result<Arc<Self>, TlsError> {
+        let provider = provider();
+        let all = keys.into_iter().map(|key| certificate(key, hosts, &provider));
+        let all = all.collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { all, shown: RwLock::new(vec![0]) }))
+    }
+
+    /// Shows these keys from now on, the first to those who ask for none. Changes nothing where the node
+    /// has none of them.
+    pub(crate) fn show(&self, keys: &[PublicKey]) {
+        let place = |key: &PublicKey| self.all.iter().position(|one| one.key == *key);
+        let places: Vec<usize> = keys.iter().filter_map(place).collect();
+        if !places.is_empty() {
+            *self.shown.write().unwrap_or_else(PoisonError::into_inner) = places;
+        }
+    }
+
+    /// The first that the client would accept, of those that are shown.
+    fn choose(&self, wanted: Option<&[DistinguishedName]>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = shown.iter().filter_map(|place| self.all.get(*place));
+        let default = shown.next()?;
+        let accepted = wanted.into_iter().flatten().find_map(|name| {
+            let is = |one: &&Certificate| one.name.as_ref() == name.as_ref();
+            core::iter::once(default).chain(shown.clone()).find(is)
+        });
+        Some(Arc::clone(&accepted.unwrap_or(default).certified))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.certificate_authorities())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
         kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519],
         ..aws_lc_rs::default_provider()
-    });
+    })
+}
+
+fn certificate(
+    key: &SigningKey,
+    hosts: &[String],
+    provider: &CryptoProvider,
+) -> Result<Certificate, TlsError> {
     let mut pkcs8 = Zeroizing::new(Vec::with_capacity(48));
     pkcs8.extend_from_slice(&ED25519_PKCS8);
     pkcs8.extend_from_slice(key.seed().reveal());
@@ -53,13 +114,26 @@ pub(crate) fn server_config(
     parameters.distinguished_name = rcgen::DistinguishedName::new();
     parameters.distinguished_name.push(rcgen::DnType::CommonName, key.public().to_string());
     parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = parameters.self_signed(&pair)?;
+    let made = parameters.self_signed(&pair)?;
+    let certified = CertifiedKey::from_der(
+        vec![made.der().clone()],
+        PrivateKeyDer::Pkcs8(der.clone_key()),
+        provider,
+    )?;
+    let name = DistinguishedName::in_sequence(&key.public().relative_distinguished_name());
+    Ok(Certificate { key: key.public(), name, certified: Arc::new(certified) })
+}
 
+/// A server configuration around the node's TLS keys.
+pub(crate) fn server_config(
+    certificates: Arc<Certificates>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = provider();
     let verifier = Arc::new(AnyEd25519 { provider: Arc::clone(&provider) });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(der.clone_key()))?;
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // No early data: it can be replayed. No resumption: a resumed connection proves the client's key
     // by an old handshake, and connections stay open long enough to do without.
@@ -120,5 +194,51 @@ impl ClientCertVerifier for AnyEd25519 {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    fn name(key: &SigningKey) -> DistinguishedName {
+        DistinguishedName::in_sequence(&key.public().relative_distinguished_name())
+    }
+
+    /// Who asks for a key is shown it, while it may be shown; who asks for none, or for one that the node has
+    /// not, is shown the present one. Fails when `choose` does not look at what is shown.
+    #[test]
+    fn a_client_is_shown_the_key_that_it_asks_for_while_it_may_be_shown() {
+        let [old, new, strange] = [(); 3].map(|()| SigningKey::generate(&mut UnwrapErr(SysRng)));
+        let certificates = Certificates::new([&old, &new], &["a.example".to_owned()]).unwrap();
+        let shown = |wanted: Option<&[DistinguishedName]>| {
+            let certified = certificates.choose(wanted).unwrap();
+            let place = certificates.all.iter().position(|c| Arc::ptr_eq(&c.certified, &certified));
+            certificates.all[place.unwrap()].key
+        };
+        assert_eq!(shown(None), old.public());
+        assert_eq!(shown(Some(&[name(&new)])), old.public(), "not shown yet");
+        certificates.show(&[new.public(), old.public()]);
+        assert_eq!(shown(None), new.public());
+        assert_eq!(shown(Some(&[name(&old)])), old.public());
+        assert_eq!(shown(Some(&[name(&strange), name(&old), name(&new)])), old.public());
+        assert_eq!(shown(Some(&[name(&strange)])), new.public());
+        certificates.show(&[new.public()]);
+        assert_eq!(shown(Some(&[name(&old)])), new.public(), "retired");
+        certificates.show(&[strange.public()]);
+        assert_eq!(shown(None), new.public(), "a node always shows a key");
+    }
+
+    /// The name that clients ask by is the one in the certificate.
+    #[test]
+    fn the_name_is_the_certificates_own() {
+        let key = SigningKey::generate(&mut UnwrapErr(SysRng));
+        let certificates = Certificates::new([&key], &[]).unwrap();
+        let der = certificates.all[0].certified.cert[0].to_vec();
+        let name = name(&key);
+        let found = der.windows(name.as_ref().len()).filter(|part| *part == name.as_ref()).count();
+        assert_eq!(found, 2, "issuer and subject");
     }
 }

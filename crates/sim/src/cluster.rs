@@ -48,6 +48,7 @@ impl NodeKeys {
             tls_key: SigningKey::generate(rng).public(),
             log_key: SigningKey::generate(rng).public(),
             log_incarnation: 0,
+            former_keys: Vec::new(),
         };
         Ok(Self { entry, identity, root: RootKey::random(rng) })
     }

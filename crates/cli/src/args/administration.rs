@@ -39,7 +39,8 @@ Examples:
   quorate tenant create reseller --under cluster --request reseller.request
   quorate tenant create --batch customers.jsonl > invitations.jsonl
 
-Each line of a batch is {\"name\": ..., \"request\": ...}, and may have \"support\". With several
+Each line of a batch is {\"name\": ..., \"request\": ...}, and may have \"support\". Without \"request\" the tenant
+is managed: its administrator is this profile's own. With several
 --request there are several administrators, of whom a majority signs, or --quorum.")]
     Create {
         /// What it is called.
@@ -119,6 +120,24 @@ Example:
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Say what only a quorum of this tenant's administrators may sign, or show it.
+    ///
+    /// Otherwise a principal with the permission does it alone.
+    #[command(after_help = "\
+Examples:
+  quorate tenant critical                       show it
+  quorate tenant critical --set create,grant    new keys and grants take administrators
+  quorate tenant critical --none")]
+    Critical {
+        /// What takes administrators from then on, and nothing else.
+        #[arg(long, value_delimiter = ',', value_name = "ACTIONS")]
+        set: Vec<CriticalAction>,
+        /// Nothing does any more.
+        #[arg(long, conflicts_with = "set")]
+        none: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Bound what a tenant may have and use; 0 takes a bound away.
     #[command(after_help = "\
 Example:
@@ -138,10 +157,10 @@ Example:
         /// Bytes of its documents at one node.
         #[arg(long, value_name = "N")]
         document_bytes: Option<u64>,
-        /// Requests of its principals to one node in a day.
+        /// Requests for keys of its principals that one node answers in a day (UTC).
         #[arg(long, value_name = "N")]
         requests_per_day: Option<u64>,
-        /// Labels that one node evaluates for its principals in a day.
+        /// Labels (keys of objects) that one node evaluates for its principals in a day (UTC).
         #[arg(long, value_name = "N")]
         labels_per_day: Option<u64>,
         /// Whom its users ask for help; errors that they see name it.
@@ -150,6 +169,34 @@ Example:
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Show what a tenant has and uses, as each node counts it. Needs the permission `audit`.
+    ///
+    /// A parent sees the usage of the tenants below it, and nothing of what they do. Clients ask T of N nodes,
+    /// so each node counts its own part of the requests; what a tenant has is the same at every node, and is
+    /// marked where it is not.
+    #[command(after_help = "\
+Examples:
+  quorate tenant usage                 this profile's own tenant
+  quorate tenant usage customer        a tenant below it
+  quorate tenant usage --below         all tenants directly below it")]
+    Usage {
+        /// The tenant, by name or id [default: this profile's own].
+        tenant: Option<String>,
+        /// Those directly below it instead.
+        #[arg(long)]
+        below: bool,
+    },
+}
+
+/// What a tenant may leave to its administrators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CriticalAction {
+    /// New keys, and new versions of keys.
+    Create,
+    /// Changes of a key's state, tags, name and period.
+    Change,
+    /// Grants.
+    Grant,
 }
 
 /// Whose administrators.
@@ -201,6 +248,14 @@ pub enum Admin {
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Replace this profile's administrator's key, in the tenant and in the cluster, wherever it stands.
+    ///
+    /// Where more administrators must sign, it leaves changes for them; say the same again when those are in
+    /// force, and the profile takes the new key.
+    Rotate {
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// With the recovery key: settle versions that contend, or put other administrators in place.
     #[command(after_help = "\
 Example:
@@ -229,6 +284,12 @@ pub enum Change {
     Show {
         /// The change's file; - for standard input.
         file: PathBuf,
+    },
+    /// List the changes in a folder: what each would do, who has signed it, and what it waits for.
+    #[command(after_help = "Example:\n  quorate change list ~/Downloads")]
+    List {
+        /// The folder with files named quorate-change-*.json [default: this one].
+        folder: Option<PathBuf>,
     },
     /// Explain a change and sign it with this profile's administrator's key.
     Sign {

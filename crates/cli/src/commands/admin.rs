@@ -64,6 +64,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             let what = format!("let {quorum} administrators sign");
             change(app, scope, wait, &what, move |_, needed| *needed = quorum).await
         }
+        Command::Rotate { wait } => rotate(app, wait).await,
         Command::Recover { recovery_key_file, administrator, quorum, scope, wait } => {
             let recovery = AdminKey::read(&recovery_key_file)?;
             let keys = administrator.iter().map(|text| key(text)).collect::<Outcome<Vec<_>>>()?;
@@ -154,4 +155,62 @@ async fn list(app: &App, scope: ScopeArgs) -> Outcome {
     });
     app.warnings(&client);
     Ok(())
+}
+
+async fn rotate(app: &App, wait: WaitArgs) -> Outcome {
+    let mut profile = app.profile()?;
+    let client = app.administrator().await?;
+    app.carry(&client).await;
+    let rotated = profile.rotate_admin_key(&client).await?;
+    let mut confirmed = Vec::new();
+    let mut settled = Vec::new();
+    for delivered in rotated.delivered {
+        let delivered = app.settle(&client, delivered, wait).await?;
+        confirmed.push(Confirmed::control(&client, &delivered));
+        settled.push(delivered);
+    }
+    for change in &rotated.unfinished {
+        crate::commands::change::keep(app, change)?;
+    }
+    #[derive(Serialize)]
+    struct Rotated {
+        public_key: String,
+        retired: String,
+        /// Others must sign first; the profile has both keys until then.
+        unfinished: bool,
+        /// Tenants below that are administered with the old key, which stays beside the new one.
+        managed_with_old: Vec<String>,
+        confirmed: Vec<Confirmed>,
+    }
+    let value = Rotated {
+        public_key: rotated.public_key.to_string(),
+        retired: rotated.retired.to_string(),
+        unfinished: !rotated.unfinished.is_empty(),
+        managed_with_old: rotated.managed,
+        confirmed,
+    };
+    if value.unfinished {
+        app.out.note("When those are in force, say `quorate admin rotate` again.");
+        return Ok(());
+    }
+    app.out.result(&value, || {
+        let mut text = format!(
+            "the administrator's key is {} from now on, in place of {}",
+            value.public_key, value.retired
+        );
+        for confirmed in &value.confirmed {
+            text.push_str(&format!("\n{}", confirmed.text()));
+        }
+        text
+    });
+    if !value.managed_with_old.is_empty() {
+        app.out.warn(&format!(
+            "tenants below that this profile manages still name the old key, which stays in \
+             admin-former.key: {}",
+            value.managed_with_old.join(", ")
+        ));
+    }
+    app.out.note("Copy the profile's folder to its safe place again: a new admin.key is in it.");
+    app.warnings(&client);
+    settled.iter().try_for_each(|delivered| App::waited(delivered, wait))
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use quorate_sdk::{
     Action, AuditError, AuditLog, AuditRecord, Client, Key, KeyId, NodeAudit, NodeFailure, NodeId,
     NotQuorate, PrincipalId, RefusalCode, Verified,
@@ -22,6 +23,8 @@ use crate::output;
 const TOGETHER_SECONDS: u64 = 120;
 /// Bytes of what names an object in a record.
 const NONCE: usize = 24;
+/// How many of those the record of a refused request has at most.
+const REFUSED_NONCES: usize = 64;
 /// Methods that read the log, and are left out unless asked for.
 const READING: [&str; 3] = ["GetAudit", "GetProof", "PutMarks"];
 /// What is in an export, and of which cluster.
@@ -41,17 +44,18 @@ pub async fn run(app: &App, command: Command) -> Outcome {
     }
 }
 
-struct Asked {
-    key: Option<String>,
-    principal: Option<String>,
-    since: Option<String>,
-    limit: usize,
-    object: Option<PathBuf>,
-    all: bool,
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) key: Option<String>,
+    pub(super) principal: Option<String>,
+    pub(super) since: Option<String>,
+    pub(super) limit: usize,
+    pub(super) object: Option<PathBuf>,
+    pub(super) all: bool,
 }
 
 /// What a record must be to be shown.
-struct Filter {
+pub(super) struct Filter {
     key: Option<KeyId>,
     principal: Option<PrincipalId>,
     since: u64,
@@ -61,7 +65,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn keeps(&self, record: &AuditRecord) -> bool {
+    pub(super) fn keeps(&self, record: &AuditRecord) -> bool {
         let row = &record.row;
         let object = self.object.as_ref().is_none_or(|readers| {
             readers.iter().any(|(key, nonce)| {
@@ -78,37 +82,42 @@ impl Filter {
 }
 
 #[derive(Debug, Serialize)]
-struct NodeLine {
-    name: String,
-    read: bool,
-    problem: Option<String>,
+pub(super) struct NodeLine {
+    pub(super) name: String,
+    pub(super) read: bool,
+    pub(super) problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct AtNode {
-    node: String,
-    index: u64,
-    decision: String,
-    reasons: String,
+pub(super) struct AtNode {
+    pub(super) node: String,
+    pub(super) index: u64,
+    pub(super) decision: String,
+    /// What allowed it, or forbade it.
+    pub(super) reasons: String,
+    /// Of a refusal: what the node said.
+    pub(super) detail: String,
+    /// The digest of the policies that it asked, in hexadecimal.
+    pub(super) policies: Option<String>,
 }
 
 /// One request, at all nodes that have recorded it.
 #[derive(Debug, Serialize)]
-struct Event {
-    time: u64,
-    principal: Option<String>,
-    principal_name: Option<String>,
-    method: String,
-    action: Option<String>,
-    key: Option<String>,
-    key_alias: Option<String>,
-    key_version: u32,
-    labels: usize,
-    nodes: Vec<AtNode>,
+pub(super) struct Event {
+    pub(super) time: u64,
+    pub(super) principal: Option<String>,
+    pub(super) principal_name: Option<String>,
+    pub(super) method: String,
+    pub(super) action: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) key_alias: Option<String>,
+    pub(super) key_version: u32,
+    pub(super) labels: usize,
+    pub(super) nodes: Vec<AtNode>,
     /// How many nodes must answer such a request.
-    expected: Option<usize>,
+    pub(super) expected: Option<usize>,
     /// Fewer have recorded that they answered.
-    too_few: bool,
+    pub(super) too_few: bool,
     #[serde(skip)]
     key_id: Option<KeyId>,
 }
@@ -116,14 +125,20 @@ struct Event {
 /// What makes records of several nodes records of one request.
 type Same = (Vec<u8>, String, u32, Vec<u8>, u32, u32, Vec<u8>, Vec<u8>);
 
-async fn show(app: &App, asked: &Asked) -> Outcome {
-    let client = app.client()?;
+/// Requests that were recorded, the oldest first, and how reading each node's log went.
+pub(super) struct Read {
+    pub(super) requests: Vec<Event>,
+    pub(super) nodes: Vec<NodeLine>,
+}
+
+/// Reads what is asked for from every node.
+pub(super) async fn read(client: &Client, asked: &Asked) -> Outcome<Read> {
     let keys = client.list_keys().await.unwrap_or_default();
     let names: BTreeMap<PrincipalId, String> = match client.list_principals().await {
         Ok(all) => all.into_iter().map(|p| (p.id, p.name)).collect(),
         Err(_) => BTreeMap::new(),
     };
-    let filter = filter(&client, asked, &names).await?;
+    let filter = filter(client, asked, &names).await?;
     let logs = client.read_audit(|record| filter.keeps(record)).await;
     some_read(&logs)?;
     let unread = logs.iter().filter(|log| log.result.is_err()).count();
@@ -138,6 +153,25 @@ async fn show(app: &App, asked: &Asked) -> Outcome {
         event.too_few =
             answered > 0 && event.expected.is_some_and(|expected| answered + unread < expected);
     }
+    let nodes = logs.iter().map(|log| NodeLine {
+        name: log.node.name.clone(),
+        read: log.result.is_ok(),
+        problem: log.result.as_ref().err().map(ToString::to_string),
+    });
+    Ok(Read { nodes: nodes.collect(), requests: events })
+}
+
+/// Says which nodes' logs were not read.
+pub(super) fn warn_unread(app: &App, nodes: &[NodeLine]) {
+    for node in nodes.iter().filter(|node| !node.read) {
+        let why = node.problem.as_deref().unwrap_or_default();
+        app.out.warn(&format!("the log of {} was not read: {why}", node.name));
+    }
+}
+
+async fn show(app: &App, asked: &Asked) -> Outcome {
+    let client = app.client()?;
+    let Read { requests: mut events, nodes } = read(&client, asked).await?;
     let left_out = events.len().saturating_sub(asked.limit);
     events.drain(..left_out);
     #[derive(Serialize)]
@@ -146,16 +180,8 @@ async fn show(app: &App, asked: &Asked) -> Outcome {
         left_out: usize,
         requests: Vec<Event>,
     }
-    let nodes = logs.iter().map(|log| NodeLine {
-        name: log.node.name.clone(),
-        read: log.result.is_ok(),
-        problem: log.result.as_ref().err().map(ToString::to_string),
-    });
-    let value = Shown { nodes: nodes.collect(), left_out, requests: events };
-    for node in value.nodes.iter().filter(|node| !node.read) {
-        let why = node.problem.as_deref().unwrap_or_default();
-        app.out.warn(&format!("the log of {} was not read: {why}", node.name));
-    }
+    let value = Shown { nodes, left_out, requests: events };
+    warn_unread(app, &value.nodes);
     if left_out > 0 {
         app.out.note(&format!("{left_out} earlier requests are left out; --limit shows more"));
     }
@@ -237,7 +263,7 @@ async fn filter(
 }
 
 /// The seconds since 1970 of "2h" ago, or of a time in RFC 3339.
-fn since(text: &str) -> Outcome<u64> {
+pub(super) fn since(text: &str) -> Outcome<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(now.saturating_sub(ago.as_secs()));
@@ -282,7 +308,8 @@ fn together(logs: &[NodeAudit<Vec<AuditRecord>>]) -> Vec<Event> {
             row.key.clone(),
             row.key_version,
             row.from_version,
-            row.nonces.clone(),
+            // A refusal's record has no more of them.
+            row.nonces.get(..REFUSED_NONCES * NONCE).unwrap_or(&row.nonces).to_vec(),
             row.subject.clone(),
         );
         let at = AtNode {
@@ -290,6 +317,8 @@ fn together(logs: &[NodeAudit<Vec<AuditRecord>>]) -> Vec<Event> {
             index: *index,
             decision: row.decision.clone(),
             reasons: row.reasons.clone(),
+            detail: row.detail.clone(),
+            policies: (!row.policies.is_empty()).then(|| HEXLOWER.encode(&row.policies)),
         };
         let places = known.entry(same).or_default();
         let near = places.iter().copied().find(|place| {
@@ -342,7 +371,7 @@ fn action_name(number: u8) -> Option<&'static str> {
 }
 
 /// Fails where not even one node's log could be read.
-fn some_read<T>(logs: &[NodeAudit<T>]) -> Outcome {
+pub(super) fn some_read<T>(logs: &[NodeAudit<T>]) -> Outcome {
     if logs.iter().any(|log| log.result.is_ok()) {
         return Ok(());
     }
@@ -393,6 +422,8 @@ struct Checked {
     marks: Option<usize>,
     /// The log is known to have had so many records, and more than these.
     newer: Option<u64>,
+    /// Signed with a log key that is retired by now: an export from its time, or made by a thief of that key.
+    retired_key: bool,
     /// How it differs.
     differs: Option<String>,
     /// Why it could not be looked at.
@@ -417,6 +448,7 @@ impl Checked {
             records: verified.map(|v| v.records),
             marks: verified.map(|v| v.marks),
             newer: verified.and_then(|v| v.newer),
+            retired_key: verified.is_some_and(|v| v.retired_key),
             differs,
             unread,
         }
@@ -429,6 +461,9 @@ impl Checked {
             (None, Some(why), _) => format!("not read: {why}"),
             (None, None, Some(newer)) => {
                 format!("verified; the log is known to have {newer} records by now")
+            }
+            (None, None, None) if self.retired_key => {
+                "verified, with a log key that is retired by now".to_owned()
             }
             (None, None, None) => "verified".to_owned(),
         };
@@ -449,7 +484,13 @@ async fn verify(app: &App) -> Outcome {
     some_read(&logs)?;
     let checked = logs.iter().map(|NodeAudit { node, result }| {
         let result = match result {
-            Ok(log) => client.verify_log(log).map_err(Unverified::Differs),
+            Ok(log) => match client.verify_log(log) {
+                // What a node says now, it signs with the key that it has now.
+                Ok(verified) if verified.retired_key => {
+                    Err(Unverified::Differs(AuditError::RetiredKey))
+                }
+                verified => verified.map_err(Unverified::Differs),
+            },
             Err(NodeFailure::Refused(refused))
                 if refused.refusal.code == RefusalCode::RolledBack.code() =>
             {
@@ -582,7 +623,7 @@ fn verify_export(app: &App, dir: &Path) -> Outcome {
         Failure::new(Code::Input, format!("{} is no export: {why}", dir.display()))
             .next("Name the folder that `quorate audit export` wrote.")
     };
-    let manifest: Manifest = serde_json::from_slice(&read(&path)?)
+    let manifest: Manifest = serde_json::from_slice(&read_file(&path)?)
         .map_err(|_| no_export("its cluster.json is not one"))?;
     if manifest.version != 1 {
         return Err(no_export("its version is unknown"));
@@ -601,8 +642,8 @@ fn verify_export(app: &App, dir: &Path) -> Outcome {
         } else if !records.exists() || !checkpoint.exists() {
             Err(Unverified::Missing)
         } else {
-            let lines = String::from_utf8_lossy(&read(&records)?).into_owned();
-            let checkpoint = read(&checkpoint)?;
+            let lines = String::from_utf8_lossy(&read_file(&records)?).into_owned();
+            let checkpoint = read_file(&checkpoint)?;
             let log = client.log_of(node.id).ok_or(AuditError::Node(node.id));
             log.and_then(|log| AuditLog::from_lines(log, &lines, checkpoint))
                 .and_then(|log| client.verify_log(&log))
@@ -613,7 +654,7 @@ fn verify_export(app: &App, dir: &Path) -> Outcome {
     verdict(app, checked)
 }
 
-fn read(path: &Path) -> Outcome<Vec<u8>> {
+fn read_file(path: &Path) -> Outcome<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)

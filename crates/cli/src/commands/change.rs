@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quorate_sdk::{Change, ChangeSummary, Error};
+use quorate_sdk::{Change, ChangeSummary, ClusterError, Error};
 use serde::Serialize;
 
 use crate::app::{App, shown};
@@ -22,6 +22,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             app.out.result(&value, || value.text());
             app.warnings(&client);
             Ok(())
+        }
+        Command::List { folder } => {
+            list(app, folder.as_deref().unwrap_or_else(|| Path::new("."))).await
         }
         Command::Sign { file } => {
             let mut change = read(&file)?;
@@ -81,6 +84,117 @@ async fn submit(app: &App, files: &[PathBuf], wait: WaitArgs) -> Outcome {
     app.out.result(&value, || format!("{}\n{}", value.effects.join("\n"), value.confirmed.text()));
     app.warnings(&client);
     App::waited(&delivered, wait)
+}
+
+/// Where a change of the folder stands.
+#[derive(Serialize)]
+struct Listed {
+    file: String,
+    operation: String,
+    /// `done`, `ready`, `waiting`, `stale`, or `unreadable`.
+    state: &'static str,
+    effects: Vec<String>,
+    have: usize,
+    need: usize,
+    /// Who could sign; this profile's own key among them where that has not signed.
+    may_sign: Vec<String>,
+    /// Whether this profile's administrator's key could sign and has not.
+    waits_for_this_profile: bool,
+    problem: Option<String>,
+}
+
+async fn list(app: &App, folder: &Path) -> Outcome {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Failure::reading(folder, &e))? {
+        let name = entry.map_err(|e| Failure::reading(folder, &e))?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("quorate-change-") && name.ends_with(".json") {
+            files.push(folder.join(name.as_ref()));
+        }
+    }
+    files.sort();
+    let client = app.client()?;
+    let own = app.profile()?.admin_key().ok().map(|key| key.public());
+    let mut listed = Vec::new();
+    for file in files {
+        let name = shown(&file);
+        let unexplained = |state, operation: &str, problem: String| Listed {
+            file: name.clone(),
+            operation: operation.to_owned(),
+            state,
+            effects: Vec::new(),
+            have: 0,
+            need: 0,
+            may_sign: Vec::new(),
+            waits_for_this_profile: false,
+            problem: Some(problem),
+        };
+        let change = match read(&file) {
+            Ok(change) => change,
+            Err(failure) => {
+                listed.push(unexplained("unreadable", "", failure.message));
+                continue;
+            }
+        };
+        let operation = change.operation();
+        listed.push(match client.explain_change(&change).await {
+            Ok(summary) => {
+                let state = match () {
+                    () if summary.done => "done",
+                    () if summary.have >= summary.need as usize => "ready",
+                    () => "waiting",
+                };
+                let may_sign = own.is_some_and(|own| summary.others.contains(&own));
+                let value = Shown::new(&change, &summary);
+                Listed {
+                    file: name,
+                    operation: value.operation,
+                    state,
+                    effects: value.effects,
+                    have: value.have,
+                    need: value.need,
+                    may_sign: value.may_sign,
+                    waits_for_this_profile: state == "waiting" && may_sign,
+                    problem: None,
+                }
+            }
+            Err(Error::Cluster(
+                why @ (ClusterError::ChangeStale(_) | ClusterError::ChangeInvalid(_)),
+            )) => unexplained("stale", operation, why.to_string()),
+            Err(error) => return Err(error.into()),
+        });
+    }
+    #[derive(Serialize)]
+    struct Changes {
+        changes: Vec<Listed>,
+    }
+    let value = Changes { changes: listed };
+    app.out.result(&value, || {
+        if value.changes.is_empty() {
+            return "no changes here".to_owned();
+        }
+        let mut rows = vec![["FILE", "WHAT", "SIGNED", "STATE"].map(str::to_owned).to_vec()];
+        rows.extend(value.changes.iter().map(|change| {
+            let state = match (change.state, &change.problem) {
+                ("ready", _) => "ready: quorate change submit".to_owned(),
+                ("waiting", _) if change.waits_for_this_profile => {
+                    "waits for you: quorate change sign".to_owned()
+                }
+                ("waiting", _) => "waits for other administrators".to_owned(),
+                ("done", _) => "done; the file may go".to_owned(),
+                (state, Some(problem)) => format!("{state}: {problem}"),
+                (state, None) => state.to_owned(),
+            };
+            let signed = match change.need {
+                0 => "-".to_owned(),
+                need => format!("{} of {need}", change.have),
+            };
+            vec![change.file.clone(), change.operation.clone(), signed, state]
+        }));
+        crate::output::table(&rows)
+    });
+    app.warnings(&client);
+    Ok(())
 }
 
 fn read(file: &Path) -> Outcome<Change> {

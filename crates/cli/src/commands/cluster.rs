@@ -1,6 +1,7 @@
 //! `quorate cluster`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_sdk::{
     AdminKey, ClusterBundle, ClusterId, ClusterRequest, Digest, Envelope, NodeCard, Profile,
@@ -10,7 +11,7 @@ use quorate_server::JoinOptions;
 use serde::Serialize;
 
 use crate::app::{App, shown};
-use crate::args::{Cluster as Command, NodeArgs};
+use crate::args::{Cluster as Command, NodeArgs, WaitArgs};
 use crate::commands::node::{root_key, whole};
 use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
@@ -73,6 +74,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Status => crate::commands::status::run(app).await,
         Command::Sync => sync(app).await,
         Command::Renew { days } => renew(app, days).await,
+        Command::Update { cards, fingerprint, hand_over, at_once, wait } => {
+            let cards = read_cards(&cards, &fingerprint)?;
+            let days = if at_once { 0 } else { hand_over };
+            update(app, &cards, Duration::from_secs(days * 86_400), wait).await
+        }
         Command::Export { output } => {
             let profile = app.profile()?;
             let roster = profile
@@ -284,4 +290,73 @@ async fn renew(app: &App, days: u64) -> Outcome {
     });
     app.warnings(&client);
     Ok(())
+}
+
+async fn update(app: &App, cards: &[NodeCard], hand_over: Duration, wait: WaitArgs) -> Outcome {
+    let admin = app.profile()?.admin_key()?;
+    let client = app.administrator().await?;
+    // Everything that counts must be at the nodes, since the next roster lists it.
+    app.carry(&client).await;
+    let (delivered, changes) = client.admin(&admin).update_nodes(cards, hand_over).await?;
+    let delivered = app.settle(&client, delivered, wait).await?;
+    #[derive(Serialize)]
+    struct Replaced {
+        purpose: &'static str,
+        key: String,
+        old: String,
+        /// Seconds since 1970: up to when the node uses the old one too.
+        old_until: u64,
+    }
+    #[derive(Serialize)]
+    struct Node {
+        name: String,
+        keys: Vec<Replaced>,
+        urls: bool,
+        new_log: bool,
+    }
+    #[derive(Serialize)]
+    struct Updated {
+        nodes: Vec<Node>,
+        #[serde(flatten)]
+        confirmed: Confirmed,
+    }
+    let nodes = changes.iter().map(|change| Node {
+        name: change.name.clone(),
+        keys: change
+            .replaced
+            .iter()
+            .zip(&change.keys)
+            .map(|(former, key)| Replaced {
+                purpose: former.purpose.name(),
+                key: key.to_string(),
+                old: former.key.to_string(),
+                old_until: former.until.0,
+            })
+            .collect(),
+        urls: change.urls,
+        new_log: change.log,
+    });
+    let nodes = nodes.collect();
+    let value = Updated { nodes, confirmed: Confirmed::control(&client, &delivered) };
+    app.out.result(&value, || {
+        let mut rows = vec![["NODE", "NEW", "OLD IN USE UNTIL"].map(str::to_owned).to_vec()];
+        for node in &value.nodes {
+            for key in &node.keys {
+                let until = if hand_over.is_zero() {
+                    "refused from now on".to_owned()
+                } else {
+                    output::time(key.old_until)
+                };
+                rows.push(vec![node.name.clone(), format!("{} key", key.purpose), until]);
+            }
+            for (is, what) in [(node.urls, "addresses"), (node.new_log, "audit log")] {
+                if is {
+                    rows.push(vec![node.name.clone(), what.to_owned(), "-".to_owned()]);
+                }
+            }
+        }
+        format!("{}\n{}", output::table(&rows), value.confirmed.text())
+    });
+    app.warnings(&client);
+    App::waited(&delivered, wait)
 }

@@ -137,6 +137,20 @@ pub fn run(app: &App, command: Command) -> Outcome {
             );
             Ok(())
         }
+        Command::Remove { fragment, backed_up: _ } => {
+            let id = choose(&store, Some(&fragment))?;
+            store.remove(id)?;
+            #[derive(Serialize)]
+            struct Removed {
+                removed: String,
+            }
+            let value = Removed { removed: id.to_string() };
+            app.out.result(&value, || format!("removed {}", value.removed));
+            app.out.note(
+                "What is bound to it opens here again once it is restored: quorate fragment restore",
+            );
+            Ok(())
+        }
         Command::List => {
             let all: Vec<Shown> =
                 store.list()?.iter().map(|stored| shown_of(&store, stored)).collect();

@@ -1,11 +1,11 @@
 //! `quorate node`: one key server.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use quorate_sdk::NodeCard;
+use quorate_sdk::{KeyPurpose, NodeCard};
 use quorate_secret::SecretVec;
-use quorate_server::{InitOptions, RootKeySource, RunOptions};
+use quorate_server::{InitOptions, OfferOptions, RootKeySource, RotateRootOptions, RunOptions};
 use serde::Serialize;
 
 use crate::app::shown;
@@ -135,10 +135,137 @@ pub async fn run(out: Output, command: Command) -> Outcome {
             Ok(())
         }
         Command::Status { node } => print_card(out, &node.data_dir),
+        Command::Rotate {
+            node,
+            identity,
+            tls,
+            log,
+            withdraw,
+            root_key: of_root,
+            new_root_key_file,
+            new_root_passphrase_file,
+        } => {
+            if of_root {
+                return rotate_root(out, &node, new_root_key_file, new_root_passphrase_file).await;
+            }
+            let purposes =
+                [(identity, KeyPurpose::Identity), (tls, KeyPurpose::Tls), (log, KeyPurpose::Log)];
+            let purposes: Vec<_> =
+                purposes.into_iter().filter(|(is, _)| *is).map(|(_, purpose)| purpose).collect();
+            if purposes.is_empty() && !withdraw {
+                return Err(Failure::new(Code::Usage, "nothing says which keys to replace")
+                    .next("Give --identity, --tls, --log, or --root-key."));
+            }
+            offer(out, &node, purposes, withdraw).await
+        }
+        Command::NewLog { node } => {
+            let begun = quorate_server::begin_log(&node.data_dir, &root_key(&node)?).await;
+            begun.map_err(|e| failed(&e))?;
+            print_card(out, &node.data_dir)?;
+            out.note(&format!(
+                "Give the card and, by another channel, its fingerprint to the cluster's administrators; \
+                 until they have put it into the next roster, the node serves nobody:\n  {UPDATE}"
+            ));
+            Ok(())
+        }
         Command::Run { node, health_address, log_json, until_stdin_closes } => {
             serve(&node, health_address, log_json, until_stdin_closes).await
         }
     }
+}
+
+/// What administrators do with a card.
+const UPDATE: &str = "quorate cluster update node-card.json --fingerprint digest-...";
+
+async fn offer(out: Output, node: &NodeArgs, purposes: Vec<KeyPurpose>, withdraw: bool) -> Outcome {
+    let options = OfferOptions {
+        data_dir: node.data_dir.clone(),
+        root_key: root_key(node)?,
+        purposes,
+        withdraw,
+    };
+    let offer = quorate_server::offer_keys(options).await.map_err(|e| failed(&e))?;
+    #[derive(Serialize)]
+    struct Offered {
+        node: String,
+        name: String,
+        offered: Vec<&'static str>,
+        card: String,
+        fingerprint: String,
+    }
+    let value = Offered {
+        node: offer.entry.id.to_string(),
+        name: offer.entry.name.clone(),
+        offered: offer.offered.iter().map(|purpose| purpose.name()).collect(),
+        card: shown(&node.data_dir.join(quorate_server::CARD_FILE)),
+        fingerprint: offer.fingerprint.to_string(),
+    };
+    out.result(&value, || {
+        let offered =
+            if value.offered.is_empty() { "nothing".to_owned() } else { value.offered.join(", ") };
+        crate::output::table(&[
+            vec!["node".into(), format!("{} ({})", value.name, value.node)],
+            vec!["new keys".into(), offered],
+            vec!["card".into(), value.card.clone()],
+            vec!["fingerprint".into(), value.fingerprint.clone()],
+        ])
+    });
+    if !value.offered.is_empty() {
+        out.note(&format!(
+            "Start the node; it goes on with its old keys. Give the card and, by another channel, its \
+             fingerprint to the cluster's administrators:\n  {UPDATE}"
+        ));
+    }
+    Ok(())
+}
+
+async fn rotate_root(
+    out: Output,
+    node: &NodeArgs,
+    key_file: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
+) -> Outcome {
+    let mut new: Vec<RootKeySource> = key_file.into_iter().map(RootKeySource::KeyFile).collect();
+    if let Some(file) = &passphrase_file {
+        new.push(RootKeySource::Passphrase(passphrase(file)?));
+    }
+    if new.is_empty() {
+        return Err(Failure::new(Code::Usage, "nothing says what is to unlock the new root key")
+            .next(
+                "Give --new-root-key-file (made if it is not there) or --new-root-passphrase-file.",
+            ));
+    }
+    let options =
+        RotateRootOptions { data_dir: node.data_dir.clone(), root_key: root_key(node)?, new };
+    let rotated = quorate_server::rotate_root_key(options).await.map_err(|e| failed(&e))?;
+    #[derive(Serialize)]
+    struct Rotated {
+        sealed_anew: usize,
+        unlocked_by: Vec<String>,
+        root_key_file: Option<String>,
+    }
+    let slots = rotated.slots.iter().map(|(number, kind)| format!("{kind} (slot {number})"));
+    let value = Rotated {
+        sealed_anew: rotated.rows,
+        unlocked_by: slots.collect(),
+        root_key_file: rotated.configured.as_deref().map(shown),
+    };
+    out.result(&value, || {
+        crate::output::table(&[
+            vec!["sealed anew".into(), format!("{} rows", value.sealed_anew)],
+            vec!["unlocked by".into(), value.unlocked_by.join(", ")],
+            vec![
+                "node.toml names".into(),
+                value.root_key_file.clone().unwrap_or_else(|| "no key file".to_owned()),
+            ],
+        ])
+    });
+    out.note(
+        "What opened the node before opens nothing any more: destroy it. Whoever has it and a copy of the disk \
+         from its time has the shares and keys that were on that disk; where that may be, replace those too: \
+         node rotate --identity --tls --log, and key rotate.",
+    );
+    Ok(())
 }
 
 async fn serve(

@@ -5,6 +5,7 @@ use quorate_audit::{
     Checkpoint, Hash, LogId, LogSigner, Note, SignedCheckpoint, verify_consistency,
 };
 use quorate_authz::Caller;
+use quorate_documents::KeyPurpose;
 use quorate_types::UnixSeconds;
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::{MarkRow, RolledBackRow};
@@ -203,10 +204,10 @@ fn invalid(message: impl Into<String>) -> Refused {
 /// Checkpoints that others have seen.
 pub(crate) mod marks {
     use super::{
-        Account, Caller, Checkpoint, Deciding, Decision, Hash, LogId, LogSigner, MarkResult,
-        MarkRow, NodeCore, Note, Reads, RefusalCode, Refused, Reply, RolledBackRow, RowKey,
-        SignedCheckpoint, Stop, UnixSeconds, Write, invalid, root, rows, signer, strict, v1,
-        verify_consistency,
+        Account, Caller, Checkpoint, Deciding, Decision, Hash, KeyPurpose, LogId, LogSigner,
+        MarkResult, MarkRow, NodeCore, Note, Reads, RefusalCode, Refused, Reply, RolledBackRow,
+        RowKey, SignedCheckpoint, Stop, UnixSeconds, Write, invalid, root, rows, signer, strict,
+        v1, verify_consistency,
     };
     use crate::row::{MARK_PREFIX, Table};
     use crate::view::Read;
@@ -214,6 +215,16 @@ pub(crate) mod marks {
 
     /// Rows of marks that are read: more than a roster has nodes.
     const MAX_MARK_ROWS: usize = 1024;
+
+    /// A checkpoint, and up to when the key that signed it is accepted.
+    struct Signed {
+        log: LogId,
+        checkpoint: SignedCheckpoint,
+        until: UnixSeconds,
+    }
+
+    /// A key that another one has taken the place of is accepted no longer than this.
+    const FOR_EVER: UnixSeconds = UnixSeconds(u64::MAX);
 
     /// One mark, as far as it can be judged without the time.
     enum Judged {
@@ -234,7 +245,8 @@ pub(crate) mod marks {
     pub(crate) struct Ready<'a> {
         core: &'a NodeCore,
         account: Account,
-        judged: Vec<Judged>,
+        /// Each mark, and up to when the key that signed it is accepted.
+        judged: Vec<(Judged, UnixSeconds)>,
         /// The row of the newest own checkpoint that others cosigned.
         cosigned: Option<MarkRow>,
         held: Vec<MarkRow>,
@@ -274,32 +286,33 @@ pub(crate) mod marks {
         let mut judged = Vec::with_capacity(request.marks.len());
         let mut seen = Vec::with_capacity(request.marks.len());
         for mark in &request.marks {
-            let (log, checkpoint) = match read(&account, signer, &mark.checkpoint) {
+            let Signed { log, checkpoint, until } = match read(&account, signer, &mark.checkpoint) {
                 Ok(read) => read,
                 Err(refused) => {
-                    judged.push(Judged::Refused(refused, 0));
+                    judged.push((Judged::Refused(refused, 0), FOR_EVER));
                     continue;
                 }
             };
             if log.node == core.id() {
-                judged.push(own(&account, signer, reads, checkpoint)?);
+                judged.push((own(&account, signer, reads, checkpoint)?, until));
                 continue;
             }
             if seen.contains(&log.node) {
-                judged.push(Judged::Refused(invalid("one mark of each log at a time"), 0));
+                let refused = invalid("one mark of each log at a time");
+                judged.push((Judged::Refused(refused, 0), FOR_EVER));
                 continue;
             }
             seen.push(log.node);
             let held = held.iter().find(|(node, _)| *node == log.node).map(|(_, row)| row);
             let held = held.filter(|row| row.incarnation == log.incarnation);
-            judged.push(other(log, checkpoint, &mark.consistency, held));
+            judged.push((other(log, checkpoint, &mark.consistency, held), until));
         }
         let cosigned = rows::message(cosigned?)?;
         // Of logs that the roster names; others are of nodes that left or began another log.
         let held = held
             .into_iter()
             .filter(|(node, row)| {
-                account.log_of(node).is_some_and(|(_, number)| number == row.incarnation)
+                account.entry_of(node).is_some_and(|entry| entry.log_incarnation == row.incarnation)
             })
             .map(|(_, row)| row)
             .collect();
@@ -312,26 +325,33 @@ pub(crate) mod marks {
     pub(crate) const ROLLED_BACK: &str = "rolled-back";
 
     /// A checkpoint of a log that the roster names, with its log's signature.
-    fn read(
-        account: &Account,
-        signer: &LogSigner,
-        bytes: &[u8],
-    ) -> Result<(LogId, SignedCheckpoint), Refused> {
+    fn read(account: &Account, signer: &LogSigner, bytes: &[u8]) -> Result<Signed, Refused> {
         let wrong = |error: &dyn core::fmt::Display| invalid(error.to_string());
         let note = Note::parse(bytes).map_err(|error| wrong(&error))?;
         let origin = Checkpoint::from_text(note.text()).map_err(|error| wrong(&error))?.origin;
         let log: LogId = origin.parse().map_err(|error| wrong(&error))?;
-        let (key, incarnation) = if log.node == signer.log().node {
-            (signer.public(), signer.log().incarnation)
+        // Each with the time up to which it is accepted: of this node's own log, the keys that it signs with.
+        let (keys, incarnation): (Vec<_>, _) = if log.node == signer.log().node {
+            let keys = signer.publics().into_iter().map(|key| (key, FOR_EVER));
+            (keys.collect(), signer.log().incarnation)
         } else {
-            account.log_of(&log.node).ok_or_else(|| invalid("the roster has no such node"))?
+            let entry = account.entry_of(&log.node);
+            let entry = entry.ok_or_else(|| invalid("the roster has no such node"))?;
+            let former = entry.former(KeyPurpose::Log).map(|former| (former.key, former.until));
+            let keys = core::iter::once((entry.log_key, FOR_EVER)).chain(former);
+            (keys.collect(), entry.log_incarnation)
         };
         if log.cluster != signer.log().cluster || log.incarnation != incarnation {
             return Err(invalid("the roster names another log of that node"));
         }
-        let checkpoint =
-            SignedCheckpoint::verify(bytes, &log, &key).map_err(|error| wrong(&error))?;
-        Ok((log, checkpoint))
+        let mut refused = invalid("the roster names no log key of that node");
+        for (key, until) in keys {
+            match SignedCheckpoint::verify(bytes, &log, &key) {
+                Ok(checkpoint) => return Ok(Signed { log, checkpoint, until }),
+                Err(error) => refused = wrong(&error),
+            }
+        }
+        Err(refused)
     }
 
     fn own(
@@ -348,16 +368,16 @@ pub(crate) mod marks {
         let note = Note::parse(&checkpoint.to_bytes());
         for signature in note.iter().flat_map(|note| note.signatures()) {
             let Ok(log) = signature.name.parse::<LogId>() else { continue };
-            let named = account.log_of(&log.node).filter(|(_, n)| *n == log.incarnation);
-            if let Some((key, _)) = named
+            let named = account.entry_of(&log.node);
+            if let Some(entry) = named.filter(|entry| entry.log_incarnation == log.incarnation)
                 && log.node != signer.log().node
                 && log.cluster == signer.log().cluster
             {
-                cosigners.push((signature.name.clone(), key));
+                cosigners.push((signature.name.clone(), entry.log_key));
             }
         }
         cosigners.dedup_by(|a, b| a.0 == b.0);
-        let (kept, counted) = checkpoint.with_cosignatures_of(&signer.public(), &cosigners);
+        let (kept, counted) = checkpoint.with_cosignatures_of(&signer.publics(), &cosigners);
         Ok(Judged::Extended(kept, counted.len()))
     }
 
@@ -417,7 +437,16 @@ pub(crate) mod marks {
             let mut own_size = own.as_ref().map_or(0, |row| row.size);
             known.extend(own.map(|row| row.checkpoint));
             let mut best = None;
-            for judged in self.judged {
+            for (judged, until) in self.judged {
+                if until <= now {
+                    // Whoever signed has a key that the node gave up.
+                    "alarm: credential_retired".clone_into(&mut deciding.audit.decision);
+                    let message = "the checkpoint is signed with a log key that is retired";
+                    let refused = Refused::new(RefusalCode::CredentialRetired, message);
+                    let refusal = Some(refused.into_message(now));
+                    results.push(MarkResult { checkpoint: Vec::new(), size: 0, refusal });
+                    continue;
+                }
                 results.push(match judged {
                     Judged::Refused(refused, size) => {
                         let refusal = Some(refused.into_message(now));
@@ -449,7 +478,7 @@ pub(crate) mod marks {
                         MarkResult { checkpoint: row.checkpoint, size: row.size, refusal: None }
                     }
                     Judged::Newer(log, mut checkpoint) => {
-                        checkpoint.add(signer.cosign(&checkpoint, now));
+                        signer.cosign(&mut checkpoint, now);
                         let row = row(&log, &checkpoint);
                         writes.push(Write::Put(RowKey::mark(log.node), strict::encode(&row)));
                         MarkResult { checkpoint: row.checkpoint, size: row.size, refusal: None }

@@ -9,6 +9,7 @@ use http::{Request, Uri, header};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quorate_documents::KeyPurpose;
 use quorate_types::NodeId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -81,7 +82,10 @@ impl NodeConnection {
             id: node.id,
             name: node.name.clone(),
             endpoints: node.urls.iter().filter_map(|url| endpoint(url)).collect(),
-            tls: identity.config_for(node.tls_key)?,
+            tls: identity.config_for(
+                node.tls_key,
+                node.former(KeyPurpose::Tls).map(|former| former.key).collect(),
+            )?,
             timeouts,
             open: Mutex::default(),
         })
@@ -298,6 +302,7 @@ fn tls_reason(error: &io::Error) -> UnreachableReason {
         Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
             UnreachableReason::KeyDiffers
         }
+        Some(Error::InvalidCertificate(CertificateError::Revoked)) => UnreachableReason::KeyRetired,
         Some(other) => UnreachableReason::Tls(other.to_string()),
         None => UnreachableReason::Tls(error.to_string()),
     }

@@ -102,12 +102,18 @@ pub enum UnreachableReason {
     /// The server's key is not the one in the roster.
     #[error("its TLS key differs from the roster: someone else answers there")]
     KeyDiffers,
+    /// The server's key is one that the node had once, and gave up.
+    #[error("ALARM: it answers with a TLS key that was retired: a copy of the node, or a thief of that key")]
+    KeyRetired,
     /// The TLS handshake failed otherwise.
     #[error("TLS failed: {0}")]
     Tls(String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// It answered, and showed no record of that in its audit log.
+    #[error("it answered and left no audit record, so its answer is not used")]
+    NoReceipt,
     /// Not an answer of this protocol.
     #[error("it did not answer in the node protocol: {0}")]
     Protocol(String),
@@ -135,9 +141,11 @@ pub(crate) enum Method {
     DkgSign,
     DkgSignature,
     PutCertificate,
+    DkgBatch,
     GetAudit,
     GetProof,
     PutMarks,
+    GetUsage,
 }
 
 impl Method {
@@ -147,6 +155,12 @@ impl Method {
         matches!(self, Self::Info | Self::PutDocuments | Self::GetProof | Self::PutMarks)
     }
 
+    /// Whether an answer counts only with the receipt of an audit record. `Info` leaves none, nor do documents
+    /// that nothing came of; what nodes show of documents and logs is verified by itself.
+    const fn leaves_record(self) -> bool {
+        !self.of_any_log() && !matches!(self, Self::GetDocuments)
+    }
+
     /// How long one answer may take. A batch may take longer than one label: its node may share its
     /// cores with others.
     const fn limit(self, timeouts: &Timeouts, request_bytes: usize) -> Duration {
@@ -154,9 +168,11 @@ impl Method {
             Self::Evaluate => timeouts
                 .request
                 .saturating_add(EXTRA_PER_KIB.saturating_mul((request_bytes / 1024) as u32)),
-            Self::DkgOpen | Self::DkgDeal | Self::DkgSign | Self::PutCertificate => {
-                timeouts.ceremony
-            }
+            Self::DkgOpen
+            | Self::DkgDeal
+            | Self::DkgSign
+            | Self::PutCertificate
+            | Self::DkgBatch => timeouts.ceremony,
             _ => timeouts.request,
         }
     }
@@ -175,9 +191,11 @@ impl Method {
             Self::DkgSign => "/quorate.v1.Node/DkgSign",
             Self::DkgSignature => "/quorate.v1.Node/DkgSignature",
             Self::PutCertificate => "/quorate.v1.Node/PutCertificate",
+            Self::DkgBatch => "/quorate.v1.Node/DkgBatch",
             Self::GetAudit => "/quorate.v1.Node/GetAudit",
             Self::GetProof => "/quorate.v1.Node/GetProof",
             Self::PutMarks => "/quorate.v1.Node/PutMarks",
+            Self::GetUsage => "/quorate.v1.Node/GetUsage",
         }
     }
 }
@@ -250,8 +268,16 @@ impl Transport {
         if matches!(&reply, Err(CallError::Refused(refusal)) if refusal.code == rolled_back) {
             return reply;
         }
-        let Some(receipt) = receipt.filter(|_| !fits) else { return reply };
-        match self.marks.after(node, size, &receipt) {
+        let judged = match receipt.filter(|_| !fits) {
+            Some(receipt) => self.marks.after(node, size, &receipt),
+            None => Judged::NoReceipt,
+        };
+        match judged {
+            // What is refused may have no record: a node whose disk is full cannot write one.
+            Judged::NoReceipt if reply.is_ok() && method.leaves_record() => {
+                Err(self.unreachable(node, UnreachableReason::NoReceipt))
+            }
+            Judged::NoReceipt => reply,
             Judged::Fine => reply,
             Judged::Prove => {
                 let transport = self.clone();

@@ -8,7 +8,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    PeerIncompatible, SignatureScheme,
 };
 use zeroize::Zeroizing;
 
@@ -65,15 +66,24 @@ impl ClientIdentity {
         &self.certificate
     }
 
-    /// A TLS configuration for the one node that has this key.
-    pub(crate) fn config_for(&self, server: PublicKey) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    /// A TLS configuration for the one node that has the first key. The others are keys that it had.
+    pub(crate) fn config_for(
+        &self,
+        server: PublicKey,
+        retired: Vec<PublicKey>,
+    ) -> Result<Arc<ClientConfig>, TlsSetupError> {
         let provider = Arc::new(provider());
         let setup = |e: Error| TlsSetupError(e.to_string());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(setup)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { server, provider }))
+            .with_custom_certificate_verifier(Arc::new(Pinned {
+                wanted: [DistinguishedName::in_sequence(&server.relative_distinguished_name())],
+                server,
+                retired,
+                provider,
+            }))
             .with_client_auth_cert(
                 vec![self.certificate.clone()],
                 PrivateKeyDer::Pkcs8(self.key.clone_key()),
@@ -100,6 +110,11 @@ pub(crate) fn provider() -> CryptoProvider {
 #[derive(Debug)]
 struct Pinned {
     server: PublicKey,
+    /// What the node had before: refused like any other, and told apart.
+    retired: Vec<PublicKey>,
+    /// The key's name, for the node that has several: while it takes another key, it goes on serving
+    /// those who know only the one before.
+    wanted: [DistinguishedName; 1],
     provider: Arc<CryptoProvider>,
 }
 
@@ -113,11 +128,19 @@ impl ServerCertVerifier for Pinned {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let spki = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
-        if spki.strip_prefix(&ED25519_SPKI) == Some(self.server.as_bytes().as_slice()) {
+        let found = spki.strip_prefix(&ED25519_SPKI);
+        let is = |key: &PublicKey| found == Some(key.as_bytes().as_slice());
+        if is(&self.server) {
             Ok(ServerCertVerified::assertion())
+        } else if self.retired.iter().any(is) {
+            Err(Error::InvalidCertificate(CertificateError::Revoked))
         } else {
             Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
         }
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        Some(&self.wanted)
     }
 
     fn verify_tls12_signature(

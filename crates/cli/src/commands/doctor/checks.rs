@@ -1,5 +1,6 @@
 //! The checks, in the order in which they are printed. A new one is one more entry here.
 
+use super::credentials;
 use super::facts::{Answer, Facts, KeyFacts, NodeFacts, Report, RosterFacts, VersionFacts};
 use super::finding::{At, Check, Found, Remedy, Severity, quoted};
 use crate::output;
@@ -13,7 +14,7 @@ const ROSTER_DAYS: u64 = 30;
 const PRINCIPAL_DAYS: u64 = 14;
 
 /// A node's data directory on its own machine, which only its operator knows.
-const DATA: &str = "\"${QUORATE_DATA_DIR:-/var/lib/quorate}\"";
+pub(super) const DATA: &str = "\"${QUORATE_DATA_DIR:-/var/lib/quorate}\"";
 /// Starts a node that is installed as docs/operating.md says.
 const RESTART: &str = "systemctl restart quorate-node";
 
@@ -32,6 +33,13 @@ pub const CHECKS: &[Check] = &[
         meaning: "At a node's address somebody answers whose TLS key is not the roster's.",
         remedy: "On the node's machine: stop what listens there, and start the node that the roster names.",
         find: node_other_key,
+    },
+    Check {
+        code: "credential_old_in_use",
+        severity: Severity::Critical,
+        meaning: "Somebody uses a key that its owner gave up: a node's TLS key, or a principal's. It is refused.",
+        remedy: "Find out who it is: `quorate audit show --since 24h --all`, and at the node's address.",
+        find: credentials::credential_old_in_use,
     },
     Check {
         code: "node_unreachable",
@@ -58,7 +66,7 @@ pub const CHECKS: &[Check] = &[
         code: "node_rolled_back",
         severity: Severity::Critical,
         meaning: "A node was shown that its data were put back to an earlier state; it refuses everything.",
-        remedy: "It returns as a new log, named in the roster.",
+        remedy: "On the node's machine: `quorate node new-log`; an administrator: `quorate cluster update`.",
         find: node_rolled_back,
     },
     Check {
@@ -125,6 +133,13 @@ pub const CHECKS: &[Check] = &[
         find: documents_missing,
     },
     Check {
+        code: "policies_differ",
+        severity: Severity::Warning,
+        meaning: "Nodes decide about a key by different policies: some lack a change.",
+        remedy: "`quorate cluster sync`.",
+        find: policies_differ,
+    },
+    Check {
         code: "documents_pending",
         severity: Severity::Notice,
         meaning: "This profile has made documents that not every node has confirmed.",
@@ -172,6 +187,27 @@ pub const CHECKS: &[Check] = &[
         meaning: "The newest version of a key was begun and never finished.",
         remedy: "`quorate key create NAME --resume`.",
         find: key_unfinished,
+    },
+    Check {
+        code: "rotation_due",
+        severity: Severity::Notice,
+        meaning: "A key is to have a new version every so often, and that time has passed.",
+        remedy: "`quorate key rotate NAME`, or `quorate key rotate --due` for all.",
+        find: credentials::rotation_due,
+    },
+    Check {
+        code: "keys_offered",
+        severity: Severity::Notice,
+        meaning: "A node offers new keys of its own that no roster names yet.",
+        remedy: "An administrator: `quorate cluster update CARD --fingerprint F`.",
+        find: credentials::keys_offered,
+    },
+    Check {
+        code: "root_key_unfinished",
+        severity: Severity::Warning,
+        meaning: "A node's root key was being replaced when that was interrupted; the old one may open it still.",
+        remedy: "On the node's machine: `quorate node rotate --root-key` again.",
+        find: credentials::root_key_unfinished,
     },
     Check {
         code: "certificate_missing",
@@ -252,7 +288,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-fn found(about: &str, what: String, remedy: Remedy) -> Found {
+pub(super) fn found(about: &str, what: String, remedy: Remedy) -> Found {
     Found { about: about.to_owned(), what, remedy }
 }
 
@@ -353,10 +389,14 @@ fn node_rolled_back(facts: &Facts) -> Vec<Found> {
         .map(|(node, why)| {
             let remedy = Remedy {
                 at: At::Node(node.name.clone()),
-                commands: Vec::new(),
+                commands: vec![
+                    "systemctl stop quorate-node".to_owned(),
+                    format!("quorate node new-log --data-dir {DATA}"),
+                    "systemctl start quorate-node".to_owned(),
+                ],
                 note: Some(
-                    "Find out who put its data back. It serves again once a roster names a new log \
-                     incarnation for it."
+                    "Find out first who put its data back. It serves again once an administrator has put its \
+                     new card into the roster: quorate cluster update node-card.json --fingerprint digest-..."
                         .to_owned(),
                 ),
             };
@@ -558,6 +598,34 @@ fn documents_missing(facts: &Facts) -> Vec<Found> {
             let many = if lacks == 1 { "document" } else { "documents" };
             let what = format!("{} lacks {lacks} {many} that others have", node.name);
             found(&node.name, what, Remedy::here(format!("{} cluster sync", facts.quorate())))
+        })
+        .collect()
+}
+
+fn policies_differ(facts: &Facts) -> Vec<Found> {
+    let differ = keys(facts).filter_map(|key| {
+        let denied: Vec<&str> = key
+            .without_share
+            .iter()
+            .filter(|(_, code)| ["policy_forbids", "policy_failed"].contains(&code.as_str()))
+            .map(|(node, _)| node.as_str())
+            .collect();
+        let count =
+            |digest: &Option<String>| key.policies.iter().filter(|p| p.1 == *digest).count();
+        let most = key.policies.iter().map(|(_, digest)| digest).max_by_key(|d| count(d))?;
+        let others = key.policies.iter().filter(|(_, digest)| digest != most);
+        let mut nodes: Vec<&str> = others.map(|(node, _)| node.as_str()).collect();
+        nodes.extend(denied);
+        (!nodes.is_empty()).then_some((key, nodes))
+    });
+    differ
+        .map(|(key, nodes)| {
+            let (verb, nodes) = (if nodes.len() == 1 { "s" } else { "" }, nodes.join(" and "));
+            let what = format!(
+                "{nodes} decide{verb} about \"{}\" by other policies than the other nodes",
+                key.alias
+            );
+            found(&key.alias, what, Remedy::here(format!("{} cluster sync", facts.quorate())))
         })
         .collect()
 }

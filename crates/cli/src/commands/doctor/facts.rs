@@ -94,6 +94,8 @@ pub enum Answer {
     Report(Report),
     /// Somebody else answers there.
     OtherKey,
+    /// Somebody answers there with a key that the node gave up.
+    RetiredKey,
     /// Nobody answers.
     Silence(String),
     /// It refuses.
@@ -141,6 +143,10 @@ pub struct KeyFacts {
     pub versions: Vec<VersionFacts>,
     /// The members of its newest version that were asked for an evaluation and refused: name and code.
     pub without_share: Vec<(String, String)>,
+    /// From when a new version is due; nothing where none ever is.
+    pub rotation_due: Option<u64>,
+    /// By which policies each of the others decided: name and digest, none where it has none.
+    pub policies: Vec<(String, Option<String>)>,
 }
 
 /// One version of a key.
@@ -282,7 +288,7 @@ pub async fn of_cluster(app: &App, client: &Client, probe: bool) -> Facts {
                 }
                 let clocks = clocks(&statuses);
                 for (key, facts) in keys.iter().zip(&mut cluster.keys).take(MAX_PROBED_KEYS) {
-                    facts.without_share = without_share(client, key, &clocks).await;
+                    (facts.without_share, facts.policies) = probed(client, key, &clocks).await;
                 }
             }
         }
@@ -297,23 +303,27 @@ fn clocks(statuses: &[NodeStatus]) -> BTreeMap<NodeId, i64> {
     statuses.iter().filter_map(offset).collect()
 }
 
-/// The members of a key's newest version that could be asked and have no share of it.
-async fn without_share(
-    client: &Client,
-    key: &Key,
-    clocks: &BTreeMap<NodeId, i64>,
-) -> Vec<(String, String)> {
-    let Some(version) = key.newest_version() else { return Vec::new() };
-    let Ok(probed) = client.probe_shares(key, version, clocks).await else { return Vec::new() };
-    probed
-        .into_iter()
-        .filter_map(|(node, result)| match result {
-            Err(NodeFailure::Refused(refused)) => {
-                Some((name_of(client, &node), refused.refusal.code.clone()))
+/// Members of a key's newest version that refuse it, with the code; and what policies the others have.
+type Probed = (Vec<(String, String)>, Vec<(String, Option<String>)>);
+
+async fn probed(client: &Client, key: &Key, clocks: &BTreeMap<NodeId, i64>) -> Probed {
+    let Some(version) = key.newest_version() else { return Probed::default() };
+    let Ok(probed) = client.probe_shares(key, version, clocks).await else {
+        return Probed::default();
+    };
+    let (mut refused, mut policies) = Probed::default();
+    for (node, result) in probed {
+        match result {
+            Err(NodeFailure::Refused(refusal)) => {
+                refused.push((name_of(client, &node), refusal.refusal.code.clone()));
             }
-            _ => None,
-        })
-        .collect()
+            Err(NodeFailure::Unreachable(_)) => {}
+            Ok(digest) => {
+                policies.push((name_of(client, &node), digest.map(|digest| digest.to_string())));
+            }
+        }
+    }
+    (refused, policies)
 }
 
 fn name_of(client: &Client, node: &NodeId) -> String {
@@ -335,6 +345,7 @@ fn node(status: &NodeStatus) -> NodeFacts {
         }),
         Err(NodeFailure::Unreachable(unreachable)) => match &unreachable.reason {
             UnreachableReason::KeyDiffers => Answer::OtherKey,
+            UnreachableReason::KeyRetired => Answer::RetiredKey,
             reason => Answer::Silence(reason.to_string()),
         },
         Err(NodeFailure::Refused(refused)) => Answer::Refusal {
@@ -362,6 +373,8 @@ fn key(client: &Client, key: &Key) -> KeyFacts {
         alias: key.alias().to_owned(),
         versions: key.versions().iter().map(version).collect(),
         without_share: Vec::new(),
+        rotation_due: key.rotation_due().map(|at| at.0),
+        policies: Vec::new(),
     }
 }
 

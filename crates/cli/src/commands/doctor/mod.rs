@@ -3,6 +3,7 @@
 //! It gathers facts once ([`facts`]) and lets every check look at them ([`checks`]). It changes nothing.
 
 pub mod checks;
+mod credentials;
 pub mod facts;
 mod finding;
 #[cfg(test)]

@@ -99,6 +99,31 @@ const FAULTS: &[Fault] = &[
         "at https://node-2.example:7843 somebody answers with another TLS key than node-2's",
     ),
     (
+        |f| answer(f, 2, Answer::RetiredKey),
+        &["credential_old_in_use", "committee_no_spare"],
+        "at https://node-2.example:7843 somebody answers with a TLS key that node-2 gave up",
+    ),
+    (
+        |f| report(f, 2).alarms = vec!["credential_old_in_use".into()],
+        &["credential_old_in_use"],
+        "within a day somebody came to node-2 with a key that its owner gave up",
+    ),
+    (
+        |f| report(f, 3).alarms = vec!["keys_offered".into()],
+        &["keys_offered"],
+        "node-3 offers keys that no roster names yet",
+    ),
+    (
+        |f| report(f, 3).alarms = vec!["root_key_unfinished".into()],
+        &["root_key_unfinished"],
+        "node-3's root key was being replaced when that was interrupted",
+    ),
+    (
+        |f| cluster(f).keys[0].rotation_due = Some(NOW),
+        &["rotation_due"],
+        "a new version of \"docs\" is due since 2001-09-09T01:46:40Z",
+    ),
+    (
         |f| answer(f, 2, Answer::Silence("connection refused".into())),
         &["node_unreachable", "committee_no_spare"],
         "node-2 does not answer at https://node-2.example:7843: connection refused",
@@ -230,6 +255,15 @@ const FAULTS: &[Fault] = &[
         },
         &["share_missing", "committee_no_spare"],
         "node-2 has lost its share of \"docs\"",
+    ),
+    (
+        |f| {
+            let digest = |n: &str| Some(n.to_owned());
+            let all = [("node-1", digest("a")), ("node-2", None), ("node-3", digest("a"))];
+            cluster(f).keys[0].policies = all.map(|(node, d)| (node.to_owned(), d)).to_vec();
+        },
+        &["policies_differ"],
+        "node-2 decides about \"docs\" by other policies than the other nodes",
     ),
     (
         |f| {

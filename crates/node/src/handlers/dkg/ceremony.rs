@@ -13,7 +13,7 @@ use quorate_schemes::dkg::{
 use quorate_types::{Digest, KeyId, KeyVersion, ParticipantIndex, SessionId};
 use quorate_wire::proto::store::v1::SignedRow;
 use quorate_wire::proto::v1::{self, Envelope, Evidence, Round0, Round1};
-use quorate_wire::{PayloadType, RefusalCode, Verified, digests, strict};
+use quorate_wire::{PayloadType, RefusalCode, SigningKey, Verified, digests, strict};
 
 use super::sessions::{self, Found, Open};
 use crate::access::Account;
@@ -28,7 +28,7 @@ use crate::rules::{KeyRules, reasons};
 const NONCE_BYTES: usize = 32;
 
 /// The suite of `PRF_RISTRETTO255_SHA512`.
-pub(super) type Prf = dkg::Ristretto255;
+pub(crate) type Prf = dkg::Ristretto255;
 
 /// A session and the order that it carries out.
 pub(super) struct Ceremony {
@@ -51,7 +51,7 @@ fn mismatch(what: &str) -> Refused {
 }
 
 /// The key version that a session names, for finding its rows.
-pub(super) fn key_of(session: &v1::Session) -> Result<(KeyId, KeyVersion), Refused> {
+pub(crate) fn key_of(session: &v1::Session) -> Result<(KeyId, KeyVersion), Refused> {
     let malformed = |what: &str| {
         Refused::new(RefusalCode::Malformed, format!("the session's {what} is malformed"))
     };
@@ -95,17 +95,34 @@ pub(super) fn may_open(
     Ok(authorized.into_operation())
 }
 
-/// This node's index, if it is a member with the identity that it has now.
-pub(super) fn own_index(core: &NodeCore, ceremony: &Ceremony) -> Result<ParticipantIndex, Refused> {
-    ceremony
-        .order
-        .member(&core.id())
-        .filter(|member| member.identity_key == core.identity.public())
-        .map(|member| member.index)
-        .ok_or_else(|| {
-            let message = "the order does not name this node with its present identity key";
-            Refused::new(RefusalCode::OrderMismatch, message)
-        })
+/// Whether the caller may have what this node has signed for the order already.
+pub(super) fn may_finish(
+    standing: &Standing<'_>,
+    rules: &KeyRules,
+    version: KeyVersion,
+    order: Digest,
+    deciding: &mut Deciding<'_>,
+) -> Result<(), Refused> {
+    let now = deciding.now;
+    let authorized = rules.ask(deciding.audit, |access| {
+        quorate_authz::finish_ceremony(standing, access, version, order, now)
+    })?;
+    deciding.audit.reasons = reasons(&authorized);
+    rules.exists()
+}
+
+/// This node's index and the identity key that it signs with, if it is a member with one that it has.
+/// That the roster accepts that key was asked when the ceremony was authorised.
+pub(super) fn own_place<'a>(
+    core: &'a NodeCore,
+    ceremony: &Ceremony,
+) -> Result<(ParticipantIndex, &'a SigningKey), Refused> {
+    let member = ceremony.order.founder(&core.id());
+    let place = member.and_then(|m| Some((m.index, core.identity(&m.identity_key)?)));
+    place.ok_or_else(|| {
+        let message = "the order does not name this node with an identity key that it has";
+        Refused::new(RefusalCode::OrderMismatch, message)
+    })
 }
 
 /// A request about a session that was opened here, and all rows that it takes.
@@ -173,14 +190,14 @@ impl<'a> Member<'a> {
                 deciding.audit.key_version = version.get();
                 let order = key.version(version).map(|e| e.order.digest(key.key_id(), version));
                 let order = order.ok_or_else(sessions::unknown)?;
-                may_open(&standing, &self.rules, version, order, deciding)?;
+                may_finish(&standing, &self.rules, version, order, deciding)?;
                 Ok(Taken::Signed(row))
             }
             Found::Open(open) => {
                 open.in_time(deciding.now)?;
                 let ceremony = authorize(&standing, &self.rules, open.session.clone(), deciding)?;
                 deciding.audit.key_version = ceremony.version.get();
-                let index = own_index(self.core, &ceremony)?;
+                let (index, _) = own_place(self.core, &ceremony)?;
                 if self.signed {
                     let message = format!(
                         "this node has signed another session for version {}",
@@ -204,8 +221,8 @@ impl Ceremony {
             order: order.digest(key, version),
             roster: digest("roster", &session.roster)?,
         };
-        if !session.parent.is_empty() {
-            return Err(mismatch("names a parent generation, and a DKG has none"));
+        if !session.parent.is_empty() || !session.dealers.is_empty() {
+            return Err(mismatch("names a parent generation or dealers, and a DKG has none"));
         }
         let most = order.max_attempts();
         if session.attempt == 0 || session.attempt > most {
@@ -218,7 +235,7 @@ impl Ceremony {
     }
 
     fn n(&self) -> usize {
-        self.order.members().len()
+        self.order.founders().len()
     }
 
     fn relay(what: impl Into<String>) -> Refused {
@@ -233,7 +250,7 @@ impl Ceremony {
         index: ParticipantIndex,
         envelope: &Envelope,
     ) -> Result<M, Refused> {
-        let member = self.order.members().get(index.position());
+        let member = self.order.founders().get(index.position());
         let signed = Verified::new(kind, envelope.clone()).ok().filter(|verified| {
             member.is_some_and(|member| verified.signers() == [member.identity_key])
         });
@@ -270,7 +287,7 @@ impl Ceremony {
             )));
         }
         let mut messages = Vec::with_capacity(envelopes.len());
-        for (index, envelope) in self.order.threshold().indices().zip(envelopes) {
+        for (index, envelope) in self.order.founding().indices().zip(envelopes) {
             let message: Round0 = self.payload(PayloadType::Round0, "Round0", index, envelope)?;
             let fits = message.session == self.id.as_bytes()
                 && message.order == self.binding.order.as_bytes()
@@ -296,7 +313,7 @@ impl Ceremony {
         messages: &[Round0],
     ) -> Result<dkg::Session<Prf>, Result<Fault, Refused>> {
         let mut members = Vec::with_capacity(messages.len());
-        for (member, message) in self.order.members().iter().zip(messages) {
+        for (member, message) in self.order.founders().iter().zip(messages) {
             let fault = |what: &str| Ok(Fault { index: member.index, what: what.to_owned() });
             let receive_key = message
                 .receive_key
@@ -317,7 +334,7 @@ impl Ceremony {
             let index = member.index.get().into();
             members.push(dkg::Member { index, node: member.node, receive_key, proof });
         }
-        dkg::Session::new(self.binding, self.order.threshold(), members)
+        dkg::Session::new(self.binding, self.order.founding(), members)
             .map_err(|error| Err(Self::relay(error.to_string())))
     }
 
@@ -355,7 +372,7 @@ impl Ceremony {
             )));
         }
         let mut messages = Vec::with_capacity(envelopes.len());
-        for (index, envelope) in self.order.threshold().indices().zip(envelopes) {
+        for (index, envelope) in self.order.founding().indices().zip(envelopes) {
             let message: Round1 = self.payload(PayloadType::Round1, "Round1", index, envelope)?;
             let fits = message.session == self.id.as_bytes()
                 && message.order == self.binding.order.as_bytes()
@@ -395,12 +412,12 @@ impl Ceremony {
 }
 
 /// What a session row remembers of the own round 1.
-pub(super) fn payload_digest(payload: &[u8]) -> Digest {
+pub(crate) fn payload_digest(payload: &[u8]) -> Digest {
     quorate_wire::Transcript::new("dkg-round1-payload").field(payload).digest()
 }
 
 /// A round-1 message with its points and signatures cut to length.
-pub(super) fn round1_message(message: &Round1) -> Result<Round1Message<Prf>, &'static str> {
+pub(crate) fn round1_message(message: &Round1) -> Result<Round1Message<Prf>, &'static str> {
     let mut commitments = Vec::with_capacity(message.commitments.len());
     for commitment in &message.commitments {
         commitments.push(commitment.as_slice().try_into().map_err(|_| "commitments")?);
@@ -426,7 +443,7 @@ pub(super) fn round1_message(message: &Round1) -> Result<Round1Message<Prf>, &'s
 }
 
 /// What the coordinator relayed of the dealers' ciphertexts.
-pub(super) fn deliveries(relayed: &[v1::Delivery]) -> Result<Vec<Delivery>, Refused> {
+pub(crate) fn deliveries(relayed: &[v1::Delivery]) -> Result<Vec<Delivery>, Refused> {
     relayed
         .iter()
         .map(|delivery| {

@@ -7,15 +7,16 @@ use quorate_authz::Caller;
 use quorate_documents::{Certificate, Key, Statement};
 use quorate_schemes::dkg::cocktail::{certify, parse_transcript};
 use quorate_schemes::dkg::transcript_digest;
-use quorate_wire::proto::store::v1::SignedRow;
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::store::v1::{LineageRow, SignedRow};
 use quorate_wire::proto::v1::{self, Envelope};
-use quorate_wire::{PayloadType, RefusalCode, Verified};
 
 use super::ceremony::Prf;
 use crate::access::Account;
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::handlers::evaluate::certificate;
+use crate::handlers::reshare;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
@@ -23,7 +24,13 @@ use crate::rows;
 use crate::rules::KeyRules;
 use crate::step::Write;
 
-pub(crate) struct Ready<'a> {
+/// A DKG's certificate, or a reshare's.
+pub(crate) enum Ready<'a> {
+    Made(Box<Made<'a>>),
+    Reshared(Box<reshare::certify::Ready<'a>>),
+}
+
+pub(crate) struct Made<'a> {
     core: &'a NodeCore,
     account: Account,
     request: &'a v1::PutCertificateRequest,
@@ -49,13 +56,20 @@ pub(crate) fn prepare<'a>(
     let statement =
         Statement::from_payload(&envelope.payload).map_err(|error| invalid(error.to_string()))?;
     let (id, version) = (statement.key(), statement.version());
-    let heads = reads.row(&RowKey::heads(id.into()));
     let signed = reads.row(&RowKey::signed(id, version));
+    // Also the DKG's, where this node took no part in it: an order may let it in.
+    let absent = matches!(&signed, Ok(entry) if entry.bytes().is_none());
+    if statement.parent().is_some() || absent {
+        let brought = (envelope, statement);
+        let ready = reshare::certify::prepare(core, reads, caller, request, brought)?;
+        return Ok(Ready::Reshared(Box::new(ready)));
+    }
+    let heads = reads.row(&RowKey::heads(id.into()));
     let known = reads.row(&RowKey::certificate(id, version));
     let account = Account::gather(core, reads, caller, &request.node)?;
     let key = rows::heads::<Key>(heads?)?;
     let rules = KeyRules::gather(core, reads, &account, Some(id), key)?;
-    Ok(Ready {
+    Ok(Ready::Made(Box::new(Made {
         core,
         account,
         request,
@@ -64,11 +78,20 @@ pub(crate) fn prepare<'a>(
         rules,
         signed: rows::message::<SignedRow>(signed?)?,
         known: certificate(known?)?,
-    })
+    })))
 }
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
+        match self {
+            Self::Made(made) => made.decide(deciding),
+            Self::Reshared(reshared) => reshared.decide(deciding),
+        }
+    }
+}
+
+impl Made<'_> {
+    fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
         let (id, version) = (self.statement.key(), self.statement.version());
         deciding.audit.key = id.as_bytes().to_vec();
         deciding.audit.key_version = version.get();
@@ -77,7 +100,8 @@ impl Ready<'_> {
         let promised = self.promised();
         // Before all that may refuse it for another reason: whoever brings it, and whatever key it is
         // for, this node's identity key is in other hands, and its operator is to learn so.
-        if self.in_own_name() && !promised {
+        if !promised && reshare::certify::in_own_name(self.core, &self.envelope) && !self.outdated()
+        {
             let message = "the certificate carries this node's signature over a statement that it \
                            never signed";
             return Err(Refused::new(RefusalCode::CertificateForged, message));
@@ -100,6 +124,14 @@ impl Ready<'_> {
             if known.statement() == verified.statement() {
                 return Ok(Decision::reply(reply));
             }
+            // What came of it by a reshare is here already.
+            if known.statement().height() > 1
+                && known.statement().verifying_key() == verified.statement().verifying_key()
+            {
+                let generation = known.statement().generation().as_bytes().to_vec();
+                let reply = v1::PutCertificateReply { generation };
+                return Ok(Decision::reply(Reply::PutCertificate(reply)));
+            }
             // Cannot happen while this node signs one transcript per key version.
             return Err(invalid("this node holds another certificate of the key version"));
         }
@@ -107,29 +139,28 @@ impl Ready<'_> {
             return Err(invalid("this node has no part in the key version"));
         };
         transcript_signed(&row, &verified, &self.request.transcript_signatures)?;
+        let lineage = LineageRow { root: None, taken_at: now.0 };
         row.transcript.clear();
         row.receive_keys.clear();
         let writes = vec![
             Write::Put(RowKey::certificate(id, version), verified.envelope().encode_to_vec()),
             Write::Put(RowKey::signed(id, version), row.encode_to_vec()),
+            Write::Put(RowKey::lineage(id, version), lineage.encode_to_vec()),
+            // What was signed says from here on that no other session of the version is opened or dealt in.
+            Write::Delete(RowKey::attempts(entry.order.digest(id, version))),
         ];
         Ok(Decision { reply, writes })
+    }
+
+    /// Whether a reshare's certificate is here, below which nobody asks who signed what.
+    fn outdated(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.statement().height() > 1)
     }
 
     /// Whether the statement is the one that this node signed.
     fn promised(&self) -> bool {
         let signed = self.signed.as_ref().and_then(|row| row.statement.as_ref());
         signed.is_some_and(|statement| statement.payload == self.envelope.payload)
-    }
-
-    /// Whether the envelope carries a valid signature of this node's identity key, whatever its other
-    /// signatures are.
-    fn in_own_name(&self) -> bool {
-        let own = self.core.identity.public();
-        self.envelope.signatures.iter().filter(|s| s.key == own.as_bytes()).any(|signature| {
-            let alone = Envelope { signatures: vec![signature.clone()], ..self.envelope.clone() };
-            Verified::new(PayloadType::Certificate, alone).is_ok()
-        })
     }
 }
 

@@ -125,6 +125,7 @@ fn deal(
         ephemeral_proof: message.ephemeral_proof.to_vec(),
         ciphertexts_root: message.root.as_bytes().to_vec(),
     };
-    let envelope = core.identity.envelop(PayloadType::Round1, strict::encode(&payload));
+    let (_, identity) = ceremony::own_place(core, ceremony)?;
+    let envelope = identity.envelop(PayloadType::Round1, strict::encode(&payload));
     Ok((envelope, dealing.ciphertexts))
 }

@@ -8,7 +8,7 @@ use quorate_types::limits::{SESSION_SECONDS, session_bytes};
 use quorate_types::{ParticipantIndex, PrincipalId, TenantId};
 use quorate_wire::proto::store::v1::{AttemptsRow, OpenSession, OpenSessionsRow, SessionRow};
 use quorate_wire::proto::v1::{self, Round0};
-use quorate_wire::{PayloadType, RefusalCode, digests, strict};
+use quorate_wire::{PayloadType, RefusalCode, SigningKey, digests, strict};
 
 use super::ceremony::{Ceremony, Prf, key_of};
 use super::sessions::{self, Found, Seeds};
@@ -85,7 +85,7 @@ impl Ready<'_> {
         let standing = self.account.standing(deciding)?;
         let ceremony =
             super::ceremony::authorize(&standing, &self.rules, self.session.clone(), deciding)?;
-        let index = super::ceremony::own_index(self.core, &ceremony)?;
+        let (index, identity) = super::ceremony::own_place(self.core, &ceremony)?;
         if self.signed {
             let message = format!("this node has signed for version {} already", ceremony.version);
             return Err(Refused::new(RefusalCode::AlreadySigned, message));
@@ -102,14 +102,19 @@ impl Ready<'_> {
             return Err(sessions::unknown());
         }
         self.account.believes_roster(&ceremony.session.roster)?;
-        self.admit(&ceremony, (standing.principal(), standing.tenant()), index, deciding)
+        self.admit(
+            &ceremony,
+            (standing.principal(), standing.tenant()),
+            (index, identity),
+            deciding,
+        )
     }
 
     fn admit(
         &self,
         ceremony: &Ceremony,
         (opener, tenant): (PrincipalId, TenantId),
-        index: ParticipantIndex,
+        (index, identity): (ParticipantIndex, &SigningKey),
         deciding: &mut Deciding<'_>,
     ) -> Result<Decision, Refused> {
         let most = ceremony.order.max_attempts();
@@ -118,7 +123,7 @@ impl Ready<'_> {
             return Err(Refused::new(RefusalCode::AttemptsExhausted, message));
         }
         let (mut own, mut writes) = sessions::prune(self.own.clone(), deciding.now);
-        let bytes = session_bytes(ceremony.order.members().len());
+        let bytes = session_bytes(ceremony.order.founders().len());
         sessions::admit(&own, &self.all, opener, bytes, deciding.now)?;
         let seeds = Seeds::random(deciding.rng);
         let key = seeds.receive_key();
@@ -131,7 +136,7 @@ impl Ready<'_> {
             receive_key: key.public().to_vec(),
             proof: key.prove_possession(&statement, deciding.rng).to_vec(),
         };
-        let round0 = self.core.identity.envelop(PayloadType::Round0, strict::encode(&round0));
+        let round0 = identity.envelop(PayloadType::Round0, strict::encode(&round0));
         let expires_at = deciding.now.plus(SESSION_SECONDS).0;
         let row = SessionRow {
             session: strict::encode(&ceremony.session),
@@ -148,6 +153,7 @@ impl Ready<'_> {
             expires_at,
             opener: opener.as_bytes().to_vec(),
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            place: Vec::new(),
         });
         writes.push(Write::Put(RowKey::session(ceremony.id), row.encode_to_vec()));
         writes.push(sessions::write(RowKey::open_sessions(tenant), &own));

@@ -115,7 +115,7 @@ impl Received {
         let payloads = ceremony.round1(&request.round1, digest, index, &open.row.round1_digest)?;
         let mut messages = Vec::with_capacity(payloads.len());
         for (dealer, (payload, envelope)) in
-            ceremony.order.threshold().indices().zip(payloads.iter().zip(&request.round1))
+            ceremony.order.founding().indices().zip(payloads.iter().zip(&request.round1))
         {
             match ceremony::round1_message(payload) {
                 Ok(message) => messages.push(message),
@@ -210,10 +210,11 @@ fn promise(
     .map_err(|error| conflict(&error))?;
     let signature = certify::sign::<Prf>(&seeds.receive_key(), &output.transcript)
         .map_err(|error| conflict(&error))?;
+    let (_, identity) = ceremony::own_place(core, ceremony)?;
     let row = SignedRow {
         session: ceremony.id.as_bytes().to_vec(),
         generation: generation.as_bytes().to_vec(),
-        statement: Some(core.identity.envelop(PayloadType::Certificate, statement.payload())),
+        statement: Some(identity.envelop(PayloadType::Certificate, statement.payload())),
         transcript_signature: signature.to_vec(),
         transcript: output.transcript.clone(),
         receive_keys: session.setup().receive_keys().iter().map(|key| key.to_vec()).collect(),

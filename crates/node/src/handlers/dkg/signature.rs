@@ -67,7 +67,7 @@ impl Ready {
             None => quorate_types::Digest::from_bytes([0; 32]),
         };
         let version = KeyVersion::new(self.version).unwrap_or(KeyVersion::FIRST);
-        super::ceremony::may_open(&standing, &self.rules, version, order, deciding)?;
+        super::ceremony::may_finish(&standing, &self.rules, version, order, deciding)?;
         let row = self.row.ok_or_else(|| {
             Refused::new(RefusalCode::KeyNotReady, "this node has signed nothing for this version")
         })?;
