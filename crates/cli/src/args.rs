@@ -10,7 +10,7 @@ mod audit;
 mod keys;
 mod rules;
 
-pub use administration::{Admin, Change, ScopeArgs, Tenant, WaitArgs};
+pub use administration::{Admin, Change, CriticalAction, ScopeArgs, Tenant, WaitArgs};
 pub use audit::Audit;
 pub use keys::{Key, KeyChangeArgs};
 pub use rules::{Grant, Grantable, Policy};
@@ -357,6 +357,17 @@ Objects that are bound to a fragment are lost without it: back it up before you 
         /// The fragment, by the beginning of its check value [default: the only one].
         fragment: Option<String>,
     },
+    /// Remove a fragment from the profile. What is bound to it opens nowhere then, unless it is restored.
+    #[command(after_help = "\
+Example:
+  quorate fragment remove fragment-abc... --backed-up")]
+    Remove {
+        /// The fragment, by the beginning of its check value.
+        fragment: String,
+        /// There is a backup of it, or nothing is bound to it.
+        #[arg(long, required = true)]
+        backed_up: bool,
+    },
     /// Split a fragment into shares, some of which restore it: for files, or for paper.
     #[command(after_help = "\
 Examples:
@@ -540,6 +551,31 @@ Example:
     Status,
     /// Hand every node the documents that it lacks: rosters, principals, revocations, keys.
     Sync,
+    /// Put the new cards of nodes into the next roster: keys that take others' places, other addresses, a new
+    /// audit log.
+    ///
+    /// Old keys are used beside the new ones for the hand-over, so that nobody who has the old roster is turned
+    /// away; then they are refused and reported.
+    #[command(after_help = "\
+Examples:
+  quorate --profile acme cluster update a.json --fingerprint digest-aaa...
+  quorate --profile acme cluster update a.json --fingerprint digest-aaa... --at-once   a key was stolen")]
+    Update {
+        /// The nodes' cards, as `node rotate` wrote them.
+        #[arg(required = true)]
+        cards: Vec<PathBuf>,
+        /// A card's fingerprint, as its operator told it; one for each card, in any order.
+        #[arg(long, required = true)]
+        fingerprint: Vec<String>,
+        /// For how many days the old keys are used beside the new ones.
+        #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=90))]
+        hand_over: u64,
+        /// Refuse the old keys from now on.
+        #[arg(long, conflicts_with = "hand_over")]
+        at_once: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Renew the roster, with the same nodes.
     #[command(after_help = "Example:\n  quorate --profile acme cluster renew")]
     Renew {
@@ -612,6 +648,52 @@ Example:
         /// End when standard input closes, as it does when the process that started this one ends.
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
+    },
+    /// While the node is stopped: make keys beside its own, or another root key.
+    ///
+    /// With --identity, --tls or --log: writes a card that offers the new keys; the old ones stay in use until
+    /// the administrators have put the card into the next roster with `cluster update`.
+    ///
+    /// With --root-key: everything that is sealed is sealed anew under another root key, and what opened the node
+    /// before opens nothing any more. Say the same again where it was interrupted.
+    #[command(after_help = "\
+Examples:
+  quorate node rotate --tls --log --data-dir /var/lib/quorate
+  quorate node rotate --root-key --new-root-key-file /etc/quorate/root-2.key --data-dir /var/lib/quorate
+
+Whoever has an old root key and a copy of the disk from its time has what was on that disk: shares of that
+time, and the keys of that time. Replace those too.")]
+    Rotate {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// Another identity key: it signs ceremonies and the card.
+        #[arg(long)]
+        identity: bool,
+        /// Another TLS key.
+        #[arg(long)]
+        tls: bool,
+        /// Another key of the audit log; the log goes on.
+        #[arg(long)]
+        log: bool,
+        /// Throw away keys that were offered before. Only where no roster names them.
+        #[arg(long, conflicts_with_all = ["identity", "tls", "log", "root_key"])]
+        withdraw: bool,
+        /// Another root key.
+        #[arg(long, conflicts_with_all = ["identity", "tls", "log"])]
+        root_key: bool,
+        /// The key file that unlocks the new root key; made if it is not there.
+        #[arg(long, value_name = "FILE", requires = "root_key")]
+        new_root_key_file: Option<PathBuf>,
+        /// A file whose first line is the passphrase that unlocks the new root key.
+        #[arg(long, value_name = "FILE", requires = "root_key")]
+        new_root_passphrase_file: Option<PathBuf>,
+    },
+    /// While the node is stopped: begin a new audit log, for a node whose data were put back to an earlier
+    /// state. It serves again once the administrators have put its new card into the next roster.
+    #[command(after_help = "Example:\n  quorate node new-log --data-dir /var/lib/quorate")]
+    NewLog {
+        #[command(flatten)]
+        node: NodeArgs,
     },
     /// Show a node's configuration and fingerprint. Reads its files only.
     Status {

@@ -1,24 +1,31 @@
 //! The core itself: what to read, and what to decide.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_audit::LogSigner;
+use quorate_authz::Caller;
 use quorate_documents::NodeEntry;
 use quorate_secret::RootKey;
 use quorate_types::{Digest, NodeId, UnixSeconds};
 use quorate_wire::proto::store::v1::AuditRow;
+use quorate_wire::proto::v1;
 use quorate_wire::{RefusalCode, SigningKey};
 use rand_core::CryptoRng;
 
-use crate::call::{Call, Outcome, Reply, Request};
-use crate::handlers::{audit, dkg, documents, evaluate, info, keys, status};
+use crate::call::{Call, Outcome, Reply, Request, refuse};
+use crate::handlers::{audit, dkg, documents, evaluate, info, keys, reshare, status, usage};
 use crate::policies::Policies;
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::step::{Batch, Step, Write};
-use crate::view::{ReadSet, View};
+use crate::usage::DailyBound;
+use crate::view::{Entry, ReadSet, View};
+
+/// Bytes of a refusal's text in its record.
+const MAX_DETAIL: usize = 256;
 
 /// Bytes of a record's salt.
 const SALT_BYTES: usize = 16;
@@ -55,7 +62,9 @@ pub struct Facts {
 /// One node: its identity, its root key, and no state beside its store.
 pub struct NodeCore {
     pub(crate) entry: NodeEntry,
-    pub(crate) identity: SigningKey,
+    /// The identity keys that it has: more than one while one takes another's place. Which of them signs,
+    /// the order says, and the roster whether it may.
+    pub(crate) identities: Vec<SigningKey>,
     pub(crate) root: RootKey,
     pub(crate) policies: Policies,
     pub(crate) log: Option<Arc<LogSigner>>,
@@ -81,6 +90,17 @@ pub(crate) struct Deciding<'a> {
     pub(crate) facts: &'a Facts,
     /// Filled in by the handler as it learns what the request is about.
     pub(crate) audit: &'a mut AuditRow,
+    /// What the caller's tenant may use in a day, where the decision rests on that.
+    pub(crate) bound: DailyBound,
+}
+
+/// One call, decided: what comes of it, what it rests on, and its audit record if it leaves one.
+struct Decided {
+    outcome: Outcome,
+    writes: Vec<Write>,
+    used: Vec<Arc<Entry>>,
+    record: Option<AuditRow>,
+    bound: DailyBound,
 }
 
 /// What a handler decided.
@@ -98,8 +118,9 @@ impl Decision {
 impl NodeCore {
     /// A node. `entry` is what it says of itself; the roster's entry is what counts.
     #[must_use]
-    pub const fn new(entry: NodeEntry, identity: SigningKey, root: RootKey) -> Self {
-        Self { entry, identity, root, policies: Policies::new(), log: None }
+    pub fn new(entry: NodeEntry, identity: SigningKey, root: RootKey) -> Self {
+        let identities = vec![identity];
+        Self { entry, identities, root, policies: Policies::new(), log: None }
     }
 
     /// Gives the node the key of its audit log, so that it can sign checkpoints and cosign those of
@@ -123,6 +144,9 @@ impl NodeCore {
     /// What must still be read; empty when [`NodeCore::decide`] can be called.
     #[must_use]
     pub fn plan(&self, call: &Call, view: &View) -> ReadSet {
+        if let Request::DkgBatch(request) = &call.request {
+            return self.plan_batch(call.caller.as_ref(), request, view);
+        }
         let reads = Reads::new(view);
         match self.dispatch(&reads, call, None) {
             Err(Stop::Unread) => reads.missing(),
@@ -152,17 +176,42 @@ impl NodeCore {
         view: &View,
         call: Call,
     ) -> Step<Outcome> {
+        if let Request::DkgBatch(request) = &call.request
+            && let Ok(calls) = dkg::batch::calls(self, call.caller.as_ref(), request)
+        {
+            return self.decide_batch(now, rng, facts, view, calls);
+        }
+        let Decided { outcome, writes, used, record, bound } =
+            self.decide_one(now, rng, facts, view, &call);
+        let expects = if writes.is_empty() { Vec::new() } else { used };
+        Step::new(Batch { expects, writes, audit: record.into_iter().collect(), bound }, outcome)
+    }
+
+    /// Decides one call on a view.
+    fn decide_one(
+        &self,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+        facts: &Facts,
+        view: &View,
+        call: &Call,
+    ) -> Decided {
         let reads = Reads::new(view);
         let mut audit = AuditRow {
             time: now.0,
-            caller_key: caller_fingerprint(&call),
-            principal: asking(&reads, &call).unwrap_or_default(),
+            caller_key: caller_fingerprint(call),
+            principal: asking(&reads, call).unwrap_or_default(),
             method: call.request.method().to_owned(),
             ..AuditRow::default()
         };
-        let mut deciding = Deciding { now, rng, facts, audit: &mut audit };
+        let bound = DailyBound::default();
+        let mut deciding = Deciding { now, rng, facts, audit: &mut audit, bound };
         deciding.audit.salt = salt(deciding.rng);
-        let decided = self.dispatch(&reads, &call, Some(&mut deciding));
+        let decided = self.dispatch(&reads, call, Some(&mut deciding));
+        let bound = deciding.bound;
+        if let Err(Stop::Refused(refused)) = &decided {
+            audit.detail = cut(refused.message());
+        }
         let (outcome, writes, decision) = match decided {
             Ok(Some(Decision { reply, writes })) => (Ok(reply), writes, "ok".to_owned()),
             Err(Stop::Refused(refused)) => refusal(refused, now),
@@ -174,12 +223,86 @@ impl NodeCore {
         };
         let stranger = audit.principal.is_empty() && writes.is_empty();
         let recorded = !matches!(call.request, Request::Info(_)) && !stranger;
-        let expects = if writes.is_empty() { Vec::new() } else { reads.used() };
         if audit.decision.is_empty() {
             audit.decision = decision;
         }
-        let batch = Batch { expects, writes, audit: recorded.then_some(audit) };
-        Step::new(batch, outcome)
+        let record = recorded.then_some(audit);
+        Decided { outcome, writes, used: reads.used(), record, bound }
+    }
+
+    /// What all rounds of a batch need to be read.
+    fn plan_batch(
+        &self,
+        caller: Option<&Caller>,
+        request: &v1::DkgBatchRequest,
+        view: &View,
+    ) -> ReadSet {
+        let Ok(calls) = dkg::batch::calls(self, caller, request) else {
+            let recorded = Reads::new(view);
+            let call =
+                Call { caller: caller.copied(), request: Request::DkgBatch(Default::default()) };
+            return match asking(&recorded, &call) {
+                Err(Unread) => recorded.missing(),
+                Ok(_) => ReadSet::new(),
+            };
+        };
+        let mut missing = ReadSet::new();
+        let mut asked = HashSet::new();
+        for call in &calls {
+            for read in self.plan(call, view) {
+                if asked.insert(read.clone()) {
+                    missing.push(read);
+                }
+            }
+        }
+        missing
+    }
+
+    /// Decides the rounds of a batch one after the other, each by itself: what one changes the next sees. All
+    /// of them become durable together, on all rows that any of them rests on.
+    fn decide_batch(
+        &self,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+        facts: &Facts,
+        view: &View,
+        calls: Vec<Call>,
+    ) -> Step<Outcome> {
+        let mut view = view.without_memo();
+        let mut changed: BTreeMap<RowKey, Write> = BTreeMap::new();
+        let mut expects: BTreeMap<RowKey, Arc<Entry>> = BTreeMap::new();
+        let (mut audit, mut results) = (Vec::new(), Vec::with_capacity(calls.len()));
+        for call in calls {
+            // The same answer as that of a request that was given up: nobody reads it.
+            let outcome = if facts.wanted() {
+                let decided = self.decide_one(now, rng, facts, &view, &call);
+                if !decided.writes.is_empty() {
+                    for entry in decided.used {
+                        // Rows as this batch itself left them are no rows of the store.
+                        if !changed.contains_key(entry.key()) {
+                            expects.entry(entry.key().clone()).or_insert(entry);
+                        }
+                    }
+                }
+                for write in decided.writes {
+                    view.overlay(&write);
+                    changed.insert(write.key().clone(), write);
+                }
+                audit.extend(decided.record);
+                decided.outcome
+            } else {
+                refuse(RefusalCode::Overloaded, "nobody waits for the answer", now)
+            };
+            results.push(dkg::batch::result(outcome));
+        }
+        let batch = Batch {
+            expects: expects.into_values().collect(),
+            writes: changed.into_values().collect(),
+            audit,
+            // No round of a ceremony is bounded by the day.
+            bound: DailyBound::default(),
+        };
+        Step::new(batch, Ok(Reply::DkgBatch(v1::DkgBatchReply { results })))
     }
 
     /// What must be read before [`NodeCore::decide_sweep`].
@@ -198,7 +321,7 @@ impl NodeCore {
         let reads = Reads::new(view);
         let (pruned, writes) = dkg::sweep(&reads, now).unwrap_or_default();
         let expects = if writes.is_empty() { Vec::new() } else { reads.used() };
-        Step::new(Batch { expects, writes, audit: None }, pruned)
+        Step::new(Batch { expects, writes, ..Batch::default() }, pruned)
     }
 
     fn dispatch(
@@ -230,9 +353,19 @@ impl NodeCore {
             Request::DkgSign(request) => route!(dkg::sign, request),
             Request::DkgSignature(request) => route!(dkg::signature, request),
             Request::PutCertificate(request) => route!(dkg::certify, request),
+            Request::ReshareState(request) => route!(reshare::state, request),
+            Request::ReshareOpen(request) => route!(reshare::open, request),
+            Request::ReshareDeal(request) => route!(reshare::deal, request),
+            Request::ReshareSign(request) => route!(reshare::sign, request),
+            // One that is taken is decided call by call; here is why one is not.
+            Request::DkgBatch(request) => {
+                dkg::batch::calls(self, call.caller.as_ref(), request)?;
+                Ok(None)
+            }
             Request::GetAudit(request) => route!(audit::get, request),
             Request::GetProof(request) => route!(audit::proof, request),
             Request::PutMarks(request) => route!(audit::marks, request),
+            Request::GetUsage(request) => route!(usage, request),
         }
     }
 }
@@ -242,6 +375,12 @@ pub(crate) fn salt(rng: &mut dyn CryptoRng) -> Vec<u8> {
     let mut salt = vec![0; SALT_BYTES];
     rng.fill_bytes(&mut salt);
     salt
+}
+
+/// As much of a text as a record has of it.
+fn cut(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX_DETAIL);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 fn refusal(refused: Refused, now: UnixSeconds) -> (Outcome, Vec<Write>, String) {

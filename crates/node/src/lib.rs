@@ -15,6 +15,7 @@
 mod access;
 mod call;
 mod core;
+mod credentials;
 mod destruction;
 mod handlers;
 mod health;
@@ -28,10 +29,12 @@ mod rows;
 mod rules;
 pub mod sealing;
 mod step;
+mod usage;
 mod view;
 
 pub use crate::core::{Facts, NodeCore};
 pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
+pub use credentials::{ResealError, reseal};
 pub use destruction::Swept;
 pub use health::{Health, RosterHealth};
 pub use join::JoinError;
@@ -41,6 +44,7 @@ pub use log::{
 };
 pub use row::{RowKey, Table, alias_prefix};
 pub use step::{Batch, Commit, CommitError, Step, Write};
+pub use usage::{Bounded, Counted, DailyBound, count, day_of, used_on};
 pub use view::{Entry, Read, ReadSet, Sequence, View};
 
 /// Rounds of planning that a request may need at most. An evaluation takes three, and documents of a

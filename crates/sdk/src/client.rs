@@ -23,6 +23,7 @@ use crate::marks::Marks;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
 use crate::transport::{CallError, Method, Timeouts, Transport, Unreachable};
+use crate::usage::Counting;
 
 /// Something that the caller should know and that stopped nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,16 @@ pub enum Warning {
     RolledBack {
         /// The node's name.
         name: String,
+    },
+    /// A node's audit log is signed with a key that was retired.
+    RetiredLogKey {
+        /// The node's name.
+        name: String,
+    },
+    /// Nodes decided one request by different policies of the key's tenant: some lack a change.
+    PoliciesDiffer {
+        /// Their names.
+        names: Vec<String>,
     },
     /// A node answers under another roster than this client's.
     OtherRoster {
@@ -95,6 +106,16 @@ impl core::fmt::Display for Warning {
                  The node was put back to an earlier state and may have lost revocations; its answers are not \
                  used. Tell its operator: stop it, restore its newest data or begin a new log, as \
                  docs/operating.md says"
+            ),
+            Self::RetiredLogKey { name } => write!(
+                f,
+                "ALARM credential_old_in_use: {name} signs its audit log with a key that was retired: an old \
+                 copy of the node answers, or a thief of that key. Tell its operator"
+            ),
+            Self::PoliciesDiffer { names } => write!(
+                f,
+                "{} decide by different policies: some lack a change, which `quorate cluster sync` brings",
+                names.join(", ")
             ),
             Self::OtherRoster { name } => write!(f, "{name} answers under another roster"),
             Self::RosterExpires { at } => {
@@ -150,6 +171,7 @@ pub(crate) struct Inner {
     pub(crate) roster: Roster,
     pub(crate) key: SigningKey,
     pub(crate) profile: Option<PathBuf>,
+    pub(crate) counting: Counting,
     state: Mutex<State>,
 }
 
@@ -227,6 +249,7 @@ impl ClientBuilder {
                 roster,
                 key: self.key,
                 profile: self.profile,
+                counting: Counting::default(),
                 state: Mutex::new(state),
             }),
             storage: ContextStorage::NotStored,
@@ -354,6 +377,8 @@ impl Client {
         let mut state = self.state();
         let mut warnings: Vec<Warning> =
             alarms.into_iter().map(|name| Warning::RolledBack { name }).collect();
+        let retired = self.inner.transport.marks.retired().into_iter();
+        warnings.extend(retired.map(|name| Warning::RetiredLogKey { name }));
         warnings.append(&mut state.warnings);
         // Said last, when it is known whether somebody has renewed it meanwhile.
         if let Some(at) = state.expires_at.filter(|at| soon(*at)) {

@@ -42,9 +42,11 @@ mod invitation;
 mod keys;
 mod lifecycle;
 mod marks;
+mod nodes;
 mod objects;
 mod policies;
 mod profile;
+mod provision;
 mod range;
 mod rewrap;
 mod rng;
@@ -52,6 +54,7 @@ mod rotation;
 mod stream;
 mod tenants;
 mod transport;
+mod usage;
 
 #[cfg(test)]
 mod key_tests;
@@ -61,7 +64,7 @@ mod testing;
 mod tests;
 
 pub use admin::{AddedPrincipal, Admin, PrincipalInfo};
-pub use administrators::AdministratorsInfo;
+pub use administrators::{AdministratorsInfo, CRITICAL};
 pub use audit::{AuditError, AuditLog, AuditRecord, NodeAudit, Verified};
 pub use changes::{Change, ChangeSummary};
 pub use client::{
@@ -82,18 +85,23 @@ pub use health::RosterState;
 pub use invitation::Invitation;
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
 pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
+pub use nodes::{HAND_OVER, NodeChange};
 pub use objects::{OpeningKey, SealingKey};
 pub use policies::{PolicyInfo, PolicyText};
 pub use profile::{AdminKey, Membership, Profile};
+pub use provision::{
+    KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey,
+};
 pub use range::ObjectReader;
-pub use rotation::Rotated;
+pub use rotation::{AdminRotated, Rotated};
 pub use stream::StreamSummary;
 pub use tenants::{
     Above, CreatedTenant, NewTenant, TenantInfo, TenantInvitation, TenantJoined, TenantRequest,
 };
+pub use usage::{ClientCounters, DayUsage, TenantUsage};
 pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
 
-pub use quorate_documents::{Jurisdiction, NodeEntry, Permission, Quota, Roster};
+pub use quorate_documents::{FormerKey, Jurisdiction, KeyPurpose, NodeEntry, Permission, Quota, Roster};
 pub use quorate_object::cobblestone::{Decryptor, Encryptor};
 pub use quorate_object::header::{MAX_HEADER_BYTES, ParsedHeader};
 pub use quorate_object::kek::FragmentId;

@@ -443,6 +443,14 @@ impl Client {
         Ok(all)
     }
 
+    /// The names of the tenants below this client's own that name a key among their administrators.
+    pub(crate) async fn managed_with(&self, key: &PublicKey) -> Result<Vec<String>, Error> {
+        let set = self.set_with_below(Vec::new()).await?;
+        let all = set.ids(Kind::Tenant).filter_map(|id| info(&set, id));
+        let below = all.filter(|t| t.parent == Some(self.tenant()) && t.administrators.contains(key));
+        Ok(below.map(|tenant| tenant.name).collect())
+    }
+
     /// One of them, by name or id.
     ///
     /// # Errors

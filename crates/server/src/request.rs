@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use quorate_authz::Caller;
+use quorate_documents::NodeEntry;
 use quorate_node::{
     AuditPlace, Batch, Call, CommitError, Facts, Health, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read,
     Reply, Request, RowKey, Step, Swept, View, Write, refuse,
@@ -15,13 +16,13 @@ use quorate_types::{PrincipalId, UnixSeconds};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 use rand_core::UnwrapErr;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::lanes::{Lanes, Place, Whose};
 use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
-use crate::machine::Machine;
+use crate::machine::{Machine, Notices};
 use crate::metrics::Metrics;
 use crate::turned_away::TurnedAway;
 use crate::{events, hygiene};
@@ -48,6 +49,8 @@ pub(crate) struct Node<S> {
     lanes: Arc<Lanes>,
     /// Somebody showed a checkpoint of this node's audit log that the log does not extend.
     rolled_back: AtomicBool,
+    /// Told when documents were stored.
+    documents_changed: Notify,
     /// Up to when the node's running time is counted in its store; held while that is brought up.
     counted: tokio::sync::Mutex<Instant>,
 }
@@ -125,6 +128,7 @@ impl<S: Store> Node<S> {
             cores: Arc::new(Semaphore::new(cores)),
             lanes: Lanes::new(cores),
             rolled_back: AtomicBool::new(false),
+            documents_changed: Notify::new(),
             counted: tokio::sync::Mutex::new(Instant::now()),
         }
     }
@@ -135,13 +139,22 @@ impl<S: Store> Node<S> {
         caller: Option<Caller>,
         patience: &mut Patience,
     ) -> Option<Place> {
-        let whose = match caller {
+        let whose = self.whose(caller, patience).await;
+        self.lanes.enter(whose)
+    }
+
+    /// Whose share of what is bounded a client takes.
+    pub(crate) async fn whose(
+        self: &Arc<Self>,
+        caller: Option<Caller>,
+        patience: &mut Patience,
+    ) -> Whose {
+        match caller {
             None => Whose::Strangers,
             Some(caller) => {
                 self.principal(caller, patience).await.map_or(Whose::Strangers, Whose::Principal)
             }
-        };
-        self.lanes.enter(whose)
+        }
     }
 
     /// Whose the caller's key is. One that cannot be found out in time is nobody's: what it asks
@@ -202,8 +215,12 @@ impl<S: Store> Node<S> {
                     *patience = Patience::new();
                     next = again;
                 }
+                Some(Err(CommitError::Full)) => {
+                    let message = "the node's disk is full, or its database has reached its bound";
+                    return self.refuse(RefusalCode::StorageFailed, message).into();
+                }
                 Some(Err(CommitError::Failed)) => {
-                    let message = "the node cannot write";
+                    let message = "the node's disk cannot be written";
                     return self.refuse(RefusalCode::StorageFailed, message).into();
                 }
                 None => {
@@ -224,6 +241,7 @@ impl<S: Store> Node<S> {
         outcome: &Outcome,
     ) {
         self.notice_roll_back(outcome);
+        self.notice_old_credential(outcome);
         let Some(caller) = caller else { return };
         let refused = outcome.as_ref().err();
         if changing.is_none() && refused.is_none() {
@@ -232,6 +250,9 @@ impl<S: Store> Node<S> {
         }
         let principal = events::principal_of(&self.store, Some(caller));
         if let Some(request) = changing {
+            if matches!(request, Request::PutDocuments(_)) {
+                self.documents_changed.notify_one();
+            }
             events::changed(principal, request, outcome);
         }
         // A stranger's refusals leave no trace.
@@ -241,6 +262,22 @@ impl<S: Store> Node<S> {
             if let Some(refusal) = refused {
                 self.refusals.log(now, principal, method, refusal);
             }
+        }
+    }
+
+    /// Somebody came with a key that a principal or a node gave up.
+    fn notice_old_credential(&self, outcome: &Outcome) {
+        let code = RefusalCode::CredentialRetired.code();
+        let retired = match outcome {
+            Err(refusal) => refusal.code == code,
+            Ok(Reply::PutMarks(reply)) => {
+                let refusals = reply.results.iter().filter_map(|result| result.refusal.as_ref());
+                refusals.into_iter().any(|refusal| refusal.code == code)
+            }
+            Ok(_) => false,
+        };
+        if retired {
+            self.machine.notices.old_credential_used();
         }
     }
 
@@ -379,7 +416,7 @@ impl<S: Store> Node<S> {
             Some(Ok(count)) => tracing::info!(count, "expired sessions erased"),
             // A request got there first; the next sweep sees the rest.
             Some(Err(CommitError::Conflict)) => {}
-            Some(Err(CommitError::Failed)) | None => {
+            Some(Err(CommitError::Full | CommitError::Failed)) | None => {
                 tracing::warn!("expired sessions could not be erased; the next sweep tries again");
             }
         }
@@ -424,7 +461,7 @@ impl<S: Store> Node<S> {
                 // The next sweep counts what this one did not.
                 Some(Err(CommitError::Conflict)) => return,
                 // Whether it was counted is not known: then it is not counted twice.
-                Some(Err(CommitError::Failed)) | None => {
+                Some(Err(CommitError::Full | CommitError::Failed)) | None => {
                     *counted = until;
                     tracing::warn!("the running time could not be counted");
                     return;
@@ -497,6 +534,30 @@ impl<S: Store> Node<S> {
         true
     }
 
+    /// What the roster in force says of this node.
+    pub(crate) async fn roster_entry(self: &Arc<Self>) -> Result<Option<NodeEntry>, ()> {
+        let node = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || {
+            let view = node.view(|view| node.core.plan_roster_entry(view))?;
+            Ok(node.core.roster_entry(&view))
+        });
+        let read = timeout(STORAGE_TIMEOUT, reading).await.ok().and_then(Result::ok);
+        read.unwrap_or(Err(Unread::Late)).map_err(|unread| self.log(&unread))
+    }
+
+    /// Returns when documents have changed since it returned last.
+    pub(crate) async fn documents_changed(&self) {
+        self.documents_changed.notified().await;
+    }
+
+    pub(crate) const fn core(&self) -> &NodeCore {
+        &self.core
+    }
+
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.machine.notices
+    }
+
     pub(crate) fn now(&self) -> UnixSeconds {
         self.clock.now()
     }
@@ -524,7 +585,13 @@ impl<S: Store> Node<S> {
             Unread::Busy => {
                 self.refuse(RefusalCode::Overloaded, "all of the node's cores are busy")
             }
-            _ => self.refuse(RefusalCode::StorageFailed, "the node cannot read its rows"),
+            Unread::Late => self.refuse(RefusalCode::StorageFailed, "the node's disk hangs"),
+            Unread::Store(_) => {
+                self.refuse(RefusalCode::StorageFailed, "the node's disk cannot be read")
+            }
+            Unread::Endless => {
+                self.refuse(RefusalCode::StorageFailed, "the node cannot read its rows")
+            }
         }
     }
 

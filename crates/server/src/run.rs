@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_node::NodeCore;
 use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -16,13 +16,15 @@ use crate::audit_log::{self, Keeper};
 use crate::clock::Clock;
 use crate::config::{ConfigError, NodeConfig};
 use crate::connection::Shared;
+use crate::credentials::{Credentials, Keys};
+use crate::doors::Porch;
 use crate::health::{self, Watch};
-use crate::identity::{self, IdentityError};
-use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
-use crate::limits::{MAX_CONNECTIONS, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL};
+use crate::identity::{self, IdentityError, Unlocked};
+use crate::keyslots::{KeySlotError, RootKeySource};
+use crate::limits::{FAILED_TIMEOUT, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL};
 use crate::machine::Machine;
 use crate::request::Node;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Certificates, TlsError};
 
 /// How long to wait before accepting again where the system refuses (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,10 +89,32 @@ pub async fn run(
     options: RunOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
+    serve(options, SqliteOptions::default(), shutdown).await
+}
+
+/// Runs a node that leaves no audit records, to measure beside one that does what they cost. Clients of the
+/// SDK take no answer of such a node, and no command starts one.
+///
+/// # Errors
+/// [`RunError`].
+#[doc(hidden)]
+pub async fn run_without_audit_for_benchmarks(
+    options: RunOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
+    let mut database = SqliteOptions::default();
+    database.without_audit_for_benchmarks = true;
+    serve(options, database, shutdown).await
+}
+
+async fn serve(
+    options: RunOptions,
+    mut database: SqliteOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
     let config = NodeConfig::load(&options.data_dir)?;
     let key_file = || config.root_key_file.clone().map(RootKeySource::KeyFile);
     let source = options.root_key.or_else(key_file).ok_or(RunError::NoRootKey)?;
-    let mut database = SqliteOptions::default();
     database.max_bytes = config.max_database_bytes;
     let store = SqliteStore::open(&options.data_dir, &database)?;
     let machine = Machine {
@@ -101,10 +125,12 @@ pub async fn run(
         },
         max_database_bytes: config.max_database_bytes,
         clock_is_moved: config.clock_offset_seconds != 0,
+        notices: Arc::default(),
     };
-    let root = KeySlots::load(&options.data_dir)?.unlock(&source)?;
+    let unlocked = identity::unlock::<RunError>(&store, &options.data_dir, &source)?;
     drop(source);
-    let (keys, mut entry) = identity::load(&store, &root)?;
+    let Unlocked { root, keys, mut entry } = unlocked;
+    let held = Keys::of(&keys);
     if entry.urls != config.urls {
         tracing::info!(urls = ?config.urls, "the configuration names other URLs than the node's card");
         entry.urls = config.urls.clone();
@@ -115,9 +141,11 @@ pub async fn run(
             "drill: the node's clock is moved; take clock_offset_seconds out of node.toml afterwards"
         );
     }
-    let tls = tls::server_config(&keys.tls, hosts(&entry.urls))?;
+    let certificates = Certificates::new(keys.tls.all(), &hosts(&entry.urls))?;
+    let tls = tls::server_config(Arc::clone(&certificates))?;
     let node_id = entry.id;
-    let mut core = NodeCore::new(entry, keys.identity, root);
+    let (identity, identities) = keys.identity.split();
+    let mut core = NodeCore::new(entry, identity, root).with_identities(identities);
     let log = audit_log::signer(&store, core.entry(), keys.log)?;
     if let Some(log) = &log {
         store.set_log(Arc::clone(log));
@@ -132,6 +160,10 @@ pub async fn run(
         );
         node.set_rolled_back();
     }
+    let credentials =
+        Credentials::new(Arc::clone(&node), store.clone(), certificates, log.clone(), held);
+    // Before the first client comes: the roster says which keys it is shown.
+    credentials.tend().await;
     let keeper = Keeper::new(&options.data_dir, &config, store.clone(), log);
     let shared = Arc::new(Shared::new(Arc::clone(&node), TlsAcceptor::from(tls)));
 
@@ -154,7 +186,7 @@ pub async fn run(
         let watch = Arc::new(Watch::new(Arc::clone(&node), move || store.statistics()));
         tokio::spawn(watch.serve(listener))
     });
-    let result = accept(&listener, &shared, &node, &store, &keeper, shutdown).await;
+    let result = accept(&listener, &shared, &node, &store, (&keeper, &credentials), shutdown).await;
     drop(listener);
     if let Some(watching) = watching {
         watching.abort();
@@ -177,11 +209,11 @@ async fn accept(
     shared: &Arc<Shared<SqliteStore>>,
     node: &Arc<Node<SqliteStore>>,
     store: &SqliteStore,
-    keeper: &Arc<Keeper>,
+    (keeper, credentials): (&Arc<Keeper>, &Arc<Credentials<SqliteStore>>),
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RunError> {
     let (stop, stopping) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut porch = Porch::default();
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -190,32 +222,34 @@ async fn accept(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            () = &mut failed => return Err(RunError::StoreFailed),
+            () = &mut failed => {
+                tracing::error!("ALARM: the disk failed while writing; the node refuses everything and stops");
+                stop.send_replace(true);
+                let finish = async { while connections.join_next().await.is_some() {} };
+                let _ = tokio::time::timeout(FAILED_TIMEOUT, finish).await;
+                return Err(RunError::StoreFailed);
+            }
             _ = sweep.tick() => {
                 let (node, keeper) = (Arc::clone(node), Arc::clone(keeper));
+                let credentials = Arc::clone(credentials);
                 tokio::spawn(async move {
+                    credentials.tend().await;
                     node.sweep().await;
                     node.destroy_due().await;
                     keeper.tend().await;
                 });
             }
+            () = node.documents_changed() => {
+                let credentials = Arc::clone(credentials);
+                tokio::spawn(async move { credentials.tend().await });
+            }
             // Finished connections leave the set.
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((tcp, _)) => match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => {
-                        let (shared, stopping) = (Arc::clone(shared), stopping.clone());
-                        connections.spawn(async move {
-                            shared.serve(tcp, stopping).await;
-                            drop(place);
-                        });
-                    }
-                    // Closed at once: a client that is told nothing tries another node.
-                    Err(_) => {
-                        health::turned_away(node);
-                        tracing::debug!("too many connections; one was turned away");
-                    }
-                },
+                Ok((tcp, from)) => {
+                    let leave = porch.enter(from.ip());
+                    connections.spawn(Arc::clone(shared).serve(tcp, leave, stopping.clone()));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections at present");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

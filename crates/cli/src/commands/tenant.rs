@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use quorate_sdk::{
-    Above, Client, Delivered, Digest, Error, NewTenant, Profile, Quota, TenantInfo,
-    TenantInvitation, TenantRequest,
+    Above, Action, Client, Delivered, Digest, Error, NewTenant, Profile, PublicKey, Quota,
+    TenantInfo, TenantInvitation, TenantRequest,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::args::{Tenant as Command, WaitArgs};
+use crate::args::{CriticalAction, Tenant as Command, WaitArgs};
 use crate::commands::principal::{Confirmed, read_text};
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -20,7 +20,10 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Request => request(app),
         Command::Create { name, request, under, support, quorum, recovery, batch, wait } => {
             let new = match (batch, name) {
-                (Some(batch), _) => read_batch(&batch, support.as_deref())?,
+                (Some(batch), _) => {
+                    let own = app.profile()?.admin_key()?.public();
+                    read_batch(&batch, support.as_deref(), own)?
+                }
                 (None, name) => {
                     let requests =
                         request.iter().map(|path| read_request(path)).collect::<Outcome<_>>()?;
@@ -64,6 +67,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         }
         Command::List => list(app).await,
         Command::Show { tenant } => show(app, tenant.as_deref()).await,
+        Command::Usage { tenant, below } => {
+            crate::commands::usage::run(app, tenant.as_deref(), below).await
+        }
         Command::Suspend { tenant, reason, support, wait } => {
             let (client, admin) = administrator(app).await?;
             let delivered =
@@ -75,6 +81,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             let delivered = client.admin(&admin).resume_tenant(&tenant).await?;
             changed(app, &client, "resumed", &tenant, delivered, wait).await
         }
+        Command::Critical { set, none, wait } => critical(app, &set, none, wait).await,
         Command::Quota {
             tenant,
             tenants,
@@ -167,13 +174,15 @@ fn read_request(path: &Path) -> Outcome<TenantRequest> {
 #[serde(deny_unknown_fields)]
 struct Line {
     name: String,
-    request: String,
+    /// Without one the tenant is managed: its administrator is the one that makes it.
+    #[serde(default)]
+    request: Option<String>,
     #[serde(default)]
     support: Option<String>,
 }
 
 /// A tenant a line; none is made where one of them is wrong.
-fn read_batch(path: &Path, support: Option<&str>) -> Outcome<Vec<NewTenant>> {
+fn read_batch(path: &Path, support: Option<&str>, own: PublicKey) -> Outcome<Vec<NewTenant>> {
     let mut text = String::new();
     let read = |from: &mut dyn std::io::Read, text: &mut String| {
         std::io::Read::read_to_string(&mut std::io::Read::take(from, 1 << 28), text)
@@ -190,7 +199,10 @@ fn read_batch(path: &Path, support: Option<&str>) -> Outcome<Vec<NewTenant>> {
             Failure::new(Code::Usage, format!("{}, line {}: {why}", path.display(), number + 1))
         };
         let line: Line = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
-        let request = TenantRequest::parse(&line.request).map_err(|e| bad(e.to_string()))?;
+        let request = match &line.request {
+            Some(text) => TenantRequest::parse(text).map_err(|e| bad(e.to_string()))?,
+            None => TenantRequest { administrator: own },
+        };
         let support = line.support.as_deref().or(support);
         all.push(NewTenant {
             name: line.name,
@@ -454,4 +466,49 @@ async fn show(app: &App, tenant: Option<&str>) -> Outcome {
     });
     app.warnings(&client);
     Ok(())
+}
+
+async fn critical(app: &App, set: &[CriticalAction], none: bool, wait: WaitArgs) -> Outcome {
+    #[derive(Serialize)]
+    struct Shown {
+        critical: Vec<String>,
+        #[serde(flatten)]
+        confirmed: Option<Confirmed>,
+    }
+    let text = |value: &Shown| match value.critical.as_slice() {
+        [] => "nothing takes administrators that a principal may be permitted".to_owned(),
+        actions => format!("only administrators sign: {}", actions.join(", ")),
+    };
+    if set.is_empty() && !none {
+        let client = app.client()?;
+        let known = client.administrators(Above::Tenant).await?;
+        let critical = known.critical.iter().map(ToString::to_string).collect();
+        let value = Shown { critical, confirmed: None };
+        app.out.result(&value, || text(&value));
+        app.warnings(&client);
+        return Ok(());
+    }
+    let mut actions: Vec<Action> = set
+        .iter()
+        .map(|action| match action {
+            CriticalAction::Create => Action::Create,
+            CriticalAction::Change => Action::Change,
+            CriticalAction::Grant => Action::Grant,
+        })
+        .collect();
+    actions.sort_unstable();
+    actions.dedup();
+    let (client, admin) = administrator(app).await?;
+    let delivered = client.admin(&admin).set_critical(&actions).await?;
+    let delivered = app.settle(&client, delivered, wait).await?;
+    let value = Shown {
+        critical: actions.iter().map(ToString::to_string).collect(),
+        confirmed: Some(Confirmed::control(&client, &delivered)),
+    };
+    app.out.result(&value, || {
+        let confirmed = value.confirmed.as_ref().map(Confirmed::text).unwrap_or_default();
+        format!("{}; {confirmed}", text(&value))
+    });
+    app.warnings(&client);
+    App::waited(&delivered, wait)
 }

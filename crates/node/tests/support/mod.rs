@@ -89,7 +89,7 @@ impl Commit for Store {
         let stale = |entry: &Arc<Entry>| {
             self.changed.get(entry.key()).is_some_and(|changed| *changed > entry.read_at())
         };
-        if batch.expects.iter().any(stale) {
+        if batch.expects.iter().any(stale) || !self.log.admits(&batch) {
             return Err(CommitError::Conflict);
         }
         self.commits += 1;
@@ -106,7 +106,7 @@ impl Commit for Store {
                 }
             }
         }
-        let place = batch.audit.as_ref().map(|record| self.log.append(record));
+        let place = batch.audit.iter().map(|record| self.log.append(record)).last();
         self.audit.extend(batch.audit);
         Ok(place)
     }
@@ -211,6 +211,7 @@ pub fn entry(at: usize) -> NodeEntry {
         tls_key: seed_key("tls", at).public(),
         log_key: seed_key("log", at).public(),
         log_incarnation: 0,
+        former_keys: Vec::new(),
     }
 }
 
@@ -444,6 +445,7 @@ impl World {
             parent: Vec::new(),
             attempt: 1,
             nonce,
+            ..v1::Session::default()
         }
     }
 
@@ -531,6 +533,7 @@ impl World {
                 .iter()
                 .map(|signature| signature.transcript_signature.clone())
                 .collect(),
+            ..v1::PutCertificateRequest::default()
         }
     }
 
