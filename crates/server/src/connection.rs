@@ -19,11 +19,13 @@ use quorate_storage::Store;
 use quorate_types::limits::MAX_REQUEST_BYTES;
 use quorate_wire::RefusalCode;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connect::{self, Codec, Head};
+use crate::doors::Doors;
+use crate::health;
 use crate::lanes::Place;
 use crate::limits::{
     ADMISSION_TIMEOUT, BODY_TIMEOUT, BODY_UNIT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT,
@@ -37,6 +39,7 @@ use crate::request::{Answered, Node, Patience};
 pub(crate) struct Shared<S> {
     pub(crate) node: Arc<Node<S>>,
     pub(crate) tls: TlsAcceptor,
+    doors: Arc<Doors>,
     requests: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
 }
@@ -67,20 +70,35 @@ impl<S: Store> Shared<S> {
         Self {
             node,
             tls,
+            doors: Arc::default(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             body_memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY / BODY_UNIT)),
         }
     }
 
-    /// Serves a connection until it ends, is idle for long, or the node stops.
-    pub(crate) async fn serve(self: Arc<Self>, tcp: TcpStream, mut stop: watch::Receiver<bool>) {
+    /// Serves a connection until it ends, is idle for long, or the node stops. It leaves when it is told to make
+    /// room before its handshake is over.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        mut leave: oneshot::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         self.node.metrics().connections.fetch_add(1, Ordering::Relaxed);
         let node = Arc::clone(&self.node);
         let _open = Open::new(&node.metrics().connections_open);
         // Replies are small and whole: waiting to fill packets only delays them.
         let _ = tcp.set_nodelay(true);
         let Ok(peer) = tcp.peer_addr() else { return };
-        let tls = match timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)).await {
+        let accepted = tokio::select! {
+            accepted = timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)) => accepted,
+            _ = &mut leave => {
+                health::turned_away(&node);
+                return;
+            }
+        };
+        drop(leave);
+        let tls = match accepted {
             Ok(Ok(tls)) => tls,
             failed => {
                 self.node.metrics().handshakes_failed.fetch_add(1, Ordering::Relaxed);
@@ -95,6 +113,15 @@ impl<S: Store> Shared<S> {
             let leaf = certificates.and_then(|chain| chain.first());
             quorate_authn::authenticate(&Evidence::certificate(leaf.map(AsRef::as_ref)))
                 .map(|caller| caller.map(|caller| caller.at(peer.ip())))
+        };
+        // A key that proves nothing is nobody's; it is told so with its first request.
+        let known = caller.as_ref().ok().copied().flatten();
+        let whose = node.whose(known, &mut Patience::new()).await;
+        // Closed at once: a client that is told nothing tries another node.
+        let Some(_door) = self.doors.enter(whose) else {
+            health::turned_away(&node);
+            tracing::debug!(?whose, "too many connections; one was turned away");
+            return;
         };
         let opened = Instant::now();
         let client =

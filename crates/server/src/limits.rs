@@ -3,8 +3,16 @@
 
 use std::time::Duration;
 
-/// Open connections. Each costs about 100 KB with HTTP/2 buffers.
+/// Open connections, handshakes left out. Each costs about 100 KB with HTTP/2 buffers.
 pub const MAX_CONNECTIONS: usize = 1024;
+
+/// Open connections of one principal, and of all strangers together: a quarter of all, so that whoever opens
+/// many keeps nobody else out.
+pub const MAX_CONNECTIONS_PER_CALLER: usize = MAX_CONNECTIONS / 4;
+
+/// Connections in their TLS handshake, which costs some 20 KB. One more, and the one that has taken longest goes, of
+/// those from the address that has the most: honest ones take a few round trips.
+pub const MAX_HANDSHAKES: usize = 256;
 
 /// Requests of one connection at once. Clients batch; one that needs more opens another connection.
 pub const MAX_STREAMS: u32 = 128;
@@ -60,6 +68,9 @@ pub const MAX_ATTEMPTS: usize = 16;
 
 /// How long requests may go on after the node was told to stop.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node whose disk failed goes on refusing before it ends, so that those who wait are told.
+pub const FAILED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Monitoring connections at once: a scraper, two probes, and people who look.
 pub const MAX_HEALTH_CONNECTIONS: usize = 16;

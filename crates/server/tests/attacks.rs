@@ -195,7 +195,9 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
         node: node.clone(),
         certificate: signed.statement,
         transcript_signatures: vec![signed.transcript_signature],
+        ..v1::PutCertificateRequest::default()
     };
+    let certificate = put.clone();
     let put: v1::PutCertificateReply =
         target.cluster.client(0).await.call("PutCertificate", &put).await;
     target.nothing_happens_twice("PutCertificate").await;
@@ -227,6 +229,16 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
     let signature =
         v1::DkgSignatureRequest { node: node.clone(), key: session.key.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
+    let rounds = [
+        v1::dkg_call::Call::Open(open),
+        v1::dkg_call::Call::Deal(deal),
+        v1::dkg_call::Call::Sign(sign),
+        v1::dkg_call::Call::Signature(signature),
+        v1::dkg_call::Call::Certificate(certificate),
+    ];
+    let calls = rounds.into_iter().map(|call| v1::DkgCall { call: Some(call) }).collect();
+    let batch = v1::DkgBatchRequest { node: node.clone(), calls };
+    let _: v1::DkgBatchReply = client.call("DkgBatch", &batch).await;
     let audit = v1::GetAuditRequest { node: node.clone(), ..Default::default() };
     let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
     let proof = v1::GetProofRequest { node: node.clone(), ..Default::default() };
@@ -234,6 +246,8 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
     let mark = v1::Mark { checkpoint: proof.checkpoint, ..Default::default() };
     let marks = v1::PutMarksRequest { node: node.clone(), marks: vec![mark] };
     let _: v1::PutMarksReply = client.call("PutMarks", &marks).await;
+    let usage = v1::GetUsageRequest { node: node.clone(), ..Default::default() };
+    let _: v1::GetUsageReply = client.call("GetUsage", &usage).await;
     // The reader's, captured while it may still read.
     let own = {
         let mut client = connect(target.place(), target.address(), &copy_of(&reader)).await;
@@ -315,6 +329,9 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
     let _: v1::ListKeysReply = client.call("ListKeys", &list).await;
     let signature = v1::DkgSignatureRequest { node: node(), key: key.0.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
+    let call = Some(v1::dkg_call::Call::Signature(signature));
+    let batch = v1::DkgBatchRequest { node: node(), calls: vec![v1::DkgCall { call }] };
+    let _: v1::DkgBatchReply = client.call("DkgBatch", &batch).await;
     let audit = v1::GetAuditRequest { node: node(), ..Default::default() };
     let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
     let proof = v1::GetProofRequest { node: node(), ..Default::default() };
@@ -322,6 +339,8 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
     let mark = v1::Mark { checkpoint: proof.checkpoint, ..Default::default() };
     let marks = v1::PutMarksRequest { node: node(), marks: vec![mark] };
     let _: v1::PutMarksReply = client.call("PutMarks", &marks).await;
+    let usage = v1::GetUsageRequest { node: node(), ..Default::default() };
+    let _: v1::GetUsageReply = client.call("GetUsage", &usage).await;
 
     let captured = recorded_at(&first);
     let seen: BTreeSet<_> = captured.iter().map(|r| r.method.as_str()).chain(["Info"]).collect();
@@ -332,6 +351,16 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
         .map(|recorded| {
             let mut request = recorded.request.clone();
             request[2..18].copy_from_slice(&second);
+            if recorded.method == "DkgBatch" {
+                let mut batch = v1::DkgBatchRequest::decode(request.as_slice()).unwrap();
+                for call in &mut batch.calls {
+                    let Some(v1::dkg_call::Call::Signature(round)) = &mut call.call else {
+                        panic!()
+                    };
+                    round.node.clone_from(&second);
+                }
+                request = batch.encode_to_vec();
+            }
             Recorded { request, ..recorded.clone() }
         })
         .collect();
@@ -350,7 +379,16 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
         for requests in [&captured, &retargeted] {
             for (method, status, body) in replay(place, address, identity, requests).await {
                 let carried = method == "PutDocuments" && status == StatusCode::OK;
-                if !carried {
+                if method == "DkgBatch" && status == StatusCode::OK {
+                    // Each of its rounds is answered by itself.
+                    let reply = v1::DkgBatchReply::decode(body.as_slice()).unwrap();
+                    for result in reply.results {
+                        let Some(v1::dkg_result::Result::Refusal(refusal)) = result.result else {
+                            panic!("a captured round was answered");
+                        };
+                        assert_eq!(refusal.code, "principal_unknown");
+                    }
+                } else if !carried {
                     let expected = [
                         (StatusCode::BAD_REQUEST, "wrong_node"),
                         (StatusCode::UNAUTHORIZED, "certificate_missing"),
@@ -379,6 +417,62 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
         assert!(client.send(request).await.is_err());
     }
     same(&before, &rows(&cluster.places[1]).await, "what was captured at another node");
+    cluster.stop().await;
+}
+
+/// Over real sockets: a principal that may only encrypt gets keys for its own new objects, and for no other label: not
+/// another's, not an old or a future one, not by decrypting or rewrapping. `authz` and `node` have tests of each of
+/// these defences; this one shows that nothing of the way to them is left out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_18_encrypt_only_over_sockets() {
+    let mut cluster = Cluster::new(1).await;
+    let key = cluster.make_key(1).await;
+    let sealer = signer(18);
+    let encrypt = vec![quorate_documents::Permission::all_keys(Action::Encrypt)];
+    let document = cluster.add_permitted("sealer", sealer.public(), encrypt).await;
+    let place = &cluster.places[0];
+    let mut client = connect(place, cluster.running[0].address, &copy_of(&sealer)).await;
+    let good = cluster.evaluate(0, &key, 1);
+    let changed = |change: &dyn Fn(&mut v1::EvaluateRequest)| {
+        let mut request = good.clone();
+        change(&mut request);
+        request
+    };
+    let own: v1::EvaluateReply = client.call("Evaluate", &good).await;
+    let of_owner = |request: &mut v1::EvaluateRequest| request.items[0].creator = vec![1; 32];
+    let refused = client.refused("Evaluate", &changed(&of_owner)).await.1;
+    assert_eq!(refused, "creator_mismatch");
+    for seconds in [-3600_i64, -120, 120, 3600] {
+        let moved = |request: &mut v1::EvaluateRequest| {
+            let item = &mut request.items[0];
+            item.created_at = item.created_at.checked_add_signed(seconds).unwrap();
+        };
+        let refused = client.refused("Evaluate", &changed(&moved)).await.1;
+        assert_eq!(refused, "clock_skew", "{seconds}");
+    }
+    for action in [Action::Decrypt, Action::Rewrap] {
+        let other = |request: &mut v1::EvaluateRequest| {
+            request.action = action.number();
+            request.from_version = u32::from(action == Action::Rewrap);
+            request.items[0].creator = document.id().as_bytes().to_vec();
+        };
+        let refused = client.refused("Evaluate", &changed(&other)).await.1;
+        assert_eq!(refused, "not_permitted", "{action}");
+    }
+    // Who may decrypt gets what the sealer got, and with the sealer's name in the label only.
+    let mut owner = cluster.client(0).await;
+    let decrypt = |creator: Vec<u8>| {
+        changed(&|request: &mut v1::EvaluateRequest| {
+            request.action = Action::Decrypt.number();
+            request.items[0].creator.clone_from(&creator);
+        })
+    };
+    let named = decrypt(document.id().as_bytes().to_vec());
+    let again: v1::EvaluateReply = owner.call("Evaluate", &named).await;
+    assert_eq!(again.partials, own.partials);
+    let other: v1::EvaluateReply = owner.call("Evaluate", &decrypt(vec![1; 32])).await;
+    assert_ne!(other.partials, own.partials);
+    drop((client, owner));
     cluster.stop().await;
 }
 

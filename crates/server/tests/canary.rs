@@ -170,11 +170,24 @@ async fn with_a_passphrase(passphrase: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (everything, said)
 }
 
+/// What a node tells monitoring, of all that it serves there.
+async fn monitored(address: std::net::SocketAddr) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut all = Vec::new();
+    for path in ["/health", "/ready", "/metrics"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_to_end(&mut all).await.unwrap();
+    }
+    all
+}
+
 /// `attacks.md` line 28 for whole nodes. Everything secret that they have at rest and in use, the keys of
 /// who asks them, a passphrase, and what they answer (which is the client's alone) are in no line of the
 /// most talkative log, in no file of a data directory (database, write-ahead log and its index, while the
-/// node runs and after), in no audit record, in nothing that went through a coordinator, in no error, and
-/// in no panic that has a node and its keys in its message.
+/// node runs and after), in no audit record, in nothing that went through a coordinator, in no error, in
+/// nothing that monitoring is told, and in no panic that has a node and its keys in its message.
 ///
 /// Every place is shown to be searched: something public that must be there is found there, and one
 /// secret planted in it in each form is found, too.
@@ -192,6 +205,15 @@ async fn attack_28_canary_secrets_are_nowhere() {
         .with_writer(move || writer.clone())
         .init();
     let mut cluster = Cluster::new(2).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let watched = free.local_addr().unwrap();
+    drop(free);
+    cluster.running.remove(0).stop().await.unwrap();
+    let config = cluster.places[0].data().join("node.toml");
+    let mut config = std::fs::File::options().append(true).open(config).unwrap();
+    writeln!(config, "health_address = \"{watched}\"").unwrap();
+    let again = cluster.places[0].start().await;
+    cluster.running.insert(0, again);
     let key = cluster.make_key(2).await;
     let request = cluster.evaluate(0, &key, 2);
     let mut client = cluster.client(0).await;
@@ -223,6 +245,7 @@ async fn attack_28_canary_secrets_are_nowhere() {
         let _: v1::DkgDealReply = cluster.client(at).await.call("DkgDeal", &deal).await;
     }
     drop(client);
+    let metrics = monitored(watched).await;
     let mut database = Vec::new();
     for place in &cluster.places {
         let names: Vec<_> =
@@ -293,6 +316,7 @@ async fn attack_28_canary_secrets_are_nowhere() {
         ("traffic", traffic, key.1.clone()),
         ("errors", errors, key.1.clone()),
         ("panic", panicked, node),
+        ("monitoring", metrics, b"quorate_requests_total".to_vec()),
     ];
     for (place, bytes, there) in &places {
         assert!(find(bytes, there), "what is in the {place} is not found there");

@@ -47,6 +47,16 @@ pub fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
 }
 
+/// How often a folder is tried that somebody else seems to use, and how long after.
+const TRIES: usize = 100;
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Whether a folder is locked. One whose node has ended may be for a moment, where another test starts a process:
+/// until that runs its program, it has every file of this one open.
+fn is_locked<T, E: std::fmt::Debug>(result: &Result<T, E>) -> bool {
+    result.as_ref().err().is_some_and(|error| format!("{error:?}").contains("Locked"))
+}
+
 /// A node's files.
 pub struct Place {
     pub directory: tempfile::TempDir,
@@ -82,21 +92,46 @@ impl Place {
     pub async fn start(&self) -> Running {
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let options = self.run_options(Box::new(move |address| ready.send(address).unwrap()));
-        let task = tokio::spawn(run(options, async move {
-            let _ = stopped.await;
-        }));
+        let ready = Arc::new(Mutex::new(Some(ready)));
+        let options = || {
+            let ready = Arc::clone(&ready);
+            self.run_options(Box::new(move |address| {
+                ready.lock().unwrap().take().unwrap().send(address).unwrap();
+            }))
+        };
+        let mut tries = (0..TRIES).map(|_| options()).collect::<Vec<_>>();
+        // Who waits for the address hears of a failure by this going.
+        drop(ready);
+        let task = tokio::spawn(async move {
+            let mut stopped = core::pin::pin!(async {
+                let _ = stopped.await;
+            });
+            loop {
+                let ended = run(tries.pop().unwrap(), stopped.as_mut()).await;
+                if tries.is_empty() || !is_locked(&ended) {
+                    return ended;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
         Running { address: address.await.expect("the node listens"), stop: Some(stop), task }
     }
 
     pub async fn join(&self, roster: &SignedDocument) {
-        let options = JoinOptions {
-            data_dir: self.data(),
-            root_key: self.root_key(),
-            roster: roster.envelope().clone(),
-            pinned: roster.digest(),
-        };
-        join(options).await.unwrap();
+        for left in (0..TRIES).rev() {
+            let options = JoinOptions {
+                data_dir: self.data(),
+                root_key: self.root_key(),
+                roster: roster.envelope().clone(),
+                pinned: roster.digest(),
+            };
+            let joined = join(options).await;
+            if left == 0 || !is_locked(&joined) {
+                joined.unwrap();
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     pub fn id(&self) -> Vec<u8> {
@@ -153,6 +188,15 @@ impl Running {
     /// One that somebody else runs.
     pub fn elsewhere(address: SocketAddr) -> Self {
         Self { address, stop: None, task: tokio::spawn(async { Ok(()) }) }
+    }
+
+    /// One whose task is this.
+    pub fn of(
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<Result<(), RunError>>,
+    ) -> Self {
+        Self { address, stop: Some(stop), task }
     }
 
     pub fn tell_to_stop(&mut self) {
@@ -484,9 +528,21 @@ impl Cluster {
         }
     }
 
-    /// Another principal, at every node.
+    /// Another principal, at every node, that may do everything.
     pub async fn add_principal(&mut self, name: &str, key: PublicKey) -> SignedDocument {
-        let principal = Principal { name: name.to_owned(), public_key: key, ..self.owner_body() };
+        let all = Action::ALL.iter().map(|action| Permission::all_keys(*action)).collect();
+        self.add_permitted(name, key, all).await
+    }
+
+    /// Another principal, at every node, with these permissions.
+    pub async fn add_permitted(
+        &mut self,
+        name: &str,
+        key: PublicKey,
+        permissions: Vec<Permission>,
+    ) -> SignedDocument {
+        let name = name.to_owned();
+        let principal = Principal { name, public_key: key, permissions, ..self.owner_body() };
         let authority = Some(self.tenant.digest());
         let document = Draft::first(Body::Principal(principal), authority, now(), &mut self.rng)
             .unwrap()
@@ -560,6 +616,7 @@ impl Cluster {
             parent: Vec::new(),
             attempt: 1,
             nonce: vec![7; 32],
+            ..v1::Session::default()
         }
     }
 
@@ -615,6 +672,7 @@ impl Cluster {
                     .iter()
                     .map(|s| s.transcript_signature.clone())
                     .collect(),
+                ..v1::PutCertificateRequest::default()
             };
             let reply: v1::PutCertificateReply = client.call("PutCertificate", &request).await;
             generation = reply.generation;

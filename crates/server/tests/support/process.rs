@@ -21,12 +21,16 @@ pub const NODE: &str = "a_node_process";
 
 const DIRECTORY: &str = "QUORATE_TEST_NODE";
 
+/// How much such a node logs; everything, where this is not set.
+pub const LOG: &str = "QUORATE_TEST_LOG";
+
 /// Serves the node that the environment names, until the process is ended; does nothing otherwise.
 pub fn serve_if_told() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = PathBuf::from(directory);
+    let level = std::env::var(LOG).ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
+        .with_max_level(level.unwrap_or(tracing::Level::TRACE))
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
