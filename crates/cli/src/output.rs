@@ -72,6 +72,22 @@ impl Output {
 }
 
 impl Output {
+    /// A bar over `total` things; invisible where nobody looks.
+    pub fn counter(self, total: u64, what: &str) -> ProgressBar {
+        if self.quiet || self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total);
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg:14} {bar:32} {human_pos:>10} of {human_len:10} {per_sec:>12} {eta:>4} left",
+        ) {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
     /// A line that says which step is being done; invisible where nobody looks.
     pub fn steps(self) -> ProgressBar {
         if self.quiet || self.json || !io::stderr().is_terminal() {

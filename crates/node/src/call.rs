@@ -21,9 +21,15 @@ pub enum Request {
     DkgSign(v1::DkgSignRequest),
     DkgSignature(v1::DkgSignatureRequest),
     PutCertificate(v1::PutCertificateRequest),
+    DkgBatch(v1::DkgBatchRequest),
+    ReshareState(v1::ReshareStateRequest),
+    ReshareOpen(v1::ReshareOpenRequest),
+    ReshareDeal(v1::ReshareDealRequest),
+    ReshareSign(v1::ReshareSignRequest),
     GetAudit(v1::GetAuditRequest),
     GetProof(v1::GetProofRequest),
     PutMarks(v1::PutMarksRequest),
+    GetUsage(v1::GetUsageRequest),
 }
 
 /// What a method answers.
@@ -41,9 +47,15 @@ pub enum Reply {
     DkgDeal(v1::DkgDealReply),
     DkgSign(v1::DkgSignReply),
     PutCertificate(v1::PutCertificateReply),
+    DkgBatch(v1::DkgBatchReply),
+    ReshareState(v1::ReshareStateReply),
+    ReshareOpen(v1::ReshareOpenReply),
+    ReshareDeal(v1::ReshareDealReply),
+    ReshareSign(v1::ReshareSignReply),
     GetAudit(v1::GetAuditReply),
     GetProof(v1::GetProofReply),
     PutMarks(v1::PutMarksReply),
+    GetUsage(v1::GetUsageReply),
 }
 
 /// What the core answers: a reply, or a refusal with its stable code and its texts.
@@ -66,9 +78,15 @@ impl Request {
             Self::DkgSign(_) => "DkgSign",
             Self::DkgSignature(_) => "DkgSignature",
             Self::PutCertificate(_) => "PutCertificate",
+            Self::DkgBatch(_) => "DkgBatch",
+            Self::ReshareState(_) => "ReshareState",
+            Self::ReshareOpen(_) => "ReshareOpen",
+            Self::ReshareDeal(_) => "ReshareDeal",
+            Self::ReshareSign(_) => "ReshareSign",
             Self::GetAudit(_) => "GetAudit",
             Self::GetProof(_) => "GetProof",
             Self::PutMarks(_) => "PutMarks",
+            Self::GetUsage(_) => "GetUsage",
         }
     }
 }
@@ -157,9 +175,15 @@ decoders! {
     DkgSign, DkgSignRequest;
     DkgSignature, DkgSignatureRequest;
     PutCertificate, PutCertificateRequest;
+    DkgBatch, DkgBatchRequest;
+    ReshareState, ReshareStateRequest;
+    ReshareOpen, ReshareOpenRequest;
+    ReshareDeal, ReshareDealRequest;
+    ReshareSign, ReshareSignRequest;
     GetAudit, GetAuditRequest;
     GetProof, GetProofRequest;
     PutMarks, PutMarksRequest;
+    GetUsage, GetUsageRequest;
 }
 
 macro_rules! encoders {
@@ -193,9 +217,15 @@ encoders!(
     DkgDeal,
     DkgSign,
     PutCertificate,
+    DkgBatch,
+    ReshareState,
+    ReshareOpen,
+    ReshareDeal,
+    ReshareSign,
     GetAudit,
     GetProof,
-    PutMarks
+    PutMarks,
+    GetUsage
 );
 
 /// A request and who makes it. `caller` is nobody where the client showed no certificate.

@@ -318,6 +318,7 @@ impl NodeCore {
             writes.push(Write::Put(RowKey::cluster(RUNNING), bytes));
         }
         let expects = if writes.is_empty() { Vec::new() } else { reads.used() };
-        Step::new(Batch { expects, writes, audit }, swept)
+        let audit = audit.into_iter().collect();
+        Step::new(Batch { expects, writes, audit, ..Batch::default() }, swept)
     }
 }

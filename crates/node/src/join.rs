@@ -113,5 +113,6 @@ fn join(
         subject: cluster.as_bytes().to_vec(),
         ..AuditRow::default()
     };
-    Ok((cluster, Batch { expects: reads.used(), writes, audit: Some(audit) }))
+    let (expects, audit) = (reads.used(), vec![audit]);
+    Ok((cluster, Batch { expects, writes, audit, ..Batch::default() }))
 }

@@ -6,6 +6,7 @@ use quorate_wire::proto::store::v1::AuditRow;
 
 use crate::log::AuditPlace;
 use crate::row::RowKey;
+use crate::usage::DailyBound;
 use crate::view::Entry;
 
 /// A change of one row.
@@ -34,8 +35,11 @@ pub struct Batch {
     pub expects: Vec<Arc<Entry>>,
     /// Changes.
     pub writes: Vec<Write>,
-    /// The audit record to append.
-    pub audit: Option<AuditRow>,
+    /// The audit records to append, in order.
+    pub audit: Vec<AuditRow>,
+    /// What the tenant of the first record may use in a day. Where the record does not fit any more the batch
+    /// is a conflict: others of the tenant were quicker.
+    pub bound: DailyBound,
 }
 
 /// Why a batch was not made durable. Nothing of it was.
@@ -44,6 +48,9 @@ pub enum CommitError {
     /// A row changed since it was read: read again and decide again.
     #[error("a row changed since it was read")]
     Conflict,
+    /// The store has no room left; it goes on when it has. The caller refuses.
+    #[error("the store has no room left")]
+    Full,
     /// The store cannot write. The caller refuses; the operator reads the store's own log.
     #[error("the store cannot write")]
     Failed,
@@ -51,15 +58,15 @@ pub enum CommitError {
 
 /// The durable side of a store.
 pub trait Commit {
-    /// Makes a batch durable, whole or not at all, and returns only then: with the place of its audit
-    /// record, where it has one.
+    /// Makes a batch durable, whole or not at all, and returns only then: with the place of its last audit
+    /// record, where it has any.
     fn commit(
         &mut self,
         batch: Batch,
     ) -> impl Future<Output = Result<Option<AuditPlace>, CommitError>> + Send;
 }
 
-/// A decision: what it was made on, what it changes, its audit record, and the reply.
+/// A decision: what it was made on, what it changes, its audit records, and the reply.
 ///
 /// The reply can be had only from [`Step::commit`], which gives it out once everything else is
 /// durable. So no reply leaves before the session it consumed is gone, the promise it makes is
@@ -90,7 +97,7 @@ impl<R> Step<R> {
         Ok(self.commit_with_place(store).await?.0)
     }
 
-    /// The same, with the place of the audit record, where the decision leaves one.
+    /// The same, with the place of the last audit record, where the decision leaves any.
     ///
     /// # Errors
     /// [`CommitError`]; the reply is dropped with the step.
@@ -99,7 +106,7 @@ impl<R> Step<R> {
         store: &mut impl Commit,
     ) -> Result<(R, Option<AuditPlace>), CommitError> {
         let Self { batch, reply } = self;
-        if batch.expects.is_empty() && batch.writes.is_empty() && batch.audit.is_none() {
+        if batch.expects.is_empty() && batch.writes.is_empty() && batch.audit.is_empty() {
             return Ok((reply, None));
         }
         let place = store.commit(batch).await?;

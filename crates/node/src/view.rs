@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::log::{LogAnswer, LogRead};
 use crate::row::{RowKey, Table};
+use crate::step::Write;
 
 /// One row as it was read: its bytes or its absence, and what was decoded from it.
 ///
@@ -137,6 +138,43 @@ impl View {
         // Where another request's is kept, this one is made again each time.
         let _ = self.memo.set(Arc::clone(&fresh) as Arc<dyn Any + Send + Sync>);
         fresh
+    }
+
+    /// The same rows, for deciding several things on them one after the other.
+    pub(crate) fn without_memo(&self) -> Self {
+        Self {
+            rows: self.rows.clone(),
+            ranges: self.ranges.clone(),
+            counts: self.counts.clone(),
+            log: self.log.clone(),
+            memo: OnceLock::new(),
+        }
+    }
+
+    /// Shows a change that is not durable yet, as if it were. Counts stay as they are: they are about right
+    /// only in any case.
+    pub(crate) fn overlay(&mut self, write: &Write) {
+        let key = write.key();
+        let bytes = match write {
+            Write::Put(_, bytes) => Some(bytes.clone()),
+            Write::Delete(_) => None,
+        };
+        let entry = Entry::new(key.clone(), bytes, Sequence(u64::MAX));
+        for (read, entries) in &mut self.ranges {
+            let Read::Range { table, prefix, after, limit } = read else { continue };
+            let before = after.as_ref().is_some_and(|after| key.key <= *after);
+            if *table != key.table || !key.key.starts_with(prefix) || before {
+                continue;
+            }
+            entries.retain(|known| known.key() != key);
+            if entry.bytes().is_some() {
+                let at = entries.partition_point(|known| known.key() < key);
+                if at < *limit {
+                    entries.insert(at, Arc::clone(&entry));
+                }
+            }
+        }
+        self.rows.insert(key.clone(), entry);
     }
 
     /// Adds a row.

@@ -9,12 +9,12 @@ use quorate_coordinator::ceremony::{
     Send, new_session,
 };
 use quorate_documents::{
-    Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, Kind, NodeEntry, Order, SignedDocument,
-    StateChange, Tenant,
+    Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, Kind, NodeEntry, Order, Roster,
+    SignedDocument, StateChange, Tenant,
 };
 use quorate_types::{
-    Action, DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, Threshold,
-    UnixSeconds,
+    Action, DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, TenantId,
+    Threshold, UnixSeconds,
 };
 use tokio::task::JoinSet;
 
@@ -36,7 +36,7 @@ const STEPS: u8 = 5;
 type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + core::marker::Send);
 
 /// What the coordinator's machines have in common.
-trait Ceremony {
+pub(crate) trait Ceremony {
     type Outcome;
     fn poll(&mut self) -> Vec<Send>;
     fn on_reply(&mut self, node: NodeId, reply: Reply);
@@ -129,45 +129,16 @@ impl Client {
         administrator: Option<&AdminKey>,
         mut progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<CreatedKey, Error> {
+        // What is wrong in itself is said before any node is asked.
+        key_body(self.roster(), self.tenant(), request.clone(), UnixSeconds(0))?;
         let alias = request.alias.clone();
-        let nodes = self.members(&request)?;
-        let n = nodes.len();
-        Threshold::new(request.threshold, n.min(usize::from(u16::MAX)) as u16)
-            .map_err(RequestError::from)?;
-        let invalid = |e: quorate_documents::BodyError| RequestError::Invalid(e.to_string());
-        let order = Order::new(request.threshold, nodes.iter().map(|n| (n.id, n.identity_key)))
-            .map_err(invalid)?
-            .with_refresh_seconds(request.refresh_seconds);
         if !request.alias.is_empty()
             && let Some(id) = self.called(&request.alias).await?.first().map(Key::id)
         {
             return Err(KeyError::Exists { alias: request.alias, id }.into());
         }
         let at = self.document_time().await?;
-        let mut jurisdictions = request.jurisdictions;
-        jurisdictions.sort_unstable();
-        jurisdictions.dedup();
-        let body = KeyBody {
-            tenant: self.tenant(),
-            alias: request.alias,
-            spec: KeySpec::PrfRistretto255Sha512,
-            usage: KeyUsage::EncryptDecrypt,
-            state: KeyState::Active,
-            minimum_committee: request.minimum_committee.map_or(n as u32, u32::from),
-            allow_fragile: request.allow_fragile,
-            jurisdictions,
-            fragment_required: request.fragment_required,
-            versions: vec![KeyVersionEntry {
-                number: KeyVersion::FIRST,
-                created_at: at,
-                order: order.clone(),
-            }],
-            tags: Vec::new(),
-            rotation_seconds: 0,
-            state_history: vec![StateChange { at, state: KeyState::Active }],
-            coordinator: None,
-            destruction: None,
-        };
+        let (body, order) = key_body(self.roster(), self.tenant(), request, at)?;
         let authority = Some(self.tenant_heads().await?.digests().first().copied())
             .flatten()
             .ok_or_else(|| ClusterError::Document("the tenant has no document".into()))?;
@@ -294,33 +265,6 @@ impl Client {
             key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
         let order = key.order(version)?.clone();
         self.finish_or_run(id, version, &order, &mut progress).await
-    }
-
-    /// The nodes of a new key.
-    fn members(&self, request: &KeySpecRequest) -> Result<Vec<NodeEntry>, RequestError> {
-        let allowed = |node: &NodeEntry| {
-            request.jurisdictions.is_empty() || request.jurisdictions.contains(&node.jurisdiction)
-        };
-        let Some(names) = &request.members else {
-            return Ok(self.roster().nodes.iter().filter(|n| allowed(n)).cloned().collect());
-        };
-        let mut nodes = Vec::with_capacity(names.len());
-        for name in names {
-            let node = self
-                .roster()
-                .nodes
-                .iter()
-                .find(|n| n.name == *name || n.id.to_string() == *name)
-                .ok_or_else(|| RequestError::NodeUnknown(name.clone()))?;
-            if !allowed(node) {
-                return Err(RequestError::Invalid(format!(
-                    "{} is in {}, where the key's shares may not be",
-                    node.name, node.jurisdiction
-                )));
-            }
-            nodes.push(node.clone());
-        }
-        Ok(nodes)
     }
 
     /// A time that most nodes accept as not in the future.
@@ -518,7 +462,7 @@ impl Client {
         }
     }
 
-    fn failed(&self, id: KeyId, failed: Failed, reasons: &BTreeMap<NodeId, Unreachable>) -> Error {
+    pub(crate) fn failed(&self, id: KeyId, failed: Failed, reasons: &BTreeMap<NodeId, Unreachable>) -> Error {
         let provable = failed.blamed.iter().any(|b| b.evidence.is_some());
         CeremonyError {
             what: if failed.signed.is_empty() {
@@ -539,7 +483,7 @@ impl Client {
         .into_error()
     }
 
-    fn incomplete(
+    pub(crate) fn incomplete(
         &self,
         id: KeyId,
         incomplete: Incomplete,
@@ -570,6 +514,74 @@ impl Client {
             .map(|(node, refusal)| NodeRefusal { name: self.node_name(node), refusal })
             .collect()
     }
+}
+
+/// What the first version of a key's document says, and the order in it.
+pub(crate) fn key_body(
+    roster: &Roster,
+    tenant: TenantId,
+    request: KeySpecRequest,
+    at: UnixSeconds,
+) -> Result<(KeyBody, Order), Error> {
+    let nodes = members(roster, &request)?;
+    let n = nodes.len();
+    Threshold::new(request.threshold, n.min(usize::from(u16::MAX)) as u16)
+        .map_err(RequestError::from)?;
+    let invalid = |e: quorate_documents::BodyError| RequestError::Invalid(e.to_string());
+    let order = Order::new(request.threshold, nodes.iter().map(|n| (n.id, n.identity_key)))
+        .map_err(invalid)?
+        .with_refresh_seconds(request.refresh_seconds);
+    let mut jurisdictions = request.jurisdictions;
+    jurisdictions.sort_unstable();
+    jurisdictions.dedup();
+    let body = KeyBody {
+        tenant,
+        alias: request.alias,
+        spec: KeySpec::PrfRistretto255Sha512,
+        usage: KeyUsage::EncryptDecrypt,
+        state: KeyState::Active,
+        minimum_committee: request.minimum_committee.map_or(n as u32, u32::from),
+        allow_fragile: request.allow_fragile,
+        jurisdictions,
+        fragment_required: request.fragment_required,
+        versions: vec![KeyVersionEntry {
+            number: KeyVersion::FIRST,
+            created_at: at,
+            order: order.clone(),
+        }],
+        tags: Vec::new(),
+        rotation_seconds: 0,
+        state_history: vec![StateChange { at, state: KeyState::Active }],
+        coordinator: None,
+        destruction: None,
+    };
+    Ok((body, order))
+}
+
+/// The nodes of a new key.
+fn members(roster: &Roster, request: &KeySpecRequest) -> Result<Vec<NodeEntry>, RequestError> {
+    let allowed = |node: &NodeEntry| {
+        request.jurisdictions.is_empty() || request.jurisdictions.contains(&node.jurisdiction)
+    };
+    let Some(names) = &request.members else {
+        return Ok(roster.nodes.iter().filter(|n| allowed(n)).cloned().collect());
+    };
+    let mut nodes = Vec::with_capacity(names.len());
+    for name in names {
+        let node = roster
+            .nodes
+            .iter()
+            .find(|n| n.name == *name || n.id.to_string() == *name)
+            .ok_or_else(|| RequestError::NodeUnknown(name.clone()))?;
+        if !allowed(node) {
+            return Err(RequestError::Invalid(format!(
+                "{} is in {}, where the key's shares may not be",
+                node.name, node.jurisdiction
+            )));
+        }
+        nodes.push(node.clone());
+    }
+    Ok(nodes)
 }
 
 async fn ask(transport: &Transport, send: Send) -> Result<Reply, CallError> {

@@ -91,29 +91,47 @@ pub(crate) fn changed(principal: Option<PrincipalId>, request: &Request, outcome
                 }
             }
         }
-        (Request::DkgSign(_), Ok(Reply::DkgSign(reply))) => {
-            if let Some(statement) = reply.statement.as_ref().and_then(statement) {
-                tracing::info!(
-                    key = %statement.key(),
-                    version = statement.version().get(),
-                    generation = %statement.generation(),
-                    %principal,
-                    "key ceremony signed"
-                );
+        (Request::DkgSign(_), Ok(Reply::DkgSign(reply))) => signed(&principal, reply),
+        (Request::DkgBatch(request), Ok(Reply::DkgBatch(reply))) => {
+            for (call, result) in request.calls.iter().zip(&reply.results) {
+                match (&call.call, &result.result) {
+                    (Some(v1::dkg_call::Call::Sign(_)), Some(v1::dkg_result::Result::Sign(r))) => {
+                        signed(&principal, r);
+                    }
+                    (
+                        Some(v1::dkg_call::Call::Certificate(request)),
+                        Some(v1::dkg_result::Result::Certificate(_)),
+                    ) => certified(&principal, request),
+                    _ => {}
+                }
             }
         }
-        (Request::PutCertificate(request), Ok(_)) => {
-            if let Some(statement) = request.certificate.as_ref().and_then(statement) {
-                tracing::info!(
-                    key = %statement.key(),
-                    version = statement.version().get(),
-                    generation = %statement.generation(),
-                    %principal,
-                    "key version certified"
-                );
-            }
-        }
+        (Request::PutCertificate(request), Ok(_)) => certified(&principal, request),
         _ => {}
+    }
+}
+
+fn signed(principal: &str, reply: &v1::DkgSignReply) {
+    if let Some(statement) = reply.statement.as_ref().and_then(statement) {
+        tracing::info!(
+            key = %statement.key(),
+            version = statement.version().get(),
+            generation = %statement.generation(),
+            %principal,
+            "key ceremony signed"
+        );
+    }
+}
+
+fn certified(principal: &str, request: &v1::PutCertificateRequest) {
+    if let Some(statement) = request.certificate.as_ref().and_then(statement) {
+        tracing::info!(
+            key = %statement.key(),
+            version = statement.version().get(),
+            generation = %statement.generation(),
+            %principal,
+            "key version certified"
+        );
     }
 }
 
@@ -129,6 +147,7 @@ fn admitted(principal: &str, payload: &[u8], digest: &[u8]) {
         Some(document::Body::Tenant(_)) => "tenant",
         Some(document::Body::Principal(_)) => "principal",
         Some(document::Body::Key(_)) => "key",
+        Some(document::Body::KeyOrder(_)) => "order",
         Some(document::Body::Policy(_)) => "policy",
         Some(document::Body::Grant(_)) => "grant",
         Some(document::Body::Terms(_)) => "terms",

@@ -85,7 +85,10 @@ impl Store {
 
 impl Commit for Store {
     async fn commit(&mut self, batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
-        let Batch { expects, writes, audit } = batch;
+        if !self.log.admits(&batch) {
+            return Err(CommitError::Conflict);
+        }
+        let Batch { expects, writes, audit, .. } = batch;
         let unchanged = expects
             .iter()
             .all(|entry| self.rows.get(entry.key()).map(Vec::as_slice) == entry.bytes());
@@ -98,7 +101,7 @@ impl Commit for Store {
                 Write::Delete(key) => drop(self.rows.remove(&key)),
             }
         }
-        let place = audit.as_ref().map(|record| self.log.append(record));
+        let place = audit.iter().map(|record| self.log.append(record)).last();
         self.audit.extend(audit);
         self.commits += 1;
         Ok(place)

@@ -96,7 +96,7 @@ impl Rows {
                 self.rows.get(expected.key()).map(Vec::as_slice) == expected.bytes()
             }
         };
-        if !batch.expects.iter().all(holds) {
+        if !batch.expects.iter().all(holds) || !self.log.admits(&batch) {
             return Err(CommitError::Conflict);
         }
         if !batch.writes.is_empty() {
@@ -114,8 +114,8 @@ impl Rows {
                 }
             }
         }
-        Ok(batch.audit.map(|record| {
-            let mut place = self.log.append(&record);
+        let last = batch.audit.iter().map(|record| self.log.append(record)).last();
+        Ok(last.map(|mut place| {
             if let Some(signer) = &self.signer {
                 let checkpoint = signer.sign(place.head.size, place.head.root).to_bytes();
                 place.head.checkpoint = Some(checkpoint.into());

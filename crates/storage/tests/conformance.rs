@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use quorate_audit::{Hash, verify_consistency, verify_inclusion};
 use quorate_node::{
-    AuditPlace, Batch, Commit, CommitError, Entry, LogAnswer, LogRead, Read, RowKey, Table, Write,
+    AuditPlace, Batch, Commit, CommitError, DailyBound, Entry, LogAnswer, LogRead, Read, RowKey,
+    Table, Write, used_on,
 };
 use quorate_storage::{Answer, Store};
 use quorate_types::TenantId;
@@ -51,8 +52,8 @@ fn writes(writes: Vec<Write>) -> Batch {
     Batch { writes, ..Batch::default() }
 }
 
-fn audit(method: &str) -> Option<AuditRow> {
-    Some(AuditRow { method: method.to_owned(), ..AuditRow::default() })
+fn audit(method: &str) -> Vec<AuditRow> {
+    vec![AuditRow { method: method.to_owned(), ..AuditRow::default() }]
 }
 
 fn count(store: &impl Store, table: Table) -> u64 {
@@ -82,6 +83,7 @@ async fn a_decision_on_a_changed_row_conflicts<B: Backend>() {
             expects: vec![Arc::clone(expected)],
             writes: vec![put("c", b"x")],
             audit: audit("Refused"),
+            ..Batch::default()
         };
         assert_eq!(commit(&store, batch).await, Err(CommitError::Conflict));
     }
@@ -92,12 +94,12 @@ async fn a_decision_on_a_changed_row_conflicts<B: Backend>() {
         expects: vec![row(&store, &key("a")), row(&store, &key("b"))],
         writes: vec![put("c", b"x")],
         audit: audit("Done"),
+        ..Batch::default()
     };
     commit(&store, fresh).await.unwrap();
     assert_eq!(row(&store, &key("c")).bytes(), Some(b"x".as_slice()));
     // A row that was read and not changed is still as it was read.
-    let batch =
-        Batch { expects: vec![row(&store, &key("a"))], writes: vec![put("a", b"3")], audit: None };
+    let batch = Batch { expects: vec![row(&store, &key("a"))], ..writes(vec![put("a", b"3")]) };
     commit(&store, batch).await.unwrap();
 }
 
@@ -228,7 +230,7 @@ async fn records_have_places_and_proofs<B: Backend>() {
     let store = backend.open();
     let mut places = Vec::new();
     for n in 0..RECORDS {
-        let batch = Batch { audit: Some(record(n)), ..Batch::default() };
+        let batch = Batch { audit: vec![record(n)], ..Batch::default() };
         let place = commit(&store, batch).await.unwrap().unwrap();
         assert_eq!((place.index, place.head.size), (n, n + 1));
         let bytes = quorate_wire::strict::encode(&record(n));
@@ -272,12 +274,12 @@ async fn attack_17_a_tenant_reads_its_own_records_and_no_others<B: Backend>() {
     let backend = B::new();
     let store = backend.open();
     for n in 0..20 {
-        let batch = Batch { audit: Some(record(n)), ..Batch::default() };
+        let batch = Batch { audit: vec![record(n)], ..Batch::default() };
         commit(&store, batch).await.unwrap();
     }
     // A key of one tenant, used by a principal of another.
     let shared = AuditRow { owner: tenant(1).as_bytes().to_vec(), ..record(20) };
-    let batch = Batch { audit: Some(shared.clone()), ..Batch::default() };
+    let batch = Batch { audit: vec![shared.clone()], ..Batch::default() };
     commit(&store, batch).await.unwrap();
     let page = |whose: u64, first, limit, hashes| {
         let read = LogRead::Page { tenant: tenant(whose), first, size: 21, limit, hashes };
@@ -333,6 +335,75 @@ async fn attack_17_a_tenant_reads_its_own_records_and_no_others<B: Backend>() {
 }
 
 /// Many counters in one row: each increment is decided on what was read, and none is lost.
+fn evaluation(tenant: u8, day: u64, labels: usize) -> AuditRow {
+    AuditRow {
+        time: day * 86_400 + 5,
+        method: "Evaluate".to_owned(),
+        decision: "ok".to_owned(),
+        tenant: vec![tenant; 32],
+        nonces: vec![0; labels * 24],
+        ..AuditRow::default()
+    }
+}
+
+fn used(store: &impl Store, tenant: u8, day: u64) -> (u64, u64) {
+    let tenant = TenantId::from_bytes([tenant; 32]);
+    match log(store, LogRead::Usage { tenant }) {
+        LogAnswer::Usage(row) => used_on(&row, day),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What tenants use is counted with the records that say so, and no commit passes what a tenant may use in a
+/// day, however many come at once. Fails where a store does not ask what the bound admits, or asks it before the
+/// others of a transaction are counted.
+async fn usage_is_counted_with_records_and_bounded<B: Backend>() {
+    let backend = B::new();
+    let store = backend.open();
+    let evaluate = |tenant, day, labels, bound| Batch {
+        audit: vec![evaluation(tenant, day, labels)],
+        bound,
+        ..Batch::default()
+    };
+    let free = DailyBound::default();
+    assert_eq!(used(&store, 1, 7), (0, 0));
+    commit(&store, evaluate(1, 7, 3, free)).await.unwrap();
+    commit(&store, evaluate(1, 7, 4, free)).await.unwrap();
+    commit(&store, evaluate(1, 8, 5, free)).await.unwrap();
+    commit(&store, Batch { audit: audit("GetKey"), ..Batch::default() }).await.unwrap();
+    assert_eq!((used(&store, 1, 7), used(&store, 1, 8)), ((2, 7), (1, 5)));
+    assert_eq!(used(&store, 2, 7), (0, 0));
+
+    let bound = DailyBound { requests: 40, labels: 0 };
+    let (mut done, mut late) = (0, 0);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let mut store = store.clone();
+        let batch = evaluate(2, 7, 1, bound);
+        tasks.spawn(async move { store.commit(batch).await });
+    }
+    for result in tasks.join_all().await {
+        match result {
+            Ok(_) => done += 1,
+            Err(CommitError::Conflict) => late += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((done, late), (40, 60));
+    assert_eq!(used(&store, 2, 7), (40, 40));
+    let bound = DailyBound { requests: 0, labels: 10 };
+    let last = commit(&store, evaluate(1, 8, 6, bound)).await;
+    assert_eq!(last, Err(CommitError::Conflict));
+    commit(&store, evaluate(1, 8, 5, bound)).await.unwrap();
+    store.close().await;
+    drop(store);
+    if !B::DURABLE {
+        return;
+    }
+    let store = backend.open();
+    assert_eq!((used(&store, 1, 8), used(&store, 2, 7)), ((2, 10), (40, 40)));
+}
+
 async fn concurrent_commits_lose_nothing<B: Backend>() {
     const TASKS: u64 = 16;
     const TIMES: u64 = 20;
@@ -352,6 +423,7 @@ async fn concurrent_commits_lose_nothing<B: Backend>() {
                         expects: vec![seen],
                         writes: vec![put("n", &(number + 1).to_be_bytes())],
                         audit: audit("Increment"),
+                        ..Batch::default()
                     };
                     match store.commit(batch).await {
                         Ok(_) => break,
@@ -427,6 +499,7 @@ macro_rules! conformance {
             audit_records_are_numbered_without_gaps_and_paged,
             records_have_places_and_proofs,
             attack_17_a_tenant_reads_its_own_records_and_no_others,
+            usage_is_counted_with_records_and_bounded,
             concurrent_commits_lose_nothing,
             what_was_answered_is_there_after_opening_again,
             closing_twice_is_closing_once,

@@ -32,6 +32,8 @@ pub struct Local {
     /// Seconds until all processes answered and had the first documents.
     pub started_in: f64,
     nodes: Vec<Child>,
+    places: Vec<Place>,
+    timeouts: quorate_sdk::Timeouts,
     dir: TempDir,
 }
 
@@ -62,8 +64,17 @@ impl Local {
             ..quorate_sdk::Timeouts::default()
         };
         let client = Client::builder(&profile)?.timeouts(timeouts).build()?;
-        let mut local = Self { runtime, client, made_in, started_in: 0.0, nodes: Vec::new(), dir };
-        for place in &places {
+        let nodes = Vec::new();
+        let started_in = 0.0;
+        let mut local = Self { runtime, client, made_in, started_in, nodes, places, timeouts, dir };
+        local.spawn(plan)?;
+        local.wait_until_ready(&documents)?;
+        local.started_in = starting.elapsed().as_secs_f64();
+        Ok(local)
+    }
+
+    fn spawn(&mut self, plan: &Plan) -> Result<(), Failure> {
+        for place in &self.places {
             let log = File::create(place.data_dir.join("node.log"))?;
             let child = Command::new(&plan.binary)
                 .args(["node", "run", "--until-stdin-closes", "--data-dir"])
@@ -74,11 +85,27 @@ impl Local {
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .spawn()?;
-            local.nodes.push(child);
+            self.nodes.push(child);
         }
-        local.wait_until_ready(&documents)?;
-        local.started_in = starting.elapsed().as_secs_f64();
-        Ok(local)
+        Ok(())
+    }
+
+    /// Ends all nodes and starts them again: what they had in memory is gone.
+    pub fn restart(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.end();
+        self.nodes.clear();
+        self.spawn(plan)?;
+        self.wait_until_ready(&[])
+    }
+
+    /// Another client of the same nodes.
+    pub fn client_of(&self, profile: &Profile) -> Result<Client, Failure> {
+        Ok(Client::builder(profile)?.timeouts(self.timeouts).build()?)
+    }
+
+    /// The key of the cluster's administrator.
+    pub fn administrator(&self) -> Result<AdminKey, Failure> {
+        Ok(Profile::open(self.profile_dir())?.admin_key()?)
     }
 
     fn wait_until_ready(&mut self, documents: &[quorate_sdk::Envelope]) -> Result<(), Failure> {
@@ -185,8 +212,8 @@ impl Local {
     }
 }
 
-impl Drop for Local {
-    fn drop(&mut self) {
+impl Local {
+    fn end(&mut self) {
         // A node ends itself when its standard input closes.
         for node in &mut self.nodes {
             drop(node.stdin.take());
@@ -199,6 +226,12 @@ impl Drop for Local {
             let _ = node.kill();
             let _ = node.wait();
         }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -235,6 +268,7 @@ async fn make(
     }
     let mut profile = Profile::create(dir.path().join("profile"))?;
     let admin = AdminKey::generate();
+    profile.store_admin_key(&admin)?;
     let bundle = create_cluster(ClusterRequest {
         name: "bench".to_owned(),
         cards,

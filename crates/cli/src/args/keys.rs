@@ -1,5 +1,7 @@
 //! `quorate key`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::WaitArgs;
@@ -33,10 +35,17 @@ pub enum Key {
 Examples:
   quorate key create docs --threshold 2
   quorate key create eu --jurisdiction DE,FR   shares in Germany and France only
-  quorate key create docs --resume             finish what another machine began")]
+  quorate key create docs --resume             finish what another machine began
+  quorate key create --batch keys.jsonl        many, for tenants below this profile's own
+
+Each line of a batch is {\"tenant\": ..., \"alias\": ...} for a tenant below this profile's own that its
+administrator manages, and may have \"threshold\", \"jurisdictions\", \"fragment_required\" and a \"principal\":
+{\"name\": ..., \"public_key\": ..., \"allow\": [\"encrypt\", \"decrypt\"]}. Or it is {\"order\": ...}, with what
+`quorate key order` printed elsewhere. A line comes out for each. Run it again to go on where it stopped.")]
     Create {
         /// What the key is called.
-        alias: String,
+        #[arg(required_unless_present = "batch")]
+        alias: Option<String>,
         /// How many nodes must answer [default: a majority of the nodes].
         #[arg(long, short)]
         threshold: Option<u16>,
@@ -55,6 +64,33 @@ Examples:
         /// Finish a creation that was interrupted, or that administrators have signed meanwhile.
         #[arg(long)]
         resume: bool,
+        /// Make many at once: a file with a line of JSON for each. What was done is kept beside it, in a file of
+        /// that name and `.progress`.
+        #[arg(
+            long,
+            value_name = "FILE",
+            conflicts_with_all = ["alias", "resume", "critical", "fragment_required", "jurisdiction"]
+        )]
+        batch: Option<PathBuf>,
+    },
+    /// Sign the order of a key, as an administrator of the tenant, for a principal of another tenant to have made;
+    /// that principal may do nothing else with it.
+    #[command(after_help = "Example:\n  quorate key order docs --coordinator pr-... > docs.order")]
+    Order {
+        /// What the key is called.
+        alias: String,
+        /// Who is to have it made, by id: whoever runs `quorate key create --batch` with a line for it.
+        #[arg(long, value_name = "PRINCIPAL")]
+        coordinator: String,
+        /// How many nodes must answer [default: a majority of the nodes].
+        #[arg(long, short)]
+        threshold: Option<u16>,
+        /// Where shares may be: ISO 3166-1 alpha-2, or EU; each node refuses any other place.
+        #[arg(long, value_delimiter = ',', value_name = "LAW")]
+        jurisdiction: Vec<String>,
+        /// Refuse to encrypt without a customer fragment; clients see to it, nodes cannot.
+        #[arg(long)]
+        fragment_required: bool,
     },
     /// List the keys.
     List,

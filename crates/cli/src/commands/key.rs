@@ -13,6 +13,7 @@ use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
+mod batch;
 mod destruction;
 
 use destruction::{SECONDS_PER_DAY, ShownDestruction};
@@ -244,7 +245,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             fragment_required,
             critical: by_administrators,
             resume,
+            batch,
         } => {
+            if let Some(batch) = batch {
+                return batch::run(app, &batch, threshold, allow_fragile).await;
+            }
+            let alias = alias.unwrap_or_default();
             let admin = critical(app, by_administrators)?;
             let jurisdictions = jurisdiction
                 .iter()
@@ -288,6 +294,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             bar.finish_and_clear();
             print_created(app, &client, &made);
             app.warnings(&client);
+        }
+        Command::Order { alias, coordinator, threshold, jurisdiction, fragment_required } => {
+            let line =
+                batch::Spec { alias, threshold, jurisdictions: jurisdiction, fragment_required };
+            batch::order(app, line, &coordinator).await?;
         }
         Command::List => {
             let client = app.client()?;

@@ -44,9 +44,15 @@ pub fn encoded(request: &Request) -> Vec<u8> {
         Request::DkgSign(r) => strict::encode(r),
         Request::DkgSignature(r) => strict::encode(r),
         Request::PutCertificate(r) => strict::encode(r),
+        Request::DkgBatch(r) => strict::encode(r),
+        Request::ReshareState(r) => strict::encode(r),
+        Request::ReshareOpen(r) => strict::encode(r),
+        Request::ReshareDeal(r) => strict::encode(r),
+        Request::ReshareSign(r) => strict::encode(r),
         Request::GetAudit(r) => strict::encode(r),
         Request::GetProof(r) => strict::encode(r),
         Request::PutMarks(r) => strict::encode(r),
+        Request::GetUsage(r) => strict::encode(r),
     }
 }
 
@@ -66,9 +72,15 @@ pub fn decoded(request: &Request, bytes: &[u8]) -> Reply {
             Reply::DkgSign(Message::decode(bytes).unwrap())
         }
         Request::PutCertificate(_) => Reply::PutCertificate(Message::decode(bytes).unwrap()),
+        Request::DkgBatch(_) => Reply::DkgBatch(Message::decode(bytes).unwrap()),
+        Request::ReshareState(_) => Reply::ReshareState(Message::decode(bytes).unwrap()),
+        Request::ReshareOpen(_) => Reply::ReshareOpen(Message::decode(bytes).unwrap()),
+        Request::ReshareDeal(_) => Reply::ReshareDeal(Message::decode(bytes).unwrap()),
+        Request::ReshareSign(_) => Reply::ReshareSign(Message::decode(bytes).unwrap()),
         Request::GetAudit(_) => Reply::GetAudit(Message::decode(bytes).unwrap()),
         Request::GetProof(_) => Reply::GetProof(Message::decode(bytes).unwrap()),
         Request::PutMarks(_) => Reply::PutMarks(Message::decode(bytes).unwrap()),
+        Request::GetUsage(_) => Reply::GetUsage(Message::decode(bytes).unwrap()),
     }
 }
 
@@ -318,6 +330,7 @@ impl Maker<'_> {
             parent: Vec::new(),
             attempt: 1,
             nonce: vec![nonce; 32],
+            ..v1::Session::default()
         }
     }
 
@@ -350,6 +363,7 @@ impl Maker<'_> {
             node,
             certificate: signed.statement,
             transcript_signatures: vec![signed.transcript_signature],
+            ..v1::PutCertificateRequest::default()
         };
         let put = Request::PutCertificate(request.clone());
         assert!(self.answers.answer(Some(by), put).is_ok());
@@ -664,6 +678,74 @@ impl Tree {
                 }
                 _ => Vec::new(),
             },
+            Request::ReshareState(_) => {
+                let Some(key) = in_place_of_key else { return Vec::new() };
+                let request = v1::ReshareStateRequest { node, key, key_version };
+                vec![("", Request::ReshareState(request))]
+            }
+            Request::ReshareOpen(_) | Request::ReshareDeal(_) | Request::ReshareSign(_) => {
+                let resharing = |session: &v1::Session| v1::Session {
+                    parent: vec![5; 32],
+                    dealers: vec![1],
+                    nonce: vec![9; 32],
+                    ..session.clone()
+                };
+                let mut session = resharing(&own.session);
+                match (identifier, in_place_of_key) {
+                    (Identifier::Session, _) => session = resharing(&target.session),
+                    (Identifier::Order, _) => session.order.clone_from(&target.session.order),
+                    (Identifier::Key, _) => session.key = bytes(&target.key),
+                    (Identifier::KeyVersion, _) => {
+                        session.key = bytes(&target.key);
+                        session.key_version = key_version;
+                    }
+                    (Identifier::Document(_), Some(id)) => session.key = id,
+                    _ => return Vec::new(),
+                }
+                let session = Some(session);
+                vec![(
+                    "",
+                    match operation {
+                        Request::ReshareOpen(_) => {
+                            Request::ReshareOpen(v1::ReshareOpenRequest { node, session })
+                        }
+                        Request::ReshareDeal(_) => Request::ReshareDeal(v1::ReshareDealRequest {
+                            node,
+                            session,
+                            round0: vec![target.round0.clone()],
+                        }),
+                        _ => Request::ReshareSign(v1::ReshareSignRequest {
+                            node,
+                            session,
+                            ..v1::ReshareSignRequest::default()
+                        }),
+                    },
+                )]
+            }
+            Request::DkgBatch(_) => {
+                // Each round that a batch may carry, alone in one.
+                let rounds = ["DkgOpen", "DkgDeal", "DkgSign", "DkgSignature", "PutCertificate"];
+                let alone = |what: &'static str, request: Request| {
+                    use v1::dkg_call::Call;
+                    let call = match request {
+                        Request::DkgOpen(request) => Call::Open(request),
+                        Request::DkgDeal(request) => Call::Deal(request),
+                        Request::DkgSign(request) => Call::Sign(request),
+                        Request::DkgSignature(request) => Call::Signature(request),
+                        Request::PutCertificate(request) => Call::Certificate(request),
+                        other => panic!("{} is no round", other.method()),
+                    };
+                    let calls = vec![v1::DkgCall { call: Some(call) }];
+                    let batch = v1::DkgBatchRequest { node: node.clone(), calls };
+                    (what, Request::DkgBatch(batch))
+                };
+                let of = |what: &'static str| {
+                    let round = Request::decode(what, &[]).unwrap();
+                    let requests = self.requests(&round, identifier, own, target);
+                    requests.into_iter().map(move |(_, request)| (what, request))
+                };
+                rounds.into_iter().flat_map(of).map(|(what, r)| alone(what, r)).collect()
+            }
             Request::GetAudit(_) => match identifier {
                 Identifier::None => {
                     let request = v1::GetAuditRequest { node, ..Default::default() };
@@ -685,6 +767,29 @@ impl Tree {
                 }
                 _ => Vec::new(),
             },
+            Request::GetUsage(_) => {
+                let ask = |tenant: &[u8], below: bool, after: &[u8]| {
+                    Request::GetUsage(v1::GetUsageRequest {
+                        node: node.clone(),
+                        tenant: tenant.to_vec(),
+                        below,
+                        after: after.to_vec(),
+                    })
+                };
+                let id = match (identifier, in_place_of_key) {
+                    (Identifier::None, _) => {
+                        return vec![("", ask(&[], false, &[])), ("below", ask(&[], true, &[]))];
+                    }
+                    (Identifier::Tenant, _) => bytes(&target.tenant),
+                    (Identifier::Document(_), Some(id)) => id,
+                    _ => return Vec::new(),
+                };
+                vec![
+                    ("", ask(&id, false, &[])),
+                    ("below", ask(&id, true, &[])),
+                    ("after", ask(&[], true, &id)),
+                ]
+            }
         }
     }
 
@@ -842,6 +947,18 @@ impl Tree {
                 reply.time = 0;
                 format!("{reply:?}")
             }
+            Ok(Reply::GetUsage(mut reply)) => {
+                reply.time = 0;
+                format!("{reply:?}")
+            }
+            Ok(Reply::DkgBatch(mut reply)) => {
+                for result in &mut reply.results {
+                    if let Some(v1::dkg_result::Result::Refusal(refusal)) = &mut result.result {
+                        refusal.time = 0;
+                    }
+                }
+                format!("{reply:?}")
+            }
             Ok(reply) => format!("{reply:?}"),
             Err(mut refusal) => {
                 refusal.time = 0;
@@ -879,9 +996,18 @@ impl Tree {
                 Request::Status(_)
                 | Request::GetAudit(_)
                 | Request::GetProof(_)
-                | Request::PutMarks(_),
+                | Request::PutMarks(_)
+                | Request::GetUsage(_),
                 Identifier::None,
             ) => Some("names nobody but the asking tenant"),
+            (Request::GetUsage(_), _) if what == "after" => {
+                Some("the tenants below the asking one, from there on")
+            }
+            (Request::GetUsage(_), Identifier::Tenant | Identifier::Document(Kind::Tenant))
+                if matches!(relation, Relation::Child | Relation::Grandchild) =>
+            {
+                Some("a parent sees what the tenants below it use")
+            }
             (Request::ListKeys(_), _) => Some("the asking tenant's own keys, from there on"),
             (Request::GetDocuments(_), _) => {
                 Some("leaves out what the caller may not see, as if it did not exist")
@@ -912,6 +1038,15 @@ impl Tree {
                 Some("they count what was asked before")
             }
             (Request::ListKeys(_), _) => Some("the position in the caller's own list differs"),
+            (Request::GetUsage(_), _) if what == "after" => {
+                Some("the position in the caller's own list differs")
+            }
+            (
+                Request::GetUsage(_),
+                Identifier::None | Identifier::Tenant | Identifier::Document(Kind::Tenant),
+            ) if matches!(relation, Relation::Child | Relation::Grandchild) => {
+                Some("a parent sees what the tenants below it use")
+            }
             (Request::GetDocuments(_), Identifier::Document(Kind::Roster)) => {
                 Some("every principal may see the roster")
             }

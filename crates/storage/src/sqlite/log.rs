@@ -4,9 +4,11 @@
 //! [`LOWEST`] on, one for 256 records or more; what lies between is worked out from at most 255
 //! neighbouring rows. So the tree costs 33 bytes a record, and a proof some hundred reads in a few places.
 
+use prost::Message;
 use quorate_audit::{Frontier, Grown, Hash, Nodes, ProveError};
 use quorate_node::{LogAnswer, LogRead, PageBuilder};
 use quorate_types::TenantId;
+use quorate_wire::proto::store::v1::UsageRow;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::readers::clamp;
@@ -24,6 +26,10 @@ pub(super) const TABLES: &str = "
         PRIMARY KEY (tenant, number)) WITHOUT ROWID, STRICT;
     CREATE TABLE log_state (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL)
         WITHOUT ROWID, STRICT;";
+
+/// What tenants used, counted with the records.
+pub(super) const USAGE: &str = "CREATE TABLE IF NOT EXISTS usage
+    (tenant BLOB PRIMARY KEY NOT NULL, row BLOB NOT NULL) WITHOUT ROWID, STRICT";
 
 /// The number of the last record before the present log: those of earlier incarnations stay.
 const BASE: &str = "base";
@@ -125,6 +131,7 @@ impl<'c> Stored<'c> {
                 quorate_audit::inclusion(self, *index, *size)
                     .and_then(|path| Ok(LogAnswer::Inclusion(self.node(0, *index)?, path))),
             ),
+            LogRead::Usage { tenant } => usage(self.connection, *tenant).map(LogAnswer::Usage),
             LogRead::Page { tenant, first, size, limit, hashes } => {
                 self.page(*tenant, *first, PageBuilder::new(*size, *limit), *size, *hashes)
             }
@@ -248,6 +255,29 @@ pub(super) fn tenant_number(connection: &Connection, tenant: TenantId) -> rusqli
         .prepare_cached("INSERT INTO log_tenants (tenant) VALUES (?1)")?
         .execute([tenant.as_bytes()])?;
     Ok(connection.last_insert_rowid())
+}
+
+/// What a tenant used.
+pub(super) fn usage(connection: &Connection, tenant: TenantId) -> rusqlite::Result<UsageRow> {
+    let sql = "SELECT row FROM usage WHERE tenant = ?1";
+    let row: Option<Vec<u8>> = connection
+        .prepare_cached(sql)?
+        .query_row([tenant.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let decoded = row.map(|row| UsageRow::decode(row.as_slice())).transpose();
+    decoded.map(Option::unwrap_or_default).map_err(|_| rusqlite::Error::InvalidQuery)
+}
+
+/// Stores what a tenant used.
+pub(super) fn store_usage(
+    connection: &Connection,
+    tenant: TenantId,
+    row: &UsageRow,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO usage (tenant, row) VALUES (?1, ?2)
+        ON CONFLICT (tenant) DO UPDATE SET row = excluded.row";
+    let values = params![tenant.as_bytes(), row.encode_to_vec()];
+    connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// Notes that a tenant may read a record.

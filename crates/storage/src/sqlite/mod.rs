@@ -10,12 +10,15 @@
 //! - When the disk is full a commit fails at once, reads go on, and commits work again as soon as there
 //!   is room. Any other failure to write ends writing for good: see [`Store::failed`].
 
+mod layout;
 mod lock;
 mod log;
+mod packed;
 mod readers;
 mod schema;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -26,10 +29,13 @@ use quorate_audit::LogSigner;
 use quorate_node::{
     AuditPlace, Batch, Commit, CommitError, LogAnswer, LogRead, Read, Sequence, Table,
 };
+use quorate_types::TenantId;
+use quorate_wire::proto::store::v1::UsageRow;
 use tokio::sync::{oneshot, watch};
 
 use crate::cache::Cache;
 use crate::{Answer, AuditRecord, Store, StoreError};
+use layout::Layout;
 use lock::Lock;
 use log::Extent;
 use readers::Readers;
@@ -107,8 +113,8 @@ pub struct SqliteOptions {
     /// Bytes that the database may grow to; past that, commits fail as if the disk were full. A bound
     /// for the audit log's growth, so that it cannot take the disk from others.
     pub max_bytes: Option<u64>,
-    /// Writes no audit records, to measure what they cost. A node must never run so, and the server
-    /// never does.
+    /// Writes no audit records, to measure what they cost. A node must never run so; none of the program's
+    /// commands does.
     pub without_audit_for_benchmarks: bool,
 }
 
@@ -154,9 +160,12 @@ fn lock_of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Shared {
     path: PathBuf,
     cache: Cache,
+    layout: Layout,
     readers: Readers,
     counters: Counters,
     failed: watch::Sender<bool>,
+    /// What tenants used that did so of late: what is in the database, ahead of it by nothing.
+    usage: Mutex<HashMap<TenantId, UsageRow>>,
     /// Signs what the log is, once for each transaction.
     signer: Mutex<Option<Arc<LogSigner>>>,
     /// For benchmarks only: audit records are dropped.
@@ -218,9 +227,11 @@ impl SqliteStore {
         schema::count(&connection, &counters).map_err(database)?;
         let shared = Arc::new(Shared {
             cache: Cache::new(Sequence(0)),
+            layout: Layout::load(&connection).map_err(database)?,
             readers: Readers::new(path.clone()),
             counters,
             failed: watch::Sender::new(false),
+            usage: Mutex::default(),
             signer: Mutex::new(None),
             without_audit: options.without_audit_for_benchmarks,
             path: path.clone(),
@@ -307,7 +318,7 @@ impl SqliteStore {
 impl Commit for SqliteStore {
     async fn commit(&mut self, mut batch: Batch) -> Result<Option<AuditPlace>, CommitError> {
         if self.shared.without_audit {
-            batch.audit = None;
+            batch.audit.clear();
             if batch.expects.is_empty() && batch.writes.is_empty() {
                 return Ok(None);
             }
@@ -328,7 +339,7 @@ impl Store for SqliteStore {
         if let Read::Log(read) = read {
             return self.shared.readers.log(self.shared.counters.log(), read);
         }
-        self.shared.readers.read(&self.shared.cache, read)
+        self.shared.readers.read(&self.shared.cache, &self.shared.layout, read)
     }
 
     fn cached(&self, read: &Read) -> Option<Answer> {
@@ -343,6 +354,10 @@ impl Store for SqliteStore {
                 let extent = self.shared.counters.log();
                 let (size, records_from) = (extent.size(), extent.records_from());
                 Some(Answer::Log(LogAnswer::Tail { size, records_from }))
+            }
+            Read::Log(LogRead::Usage { tenant }) => {
+                let known = lock_of(&self.shared.usage).get(tenant).cloned();
+                known.map(|row| Answer::Log(LogAnswer::Usage(row)))
             }
             Read::Log(_) => None,
         }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use quorate_audit::Hash;
-use quorate_node::{Entry, LogAnswer, LogRead, Read, RowKey, Table};
-use rusqlite::{Connection, OptionalExtension, params};
+use quorate_node::{Entry, LogAnswer, LogRead, Read, RowKey};
+use rusqlite::{Connection, params};
 
+use super::layout::Layout;
 use super::log::{Extent, Stored};
 use super::schema;
 use crate::cache::Cache;
@@ -81,19 +82,24 @@ impl Readers {
         idle.connections.clear();
     }
 
-    pub(super) fn read(&self, cache: &Cache, read: &Read) -> Result<Answer, StoreError> {
+    pub(super) fn read(
+        &self,
+        cache: &Cache,
+        layout: &Layout,
+        read: &Read,
+    ) -> Result<Answer, StoreError> {
         self.with(|connection| match read {
             Read::Row(key) => {
                 // Before the row: so it may be newer than this says, and never older.
                 let read_at = cache.committed();
-                let bytes = row(connection, key)?;
+                let bytes = layout.get(connection, key, None)?;
                 let entry = Entry::new(key.clone(), bytes, read_at);
                 cache.offer(&entry);
                 Ok(Answer::Row(entry))
             }
             Read::Range { table, prefix, after, limit } => {
                 let read_at = cache.committed();
-                let rows = range(connection, *table, prefix, after.as_deref(), *limit)?;
+                let rows = layout.range(connection, *table, prefix, after.as_deref(), *limit)?;
                 let entries = rows.into_iter().map(|(key, bytes)| {
                     let key = RowKey { table: *table, key };
                     // The cached entry, decoded already, where it is this very row.
@@ -142,56 +148,4 @@ impl Readers {
 /// SQLite's integers have a sign.
 pub(super) fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The bytes of one row.
-pub(super) fn row(connection: &Connection, key: &RowKey) -> rusqlite::Result<Option<Vec<u8>>> {
-    let sql = format!("SELECT v FROM {} WHERE k = ?1", key.table.name());
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_row([&key.key], |row| row.get(0)).optional()
-}
-
-/// The least key that is greater than every key with this prefix, where there is one.
-fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
-    let (last, rest) = prefix.split_last()?;
-    match last.checked_add(1) {
-        Some(next) => Some([rest, &[next]].concat()),
-        None => end_of(rest),
-    }
-}
-
-fn range(
-    connection: &Connection,
-    table: Table,
-    prefix: &[u8],
-    after: Option<&[u8]>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let (from, start) = match after {
-        Some(after) if after >= prefix => (">", after),
-        _ => (">=", prefix),
-    };
-    let end = end_of(prefix);
-    // Keys above every key with the prefix: nothing, whatever `?2` is then.
-    let until = if end.is_some() { "k < ?2" } else { "?2 IS NULL" };
-    let name = table.name();
-    let sql = format!("SELECT k, v FROM {name} WHERE k {from} ?1 AND {until} ORDER BY k LIMIT ?3");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![start, end, clamp(limit as u64)], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })?;
-    rows.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_prefix() {
-        assert_eq!(end_of(b"ab"), Some(b"ac".to_vec()));
-        assert_eq!(end_of(&[1, 255, 255]), Some(vec![2]));
-        assert_eq!(end_of(&[255]), None);
-        assert_eq!(end_of(b""), None);
-    }
 }

@@ -8,13 +8,13 @@ use quorate_audit::{Frontier, Hash};
 use quorate_node::Table;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Counters, OpenError, log};
+use super::{Counters, OpenError, layout, log};
 
 /// Says "a database of this program" in the file's header, for `file(1)` and for us: "QRTn".
 const APPLICATION_ID: i64 = 0x5152_546e;
 
 /// The version of the tables. A later one comes with the step from each earlier one.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How long a write waits for somebody else's lock. Only a tool of the operator's can hold one.
 const BUSY: Duration = Duration::from_millis(250);
@@ -46,7 +46,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     if empty {
         create(&mut connection).map_err(database)?;
     } else if version < VERSION {
-        upgrade(&mut connection).map_err(database)?;
+        upgrade(&mut connection, version).map_err(database)?;
     } else {
         tables(&connection).map_err(database)?;
     }
@@ -82,27 +82,44 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     tables(&transaction)?;
     transaction.execute_batch(log::TABLES)?;
+    transaction.execute_batch(layout::TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
-/// Makes the tables of rows that are not there: a later build may know more of them.
+/// Makes the tables that are not there: a later build may know more of them.
 fn tables(connection: &Connection) -> rusqlite::Result<()> {
     for table in Table::ALL {
-        connection.execute_batch(&format!(
-            "CREATE TABLE IF NOT EXISTS {}
-             (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID, STRICT",
-            table.name()
-        ))?;
+        self::table(connection, table)?;
     }
-    Ok(())
+    connection.execute_batch(log::USAGE)
 }
 
-/// From version 1, whose audit records stood in a table without hashes.
-fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Makes a table of rows.
+pub(super) fn table(connection: &Connection, table: Table) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {}
+         (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID, STRICT",
+        table.name()
+    ))
+}
+
+/// From version 1, whose audit records stood in a table without hashes; and from version 2, whose rows stood as
+/// the node core knows them.
+fn upgrade(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     tables(&transaction)?;
+    if version < 2 {
+        log_with_hashes(&transaction)?;
+    }
+    transaction.execute_batch(layout::TABLES)?;
+    layout::take_over(&transaction)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+fn log_with_hashes(transaction: &Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(log::TABLES)?;
     {
         let mut frontier = Frontier::new();
@@ -111,12 +128,10 @@ fn upgrade(connection: &mut Connection) -> rusqlite::Result<()> {
         while let Some(row) = rows.next()? {
             let record: Vec<u8> = row.get(0)?;
             let number = frontier.size().saturating_add(1);
-            log::append(&transaction, &mut frontier, number, Hash::of_leaf(&record), &record)?;
+            log::append(transaction, &mut frontier, number, Hash::of_leaf(&record), &record)?;
         }
     }
-    transaction.execute_batch("DROP TABLE audit")?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    transaction.execute_batch("DROP TABLE audit")
 }
 
 /// Counts the rows of every table once; the writer keeps count from then on.

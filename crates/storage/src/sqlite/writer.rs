@@ -1,6 +1,6 @@
 //! The one thread that writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use quorate_audit::{Frontier, Hash};
 use quorate_node::{
-    AuditPlace, Batch, CommitError, Entry, LogHead, RowKey, Sequence, Table, Write, readers,
+    AuditPlace, Batch, CommitError, Counted, DailyBound, Entry, LogHead, RowKey, Sequence, Table,
+    Write, count, readers,
 };
 use quorate_types::TenantId;
+use quorate_wire::proto::store::v1::UsageRow;
 use quorate_wire::strict;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::layout::{Added, Samples};
 use super::log::{self, Extent, Stored};
-use super::readers::{clamp, row};
+use super::readers::clamp;
 use super::{Shared, lock_of};
 use crate::last_writes::{Known, LastWrites};
 
@@ -28,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Bytes of one row, or of one audit record, at most: well below SQLite's own bound of 10^9
 /// (<https://sqlite.org/limits.html>), which a row of any request stays far below too.
-const MAX_ROW_BYTES: usize = 512 * 1024 * 1024;
+pub(super) const MAX_ROW_BYTES: usize = 512 * 1024 * 1024;
 
 /// `SQLITE_IOERR_SHMSIZE`: the shared index of the write-ahead log could not grow. Nothing was
 /// written then, and the cause is a full disk.
@@ -42,30 +45,34 @@ const PRUNED_AT_ONCE: u64 = 1024;
 
 pub(super) type Answer = oneshot::Sender<Result<Option<AuditPlace>, CommitError>>;
 
-/// A batch with its record encoded and hashed.
+/// A batch with its records encoded and hashed.
 pub(super) struct Prepared {
     expects: Vec<Arc<Entry>>,
     writes: Vec<Write>,
-    record: Option<Record>,
+    records: Vec<Record>,
+    bound: DailyBound,
 }
 
 struct Record {
     bytes: Vec<u8>,
     leaf: Hash,
     readers: Vec<TenantId>,
+    counted: Option<Counted>,
 }
 
 impl Prepared {
     pub(super) fn new(batch: Batch) -> Self {
-        let record = batch.audit.as_ref().map(|row| {
+        let record = |row| {
             let bytes = strict::encode(row);
-            Record { leaf: Hash::of_leaf(&bytes), bytes, readers: readers(row) }
-        });
-        Self { expects: batch.expects, writes: batch.writes, record }
+            let (leaf, counted) = (Hash::of_leaf(&bytes), Counted::of(row));
+            Record { leaf, bytes, readers: readers(row), counted }
+        };
+        let records = batch.audit.iter().map(record).collect();
+        Self { expects: batch.expects, writes: batch.writes, records, bound: batch.bound }
     }
 }
 
-/// Where a batch's record came to stand: its number and its hash.
+/// Where a batch's last record came to stand: its number and its hash.
 type Placed = Option<(u64, Hash)>;
 
 /// What the writer is asked to do.
@@ -112,16 +119,25 @@ fn severity(error: &rusqlite::Error) -> Severity {
     }
 }
 
+/// Whether it is for want of room.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|e| e.code == ErrorCode::DiskFull || e.extended_code == IOERR_SHMSIZE)
+}
+
 /// What a transaction has done so far: it counts only once the transaction is durable.
 struct Group {
     at: Sequence,
     log: Extent,
     frontier: Frontier,
     tenants: HashMap<TenantId, i64>,
+    usage: HashMap<TenantId, UsageRow>,
     batches: u64,
     changed: HashMap<RowKey, Sequence>,
     counts: HashMap<Table, i64>,
     erases: bool,
+    added: Added,
 }
 
 pub(super) struct Writer {
@@ -133,6 +149,8 @@ pub(super) struct Writer {
     frontier: Frontier,
     /// The numbers of tenants in the log's index.
     tenants: HashMap<TenantId, i64>,
+    /// What earlier values were, and which number the next id gets.
+    samples: Samples,
     /// Erased rows may still stand in the write-ahead log.
     must_empty_log: bool,
     failed: bool,
@@ -142,6 +160,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> rusqlite::Result<Self> {
         let at = shared.cache.committed();
+        let samples = Samples::load(&connection)?;
         let frontier = Stored::new(&connection, shared.counters.log()).frontier()?;
         Ok(Self {
             connection,
@@ -150,6 +169,7 @@ impl Writer {
             at,
             frontier,
             tenants: HashMap::new(),
+            samples,
             must_empty_log: true,
             failed: false,
             max_row_bytes: MAX_ROW_BYTES,
@@ -188,10 +208,10 @@ impl Writer {
                     #[cfg(test)]
                     Job::MaxRow(bytes) => self.max_row_bytes = bytes,
                     #[cfg(test)]
-                    Job::Break(code) => self.fail(&rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(code),
-                        None,
-                    )),
+                    Job::Break(code) => {
+                        let error = rusqlite::ffi::Error::new(code);
+                        self.fail(&rusqlite::Error::SqliteFailure(error, None));
+                    }
                     Job::Close => {
                         close = true;
                         break;
@@ -244,10 +264,7 @@ impl Writer {
                 self.shared.counters.set_log(extent);
                 Ok(())
             }
-            Err(error) => {
-                self.fail(&error);
-                Err(CommitError::Failed)
-            }
+            Err(error) => Err(self.fail(&error)),
         };
         // Whoever asked may have gone.
         match job {
@@ -273,17 +290,17 @@ impl Writer {
             return;
         }
         let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        let results = if self.failed { None } else { self.try_commit(batches) };
+        let results = if self.failed { Err(CommitError::Failed) } else { self.try_commit(batches) };
         match results {
-            Some(results) => {
+            Ok(results) => {
                 for (answer, result) in answers.into_iter().zip(results) {
                     // Whoever asked may have gone.
                     let _ = answer.send(result);
                 }
             }
-            None => {
+            Err(error) => {
                 for answer in answers {
-                    let _ = answer.send(Err(CommitError::Failed));
+                    let _ = answer.send(Err(error.clone()));
                 }
             }
         }
@@ -292,38 +309,44 @@ impl Writer {
     fn try_commit(
         &mut self,
         batches: Vec<Prepared>,
-    ) -> Option<Vec<Result<Option<AuditPlace>, CommitError>>> {
+    ) -> Result<Vec<Result<Option<AuditPlace>, CommitError>>, CommitError> {
         let mut group = Group {
             at: self.at,
             log: self.shared.counters.log(),
             frontier: self.frontier.clone(),
             tenants: HashMap::new(),
+            usage: HashMap::new(),
             batches: 0,
             changed: HashMap::new(),
             counts: HashMap::new(),
             erases: false,
+            added: Added::default(),
         };
         match self.transact(&mut group, batches) {
             Ok(results) => {
                 self.accept(group);
-                Some(self.placed(results))
+                Ok(self.placed(results))
             }
             Err(error) => {
-                self.fail(&error);
-                None
+                self.shared.layout.forget(&mut self.samples, group.added);
+                Err(self.fail(&error))
             }
         }
     }
 
     fn transact(
-        &self,
+        &mut self,
         group: &mut Group,
         batches: Vec<Prepared>,
     ) -> rusqlite::Result<Vec<Result<Placed, CommitError>>> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.shared.layout.learn(&self.connection, &mut self.samples, &mut group.added)?;
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
             results.push(self.apply(group, batch)?);
+        }
+        for (tenant, row) in &group.usage {
+            log::store_usage(&self.connection, *tenant, row)?;
         }
         // Where every batch met a conflict there is nothing to sync.
         let end = if group.batches == 0 { "ROLLBACK" } else { "COMMIT" };
@@ -333,7 +356,7 @@ impl Writer {
 
     /// Applies one batch, or nothing of it.
     fn apply(
-        &self,
+        &mut self,
         group: &mut Group,
         batch: Prepared,
     ) -> rusqlite::Result<Result<Placed, CommitError>> {
@@ -342,8 +365,14 @@ impl Writer {
                 return Ok(Err(CommitError::Conflict));
             }
         }
-        let record = batch.record.as_ref().map(|record| record.bytes.as_slice());
-        if !self.fits(&batch.writes, record) {
+        if let Some(counted) = batch.records.first().and_then(|record| record.counted)
+            && batch.bound.is_any()
+            && batch.bound.admits(self.usage(group, counted.tenant)?, &counted).is_err()
+        {
+            // Others of the tenant were quicker; deciding again says so.
+            return Ok(Err(CommitError::Conflict));
+        }
+        if !self.fits(&batch.writes, &batch.records) {
             tracing::error!("a row is larger than the store takes; its request is refused");
             return Ok(Err(CommitError::Failed));
         }
@@ -354,10 +383,11 @@ impl Writer {
         for write in batch.writes {
             self.write(group, write)?;
         }
-        match batch.record {
-            Some(record) => self.append(group, &record).map(|placed| Ok(Some(placed))),
-            None => Ok(Ok(None)),
+        let mut last = None;
+        for record in &batch.records {
+            last = Some(self.append(group, record)?);
         }
+        Ok(Ok(last))
     }
 
     /// Appends a record to the log.
@@ -377,7 +407,28 @@ impl Writer {
             };
             log::index(&self.connection, tenant, number)?;
         }
+        if let Some(counted) = &record.counted {
+            count(self.usage(group, counted.tenant)?, counted);
+        }
         Ok((number, record.leaf))
+    }
+
+    /// What a tenant used, with what this transaction counts.
+    fn usage<'g>(
+        &self,
+        group: &'g mut Group,
+        tenant: TenantId,
+    ) -> rusqlite::Result<&'g mut UsageRow> {
+        Ok(match group.usage.entry(tenant) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                let known = lock_of(&self.shared.usage).get(&tenant).cloned();
+                place.insert(match known {
+                    Some(known) => known,
+                    None => log::usage(&self.connection, tenant)?,
+                })
+            }
+        })
     }
 
     /// What is told of records that are durable: one checkpoint for all of a transaction.
@@ -402,12 +453,12 @@ impl Writer {
 
     /// Whether SQLite takes rows of this size. Asked before anything of a batch is written, so that the
     /// other batches of the transaction go on.
-    fn fits(&self, writes: &[Write], audit: Option<&[u8]>) -> bool {
+    fn fits(&self, writes: &[Write], records: &[Record]) -> bool {
         let row = |write: &Write| match write {
             Write::Put(key, bytes) => key.key.len().saturating_add(bytes.len()),
             Write::Delete(key) => key.key.len(),
         };
-        let sizes = writes.iter().map(row).chain(audit.map(<[u8]>::len));
+        let sizes = writes.iter().map(row).chain(records.iter().map(|record| record.bytes.len()));
         sizes.max().is_none_or(|largest| largest <= self.max_row_bytes)
     }
 
@@ -419,34 +470,31 @@ impl Writer {
             Known::Unchanged => true,
             Known::Changed => false,
             Known::Forgotten => {
-                row(&self.connection, expected.key())?.as_deref() == expected.bytes()
+                let layout = &self.shared.layout;
+                let row = layout.get(&self.connection, expected.key(), Some(&group.added))?;
+                row.as_deref() == expected.bytes()
             }
         })
     }
 
-    fn write(&self, group: &mut Group, write: Write) -> rusqlite::Result<()> {
+    fn write(&mut self, group: &mut Group, write: Write) -> rusqlite::Result<()> {
         let table = write.key().table;
-        let name = table.name();
         let counts = group.counts.entry(table).or_default();
+        let (connection, layout) = (&self.connection, &self.shared.layout);
         match &write {
             Write::Put(key, bytes) => {
-                let update = format!("UPDATE {name} SET v = ?2 WHERE k = ?1");
-                let updated =
-                    self.connection.prepare_cached(&update)?.execute(params![key.key, bytes])?;
-                if updated == 0 {
-                    let insert = format!("INSERT INTO {name} (k, v) VALUES (?1, ?2)");
-                    self.connection.prepare_cached(&insert)?.execute(params![key.key, bytes])?;
-                    *counts += 1;
-                } else {
+                if layout.put(connection, &mut self.samples, &mut group.added, key, bytes)? {
                     // The bytes that stood there are erased as well.
                     group.erases |= table.holds_secrets();
+                } else {
+                    *counts += 1;
                 }
             }
             Write::Delete(key) => {
-                let delete = format!("DELETE FROM {name} WHERE k = ?1");
-                let deleted = self.connection.prepare_cached(&delete)?.execute([&key.key])?;
-                *counts -= deleted as i64;
-                group.erases |= deleted > 0 && table.holds_secrets();
+                if layout.delete(connection, &group.added, key)? {
+                    *counts -= 1;
+                    group.erases |= table.holds_secrets();
+                }
             }
         }
         group.changed.insert(write.key().clone(), group.at);
@@ -466,12 +514,24 @@ impl Writer {
             self.tenants.clear();
         }
         self.tenants.extend(group.tenants);
+        if !group.usage.is_empty() {
+            let mut usage = lock_of(&self.shared.usage);
+            if usage.len().saturating_add(group.usage.len()) > MAX_TENANTS {
+                usage.clear();
+            }
+            usage.extend(group.usage);
+        }
         for (table, change) in group.counts {
             if let Some(counter) = counters.of(table) {
                 add(counter, change);
             }
         }
         self.at = group.at;
+        if group.batches > 0 {
+            self.shared.layout.accept(group.added);
+        } else {
+            self.shared.layout.forget(&mut self.samples, group.added);
+        }
         self.shared.cache.advance(self.at, group.changed.keys());
         for (key, at) in group.changed {
             self.last_writes.record(at, core::iter::once(key));
@@ -482,17 +542,18 @@ impl Writer {
         }
     }
 
-    /// The transaction failed: nothing of it counts.
-    fn fail(&mut self, error: &rusqlite::Error) {
+    /// The transaction failed: nothing of it counts. Returns what those are told who wait for it.
+    fn fail(&mut self, error: &rusqlite::Error) -> CommitError {
         let rolled_back =
             self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
         if severity(error) == Severity::Passing && rolled_back {
             tracing::error!(%error, "the store cannot write at present; requests are refused");
-            return;
+            return if is_full(error) { CommitError::Full } else { CommitError::Failed };
         }
         tracing::error!(%error, "the store failed to write; the node stops");
         self.failed = true;
         self.shared.failed.send_replace(true);
+        CommitError::Failed
     }
 
     /// Moves everything from the write-ahead log into the database and truncates the log.
@@ -514,7 +575,9 @@ impl Writer {
             Err(error) if severity(&error) == Severity::Passing => {
                 tracing::error!(%error, "erased rows wait in the database's log");
             }
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                self.fail(&error);
+            }
         }
     }
 }

@@ -1,0 +1,376 @@
+//! `quorate key create --batch` and `quorate key order`: keys by the thousand.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use quorate_sdk::{
+    Action, Client, Error, Jurisdiction, KeyOrder, KeySpecRequest, ManagedKey, NewPrincipal,
+    PrincipalId, ProvisionedKey, PublicKey,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::failure::{Code, Failure, Outcome};
+use crate::output;
+
+/// Bytes of a batch at most: half a million lines.
+const MAX_BATCH_BYTES: u64 = 1 << 28;
+
+/// What a key is to be.
+#[derive(Debug, Default, Deserialize)]
+pub struct Spec {
+    pub alias: String,
+    #[serde(default)]
+    pub threshold: Option<u16>,
+    #[serde(default)]
+    pub jurisdictions: Vec<String>,
+    #[serde(default)]
+    pub fragment_required: bool,
+}
+
+/// A line of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Order(Ordered),
+    Managed(Managed),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ordered {
+    order: String,
+}
+
+// Flattened fields and the refusal of unknown ones do not go together, so they are written out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Managed {
+    tenant: String,
+    alias: String,
+    #[serde(default)]
+    threshold: Option<u16>,
+    #[serde(default)]
+    jurisdictions: Vec<String>,
+    #[serde(default)]
+    fragment_required: bool,
+    #[serde(default)]
+    principal: Option<Principal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Principal {
+    name: String,
+    public_key: String,
+    allow: Vec<String>,
+    #[serde(default)]
+    days: Option<u64>,
+}
+
+/// A line of what was done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Done {
+    /// The batch's line.
+    line: String,
+    /// The order that was signed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<String>,
+    /// What was printed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    line: usize,
+    key: String,
+    tenant: String,
+    alias: String,
+    fingerprint: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    principals: Vec<MadePrincipal>,
+    /// Nodes that have their share and not the certificate yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lacking: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct MadePrincipal {
+    principal: String,
+    invitation: String,
+    fingerprint: String,
+}
+
+/// What was done of a batch, in a file beside it.
+struct Progress {
+    path: PathBuf,
+    file: File,
+    orders: HashMap<String, KeyOrder>,
+    made: HashMap<String, serde_json::Value>,
+}
+
+impl Progress {
+    fn open(batch: &Path) -> Outcome<Self> {
+        let mut path = batch.as_os_str().to_owned();
+        path.push(".progress");
+        let path = PathBuf::from(path);
+        let (mut orders, mut made) = (HashMap::new(), HashMap::new());
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(|e| Failure::writing(&path, &e))?;
+        for line in BufReader::new(&file).lines() {
+            let line = line.map_err(|e| Failure::reading(&path, &e))?;
+            // The last line may have been cut short by whatever interrupted it.
+            let Ok(done) = serde_json::from_str::<Done>(&line) else { continue };
+            if let Some(order) = done.order.and_then(|text| KeyOrder::parse(&text).ok()) {
+                orders.insert(done.line.clone(), order);
+            }
+            if let Some(value) = done.made {
+                made.insert(done.line, value);
+            }
+        }
+        let mut progress = Self { path, file, orders, made };
+        // So that what follows a line cut short is a line of its own.
+        progress.write(b"\n")?;
+        Ok(progress)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Outcome {
+        self.file.write_all(bytes).map_err(|e| Failure::writing(&self.path, &e))
+    }
+
+    fn note(&mut self, done: &Done) -> Outcome {
+        let mut line =
+            serde_json::to_vec(done).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+        line.push(b'\n');
+        self.write(&line)
+    }
+
+    /// Orders must not be signed twice: they would be two keys.
+    fn settle(&self) -> Outcome {
+        self.file.sync_data().map_err(|e| Failure::writing(&self.path, &e))
+    }
+}
+
+/// The key that nodes are asked for.
+fn request(client: &Client, spec: Spec, allow_fragile: bool) -> Outcome<KeySpecRequest> {
+    let Spec { alias, threshold, jurisdictions, fragment_required } = spec;
+    let jurisdictions = jurisdictions
+        .iter()
+        .map(|law| law.parse::<Jurisdiction>())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+    let allowed = |law| jurisdictions.is_empty() || jurisdictions.contains(law);
+    let nodes = client.roster().nodes.iter();
+    let n = nodes.filter(|node| allowed(&node.jurisdiction)).count() as u16;
+    if n == 0 {
+        let why = "no node of the cluster is where the key's shares may be";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let threshold = threshold.unwrap_or(n / 2 + 1);
+    if threshold == n && n > 1 && !allow_fragile {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("the key would be fragile: all {n} nodes would have to answer, and losing one would lose it"),
+        )
+        .next("Choose a lower --threshold, or add --allow-fragile."));
+    }
+    Ok(KeySpecRequest {
+        alias,
+        threshold,
+        allow_fragile,
+        jurisdictions,
+        fragment_required,
+        ..KeySpecRequest::default()
+    })
+}
+
+fn principal(new: Principal) -> Outcome<NewPrincipal> {
+    let bad = |why: String| Failure::new(Code::Usage, why);
+    let action = |name: &String| {
+        let found = Action::ALL.into_iter().find(|action| action.name() == name);
+        found.ok_or_else(|| bad(format!("\"{name}\" is nothing that a principal may be allowed")))
+    };
+    Ok(NewPrincipal {
+        public_key: new
+            .public_key
+            .parse::<PublicKey>()
+            .map_err(|_| bad("\"public_key\" is not a public key (ed25519-...)".to_owned()))?,
+        actions: new.allow.iter().map(action).collect::<Outcome<_>>()?,
+        name: new.name,
+        days: new.days,
+    })
+}
+
+/// Runs a batch.
+pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: bool) -> Outcome {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BATCH_BYTES).read_to_string(&mut text))
+        .map_err(|e| Failure::reading(path, &e))?;
+    let client = app.client()?;
+    let mut progress = Progress::open(path)?;
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut lines: Vec<(usize, &str)> = Vec::new();
+    let (mut managed, mut places) = (Vec::new(), Vec::new());
+    let at = |number: usize, why: String| {
+        Failure::new(Code::Usage, format!("{}, line {number}: {why}", path.display()))
+    };
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (number, line) = (number + 1, line.trim());
+        if let Some(before) = seen.insert(line, number) {
+            return Err(at(number, format!("it says the same as line {before}")));
+        }
+        lines.push((number, line));
+        if progress.orders.contains_key(line) {
+            continue;
+        }
+        match serde_json::from_str::<Line>(line) {
+            Ok(Line::Order(Ordered { order })) => {
+                let order = KeyOrder::parse(&order).map_err(|e| at(number, e.to_string()))?;
+                if order.coordinator() != Some(client.principal()) {
+                    let why = "the order names another coordinator than this profile's principal";
+                    return Err(at(number, why.to_owned()));
+                }
+                progress.orders.insert(line.to_owned(), order);
+            }
+            Ok(Line::Managed(new)) => {
+                let spec = Spec {
+                    alias: new.alias,
+                    threshold: new.threshold.or(threshold),
+                    jurisdictions: new.jurisdictions,
+                    fragment_required: new.fragment_required,
+                };
+                let wrong = |failure: Failure| at(number, failure.message);
+                let principals = new.principal.map(principal).transpose().map_err(wrong)?;
+                managed.push(ManagedKey {
+                    tenant: new.tenant,
+                    key: request(&client, spec, allow_fragile).map_err(wrong)?,
+                    principals: principals.into_iter().collect(),
+                });
+                places.push((number, line));
+            }
+            Err(_) => {
+                let why = "it is no line of a batch; see `quorate key create --help`";
+                return Err(at(number, why.to_owned()));
+            }
+        }
+    }
+    if lines.is_empty() {
+        return Err(Failure::new(Code::Usage, format!("{} has no lines", path.display())));
+    }
+    let mut failed: Vec<(usize, Error)> = Vec::new();
+    if !managed.is_empty() {
+        let admin = app.profile()?.admin_key()?;
+        let signed = client.admin(&admin).order_keys(managed).await?;
+        for ((number, line), order) in places.into_iter().zip(signed) {
+            match order {
+                Ok(order) => {
+                    let text = Some(order.to_text());
+                    progress.note(&Done { line: line.to_owned(), order: text, made: None })?;
+                    progress.orders.insert(line.to_owned(), order);
+                }
+                Err(error) => failed.push((number, error)),
+            }
+        }
+        progress.settle()?;
+    }
+    let (mut orders, mut whose) = (Vec::new(), Vec::new());
+    for (number, line) in &lines {
+        if let Some(value) = progress.made.get(*line) {
+            output::print_line(&value.to_string());
+        } else if let Some(order) = progress.orders.get(*line) {
+            orders.push(order.clone());
+            whose.push((*number, *line));
+        }
+    }
+    let before = lines.len() - orders.len() - failed.len();
+    if before > 0 {
+        app.out.note(&format!("{before} of {} keys were made before", lines.len()));
+    }
+    let bar = app.out.counter(lines.len() as u64, "keys");
+    bar.set_position(before as u64);
+    let mut broken = Ok(());
+    client
+        .provision_keys(orders, |at, (order, result)| {
+            bar.inc(1);
+            let Some((number, line)) = whose.get(at) else { return };
+            match result {
+                Ok(made) => {
+                    let made = shown(&client, *number, &order, made);
+                    let value = serde_json::to_value(&made).unwrap_or_default();
+                    output::print_line(&value.to_string());
+                    if broken.is_ok() {
+                        let done =
+                            Done { line: (*line).to_owned(), order: None, made: Some(value) };
+                        broken = progress.note(&done);
+                    }
+                }
+                Err(error) => failed.push((*number, error)),
+            }
+        })
+        .await;
+    bar.finish_and_clear();
+    broken?;
+    app.warnings(&client);
+    for (number, error) in failed.iter().take(20) {
+        app.out.warn(&format!("line {number}: {error}"));
+    }
+    if failed.is_empty() {
+        app.out.note(&format!("{} keys are made", lines.len()));
+        return Ok(());
+    }
+    let why = format!("{} of {} keys were not made", failed.len(), lines.len());
+    Err(Failure::new(Code::Partial, why)
+        .next("Resolve what the messages name, then run the same command again: it goes on."))
+}
+
+fn shown(client: &Client, line: usize, order: &KeyOrder, made: ProvisionedKey) -> Made {
+    let principals = order.principals().map(|principal| {
+        let invitation = client.invitation_of_principal(order.tenant(), principal);
+        MadePrincipal {
+            principal: principal.to_string(),
+            invitation: invitation.to_text(),
+            fingerprint: invitation.fingerprint().to_string(),
+        }
+    });
+    Made {
+        line,
+        key: made.key.to_string(),
+        tenant: made.tenant.to_string(),
+        alias: made.alias,
+        fingerprint: made.fingerprint.to_string(),
+        principals: principals.collect(),
+        lacking: made.lacking,
+    }
+}
+
+/// Signs the order of one key of this profile's tenant.
+pub async fn order(app: &App, spec: Spec, coordinator: &str) -> Outcome {
+    let coordinator: PrincipalId = coordinator
+        .parse()
+        .map_err(|_| Failure::new(Code::Usage, "--coordinator is not a principal's id (pr-...)"))?;
+    let admin = app.profile()?.admin_key()?;
+    let client = app.client()?;
+    let request = request(&client, spec, false)?;
+    let order = client.admin(&admin).order_key(request, coordinator).await?;
+    #[derive(Serialize)]
+    struct Order {
+        order: String,
+        key: String,
+    }
+    let value = Order { order: order.to_text(), key: order.key().to_string() };
+    app.out.result(&value, || value.order.clone());
+    app.out.note(&format!(
+        "Give this order to whoever runs its ceremonies, as a line {{\"order\": ...}} of a batch. The key's id will be {}.",
+        value.key
+    ));
+    app.warnings(&client);
+    Ok(())
+}

@@ -1,0 +1,698 @@
+//! Making keys by the thousand: their documents are signed beforehand, by whoever administers each tenant, and
+//! one principal that the documents name as coordinator runs all ceremonies, many rounds in one request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE32_NOPAD;
+use prost::Message;
+use quorate_coordinator::Failure;
+use quorate_coordinator::ceremony::{
+    Certified, Dkg, Finish, FinishOutcome, Outcome, Reply, Request, new_session,
+};
+use quorate_documents::{Authority, Body, Draft, Kind, Order, SignedDocument, Tenant};
+use quorate_types::limits::{
+    MAX_CEREMONIES_PER_REQUEST, MAX_DOCUMENTS_PER_REQUEST, MAX_PARTICIPANTS_PER_REQUEST,
+    PRINCIPAL_DAYS,
+};
+use quorate_types::{
+    Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, PrincipalId, TenantId, UnixSeconds,
+};
+use quorate_wire::proto::v1::{self, Envelope};
+use quorate_wire::{PublicKey, RefusalCode, Transcript};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use v1::dkg_call::Call as Round;
+use v1::dkg_result::Result as Answer;
+
+use crate::admin::Admin;
+use crate::ceremony::{Ceremony, key_body};
+use crate::client::Client;
+use crate::cluster::{SECONDS_PER_DAY, principal_body};
+use crate::error::{CeremonyError, ClusterError, Error, InvitationError, RequestError};
+use crate::evaluate::failure;
+use crate::invitation::Invitation;
+use crate::keys::{KeySpecRequest, fingerprint};
+use crate::profile::AdminKey;
+use crate::rng::os_rng;
+use crate::transport::{CallError, Method, Unreachable};
+use crate::{NodeRefusal, Permission};
+
+/// Ceremonies of one principal under way at once: as many sessions as a node lets it have, in two halves, so
+/// that nodes compute while this client does.
+const LANES: usize = 2;
+const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
+
+/// Bytes of rounds in one request; the largest request is twice as long.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// How long to wait before rounds are sent again that a node could not take just now.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How often documents are offered to a node that could not take them just now.
+const PUTS: usize = 4;
+
+const ORDER: &str = "quorate-key-order-1:";
+const CHECKSUM_BYTES: usize = 4;
+
+/// A principal that is to be made with a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewPrincipal {
+    /// What it is called.
+    pub name: String,
+    /// Its public key.
+    pub public_key: PublicKey,
+    /// What it may do with all keys of its tenant.
+    pub actions: Vec<Action>,
+    /// For how many days; none for 90.
+    pub days: Option<u64>,
+}
+
+/// A key that a tenant's administrator orders for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewKeyOrder {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The version of the tenant's document that is in force.
+    pub authority: Digest,
+    /// What the key is to be.
+    pub key: KeySpecRequest,
+    /// The principal, of any tenant, that runs the key's ceremonies and may do nothing else with it.
+    pub coordinator: PrincipalId,
+    /// Principals of the tenant that are made with it.
+    pub principals: Vec<NewPrincipal>,
+}
+
+/// A key that an administrator orders for a tenant directly below this client's own, of which it is an administrator
+/// too, as of those that a reseller makes and manages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManagedKey {
+    /// The tenant, by name or id.
+    pub tenant: String,
+    /// What the key is to be.
+    pub key: KeySpecRequest,
+    /// Principals of the tenant that are made with it.
+    pub principals: Vec<NewPrincipal>,
+}
+
+/// The signed documents of a key that is to be made, and of principals of its tenant. Whoever holds it can hand it
+/// to nodes; only the coordinator that it names, and the tenant's own principals, can have the key made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyOrder {
+    principals: Vec<SignedDocument>,
+    key: SignedDocument,
+}
+
+impl KeyOrder {
+    /// Signs one as an administrator of its tenant, of whom one is enough.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn sign(
+        client: &Client,
+        administrator: &AdminKey,
+        new: NewKeyOrder,
+        at: UnixSeconds,
+    ) -> Result<Self, Error> {
+        let invalid =
+            |e: quorate_documents::DocumentError| RequestError::Invalid(e.to_string());
+        let rng = &mut os_rng();
+        let NewKeyOrder { tenant, authority, key, coordinator, principals } = new;
+        let mut signed = Vec::with_capacity(principals.len());
+        for new in principals {
+            let expires_at = at.plus(new.days.unwrap_or(PRINCIPAL_DAYS) * SECONDS_PER_DAY);
+            let mut actions = new.actions;
+            actions.sort_unstable();
+            actions.dedup();
+            let permissions =
+                actions.into_iter().map(|action| Permission { action, key: None }).collect();
+            let body = principal_body(tenant, new.name, new.public_key, expires_at, permissions);
+            let draft = Draft::first(body, Some(authority), at, rng);
+            signed.push(
+                draft.and_then(|d| d.sign(&[administrator.signing_key()])).map_err(invalid)?,
+            );
+        }
+        let (mut body, _) = key_body(client.roster(), tenant, key, at)?;
+        body.coordinator = Some(coordinator);
+        let key = Draft::first(Body::Key(body), Some(authority), at, rng)
+            .and_then(|draft| draft.sign(&[administrator.signing_key()]))
+            .map_err(invalid)?;
+        Ok(Self { principals: signed, key })
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub fn key(&self) -> KeyId {
+        self.key.id().into()
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.key.body().tenant().unwrap_or(TenantId::from_bytes([0; 32]))
+    }
+
+    /// What the key is called.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        match self.key.body() {
+            Body::Key(key) => &key.alias,
+            _ => "",
+        }
+    }
+
+    /// Who runs its ceremonies.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<PrincipalId> {
+        match self.key.body() {
+            Body::Key(key) => key.coordinator,
+            _ => None,
+        }
+    }
+
+    /// The ids of the principals that are made with it.
+    pub fn principals(&self) -> impl Iterator<Item = PrincipalId> {
+        self.principals.iter().map(|principal| principal.id().into())
+    }
+
+    fn order(&self) -> Option<&Order> {
+        match self.key.body() {
+            Body::Key(key) => key.versions.first().map(|version| &version.order),
+            _ => None,
+        }
+    }
+
+    fn documents(&self) -> impl Iterator<Item = &SignedDocument> {
+        self.principals.iter().chain([&self.key])
+    }
+
+    /// One line of lower-case base32 with a checksum against slips of copying.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let documents = self.documents().map(|d| d.envelope().clone()).collect();
+        let bytes = v1::PutDocumentsRequest { node: Vec::new(), documents }.encode_to_vec();
+        let check = Transcript::new("key-order").field(&bytes).digest();
+        let bytes: Vec<u8> =
+            bytes.iter().chain(check.as_bytes().iter().take(CHECKSUM_BYTES)).copied().collect();
+        format!("{ORDER}{}", BASE32_NOPAD.encode(&bytes).to_lowercase())
+    }
+
+    /// Reads its text. Its signatures are verified.
+    ///
+    /// # Errors
+    /// [`InvitationError::Malformed`].
+    pub fn parse(text: &str) -> Result<Self, InvitationError> {
+        let bad = InvitationError::Malformed;
+        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let body = text.strip_prefix(ORDER).ok_or(bad("it begins with another word"))?;
+        let bytes = BASE32_NOPAD
+            .decode(body.to_uppercase().as_bytes())
+            .map_err(|_| bad("mistyped or cut short"))?;
+        let at = bytes.len().checked_sub(CHECKSUM_BYTES).ok_or(bad("cut short"))?;
+        let (bytes, check) = bytes.split_at(at);
+        if !Transcript::new("key-order").field(bytes).digest().as_bytes().starts_with(check) {
+            return Err(bad("mistyped or cut short"));
+        }
+        let holds = bad("it holds no key's documents");
+        let read = v1::PutDocumentsRequest::decode(bytes).map_err(|_| holds.clone())?;
+        let documents: Result<Vec<_>, _> =
+            read.documents.into_iter().map(SignedDocument::parse).collect();
+        let mut documents = documents.map_err(|_| holds.clone())?;
+        let key = documents.pop().ok_or(holds.clone())?;
+        let first = |d: &SignedDocument| d.version() == 1;
+        let order = Self { principals: documents, key };
+        let principals = order.principals.iter();
+        let fits = first(&order.key)
+            && order.order().is_some()
+            && principals.clone().all(|d| matches!(d.body(), Body::Principal(_)) && first(d))
+            && principals.clone().all(|d| d.body().tenant() == Some(order.tenant()));
+        if fits { Ok(order) } else { Err(holds) }
+    }
+}
+
+/// A key that was made just now, or was found made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProvisionedKey {
+    /// Its id.
+    pub key: KeyId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it is called.
+    pub alias: String,
+    /// Its compact certificate.
+    pub certificate: Envelope,
+    /// What people compare.
+    pub fingerprint: Digest,
+    /// Nodes that have their share and have not acknowledged the certificate yet.
+    pub lacking: Vec<String>,
+}
+
+impl Admin<'_> {
+    /// Signs the order of a key of this client's own tenant, whose ceremonies a principal of any tenant is to run.
+    ///
+    /// # Errors
+    /// [`ClusterError::NotAdministrator`] where another key, or more than one, must sign; and as
+    /// [`Client::create_key`].
+    pub async fn order_key(
+        &self,
+        key: KeySpecRequest,
+        coordinator: PrincipalId,
+    ) -> Result<KeyOrder, Error> {
+        let client = self.client();
+        let heads = client.tenant_heads().await?;
+        let own = [self.key().public()];
+        let enough = heads.iter().all(|head| head.body().administrators.quorum_of(&own));
+        let authority = heads.digests().first().copied().filter(|_| enough);
+        let not = || ClusterError::NotAdministrator(format!("the tenant {}", heads.name()));
+        let authority = authority.ok_or_else(not)?;
+        let (tenant, principals) = (client.tenant(), Vec::new());
+        let new = NewKeyOrder { tenant, authority, key, coordinator, principals };
+        KeyOrder::sign(client, self.key(), new, client.document_time().await?)
+    }
+
+    /// Signs orders for tenants below this client's, as their administrator; its own principal is to run the
+    /// ceremonies. Nothing is sent to any node. One result for each, in order.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`] unless most nodes show the tenants; for one of them [`ClusterError::TenantUnknown`], and
+    /// [`ClusterError::NotAdministrator`] where another key, or more than one, must sign.
+    pub async fn order_keys(
+        &self,
+        wanted: Vec<ManagedKey>,
+    ) -> Result<Vec<Result<KeyOrder, Error>>, Error> {
+        let client = self.client();
+        let set = client.set_with_below(Vec::new()).await?;
+        let at = client.document_time().await?;
+        let mut named: HashMap<String, Vec<DocumentId>> = HashMap::new();
+        for id in set.ids(Kind::Tenant) {
+            let Some(heads) = set.heads::<Tenant>(&id) else { continue };
+            if heads.parent() == Some(client.tenant()) {
+                named.entry(heads.name().to_owned()).or_default().push(id);
+                named.entry(TenantId::from(id).to_string()).or_default().push(id);
+            }
+        }
+        let coordinator = client.principal();
+        let order = |wanted: ManagedKey| -> Result<KeyOrder, Error> {
+            let ManagedKey { tenant, key, principals } = wanted;
+            let id = match named.get(&tenant).map(Vec::as_slice) {
+                Some([one]) => *one,
+                Some(_) => {
+                    let why = format!("several tenants are called \"{tenant}\"; name one by its id");
+                    return Err(RequestError::Invalid(why).into());
+                }
+                None => return Err(ClusterError::TenantUnknown(tenant).into()),
+            };
+            let Authority::Settled(version) = quorate_documents::authority(&id, &set) else {
+                return Err(ClusterError::NotAdministrator(tenant).into());
+            };
+            let own = [self.key().public()];
+            if version.body().administrators().is_none_or(|all| !all.quorum_of(&own)) {
+                return Err(ClusterError::NotAdministrator(tenant).into());
+            }
+            let authority = version.digest();
+            let new = NewKeyOrder { tenant: id.into(), authority, key, coordinator, principals };
+            KeyOrder::sign(client, self.key(), new, at)
+        };
+        Ok(wanted.into_iter().map(order).collect())
+    }
+}
+
+/// What came of one order.
+pub type Provisioned = (KeyOrder, Result<ProvisionedKey, Error>);
+
+/// One order on its way.
+struct Job {
+    at: usize,
+    order: KeyOrder,
+}
+
+impl Client {
+    /// What to hand to a principal that was made with a key's order.
+    #[must_use]
+    pub fn invitation_of_principal(&self, tenant: TenantId, principal: PrincipalId) -> Invitation {
+        let roster = self.inner.membership.roster.envelope().clone();
+        Invitation { cluster: self.cluster(), tenant, principal, roster }
+    }
+
+    /// Makes keys whose documents name this client's principal as coordinator. Each that is made, or cannot be, is
+    /// told as soon as that is known, in any order, with its place in `orders`. Keys that were made before, or half
+    /// made, by whomever, are finished: so the same orders can be given again after an interruption.
+    pub async fn provision_keys(
+        &self,
+        orders: Vec<KeyOrder>,
+        mut told: impl FnMut(usize, Provisioned),
+    ) {
+        let orders = orders.into_iter().enumerate().map(|(at, order)| Job { at, order });
+        let waiting = Arc::new(Mutex::new(orders.collect::<Vec<_>>().into_iter()));
+        let (sender, mut done) = mpsc::channel(4 * KEYS_OF_A_LANE);
+        let mut lanes = JoinSet::new();
+        for _ in 0..LANES {
+            let (client, waiting, sender) = (self.clone(), Arc::clone(&waiting), sender.clone());
+            lanes.spawn(async move {
+                loop {
+                    let jobs: Vec<Job> =
+                        waiting.lock().await.by_ref().take(KEYS_OF_A_LANE).collect();
+                    if jobs.is_empty() {
+                        return;
+                    }
+                    for (at, provisioned) in client.provision_some(jobs).await {
+                        // Nobody listens any more: then nothing is begun either.
+                        if sender.send((at, provisioned)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        drop(sender);
+        while let Some((at, provisioned)) = done.recv().await {
+            told(at, provisioned);
+        }
+    }
+
+    /// Makes as many keys as one request carries.
+    async fn provision_some(&self, jobs: Vec<Job>) -> Vec<(usize, Provisioned)> {
+        let mut done: Vec<(usize, Provisioned)> = Vec::with_capacity(jobs.len());
+        let refused = self.store_documents(&jobs).await;
+        let (mut running, mut machines) = (Vec::new(), Vec::new());
+        for Job { at, order } in jobs {
+            let begun = match refused.get(&order.key()) {
+                Some(error) => Err(error.clone()),
+                None => self.begin(&order),
+            };
+            match begun {
+                Ok(machine) => {
+                    running.push(Job { at, order });
+                    machines.push(machine);
+                }
+                Err(error) => done.push((at, (order, Err(error)))),
+            }
+        }
+        let (outcomes, reasons) = self.relay(machines).await;
+        let (mut unfinished, mut finishing) = (Vec::new(), Vec::new());
+        for (job, outcome) in running.into_iter().zip(outcomes) {
+            let id = job.order.key();
+            match outcome {
+                Some(Outcome::Certified(certified)) => {
+                    let made = self.provisioned(&job.order, *certified);
+                    done.push((job.at, (job.order, Ok(made))));
+                }
+                Some(Outcome::Failed(failed)) => {
+                    let signed = RefusalCode::AlreadySigned.code();
+                    let before = failed.refusals.iter().any(|(_, refusal)| refusal.code == signed);
+                    if let Some(order) =
+                        job.order.order().filter(|_| before || !failed.signed.is_empty())
+                    {
+                        finishing.push(Finish::new(id, KeyVersion::FIRST, order));
+                        unfinished.push(job);
+                    } else {
+                        let error = self.failed(id, *failed, &reasons);
+                        done.push((job.at, (job.order, Err(error))));
+                    }
+                }
+                None => done.push((job.at, (job.order, Err(interrupted(id))))),
+            }
+        }
+        let (outcomes, reasons) = self.relay(finishing).await;
+        for (job, outcome) in unfinished.into_iter().zip(outcomes) {
+            let id = job.order.key();
+            let result = match outcome {
+                Some(FinishOutcome::Certified(certified)) => {
+                    Ok(self.provisioned(&job.order, *certified))
+                }
+                Some(FinishOutcome::Incomplete(incomplete)) => {
+                    Err(self.incomplete(id, *incomplete, &reasons))
+                }
+                None => Err(interrupted(id)),
+            };
+            done.push((job.at, (job.order, result)));
+        }
+        done
+    }
+
+    fn begin(&self, order: &KeyOrder) -> Result<Dkg, Error> {
+        let invalid = |why: String| Error::from(RequestError::Invalid(why));
+        let (id, version) = (order.key(), KeyVersion::FIRST);
+        let members = order.order().ok_or_else(|| invalid("it orders no key".into()))?;
+        let session = new_session(id, version, members, self.roster_digest(), 1, &mut os_rng());
+        Dkg::new(&session, members).map_err(|e| invalid(e.to_string()))
+    }
+
+    fn provisioned(&self, order: &KeyOrder, certified: Certified) -> ProvisionedKey {
+        ProvisionedKey {
+            key: order.key(),
+            tenant: order.tenant(),
+            alias: order.alias().to_owned(),
+            fingerprint: fingerprint(&certified.certificate),
+            certificate: certified.certificate.envelope().clone(),
+            lacking: certified.lacking.iter().map(|(node, _)| self.node_name(*node)).collect(),
+        }
+    }
+
+    /// Hands the documents of these orders to all nodes. Returns the keys of which some member did not take all,
+    /// and why.
+    async fn store_documents(&self, jobs: &[Job]) -> BTreeMap<KeyId, Error> {
+        let mut refused: BTreeMap<KeyId, Error> = BTreeMap::new();
+        let all: Vec<(&KeyOrder, &SignedDocument)> =
+            jobs.iter().flat_map(|job| job.order.documents().map(|d| (&job.order, d))).collect();
+        for some in all.chunks(MAX_DOCUMENTS_PER_REQUEST) {
+            let mut asking = JoinSet::new();
+            for entry in &self.roster().nodes {
+                let request = v1::PutDocumentsRequest {
+                    node: entry.id.as_bytes().to_vec(),
+                    documents: some.iter().map(|(_, d)| d.envelope().clone()).collect(),
+                };
+                let (transport, node) = (self.inner.transport.clone(), entry.id);
+                asking.spawn(async move {
+                    let mut tries = 0;
+                    loop {
+                        let answer: Result<v1::PutDocumentsReply, CallError> =
+                            transport.call(node, Method::PutDocuments, &request).await;
+                        tries += 1;
+                        match &answer {
+                            Err(CallError::Refused(refusal))
+                                if tries < PUTS && may_pass(refusal) =>
+                            {
+                                tokio::time::sleep(PAUSE).await;
+                            }
+                            _ => return (node, answer),
+                        }
+                    }
+                });
+            }
+            while let Some(joined) = asking.join_next().await {
+                let Ok((node, answer)) = joined else { continue };
+                for (at, (order, _)) in some.iter().enumerate() {
+                    if order.order().is_none_or(|members| members.member(&node).is_none()) {
+                        continue;
+                    }
+                    let why = match &answer {
+                        Ok(reply) => match reply.results.get(at) {
+                            Some(v1::DocumentResult { refusal: None, .. }) => continue,
+                            Some(v1::DocumentResult { refusal: Some(refusal), .. }) => {
+                                Why::Refused(refusal.clone())
+                            }
+                            None => Why::Short,
+                        },
+                        Err(CallError::Refused(refusal)) => Why::Refused((**refusal).clone()),
+                        Err(CallError::Unreachable(unreachable)) => {
+                            Why::Unreachable(unreachable.clone())
+                        }
+                    };
+                    refused
+                        .entry(order.key())
+                        .or_insert_with(|| self.not_stored(order.key(), node, why));
+                }
+            }
+        }
+        refused
+    }
+
+    fn not_stored(&self, key: KeyId, node: NodeId, why: Why) -> Error {
+        let name = self.node_name(node);
+        let mut error = CeremonyError {
+            what: "not every node of the key has stored its documents".into(),
+            code: crate::error::code::CEREMONY_FAILED,
+            key: Some(key),
+            unreachable: Vec::new(),
+            refused: Vec::new(),
+            wrong: Vec::new(),
+        };
+        match why {
+            Why::Refused(refusal) => error.refused.push(NodeRefusal { name, refusal }),
+            Why::Unreachable(unreachable) => error.unreachable.push(unreachable),
+            Why::Short => error.wrong.push(crate::WrongAnswer {
+                name,
+                what: "it answered fewer documents than it was given".into(),
+            }),
+        }
+        error.into_error()
+    }
+
+    /// Relays between the nodes, all ceremonies' rounds together, until each has come to an end.
+    async fn relay<C: Ceremony + Send + 'static>(
+        &self,
+        mut ceremonies: Vec<C>,
+    ) -> (Vec<Option<C::Outcome>>, BTreeMap<NodeId, Unreachable>) {
+        let mut reasons = BTreeMap::new();
+        loop {
+            let mut due: BTreeMap<NodeId, Vec<(usize, Request)>> = BTreeMap::new();
+            for (at, ceremony) in ceremonies.iter_mut().enumerate() {
+                for send in ceremony.poll() {
+                    due.entry(send.node).or_default().push((at, send.request));
+                }
+            }
+            if due.is_empty() {
+                return (ceremonies.iter().map(Ceremony::outcome).collect(), reasons);
+            }
+            let mut asking = JoinSet::new();
+            for (node, rounds) in due {
+                for (places, calls) in batches(rounds) {
+                    let client = self.clone();
+                    asking.spawn(async move { (node, client.ask_rounds(node, places, calls).await) });
+                }
+            }
+            let mut answers: Vec<(usize, NodeId, Result<Reply, Failure>)> = Vec::new();
+            let mut pause = false;
+            while let Some(joined) = asking.join_next().await {
+                let Ok((node, (places, result))) = joined else { continue };
+                match result {
+                    Ok(replies) => answers.extend(
+                        places.into_iter().zip(replies).map(|(at, reply)| (at, node, reply)),
+                    ),
+                    Err(error) => {
+                        let failed = match error {
+                            CallError::Refused(refusal) => {
+                                pause |= may_pass(&refusal);
+                                Failure::Refused(refusal)
+                            }
+                            CallError::Unreachable(unreachable) => {
+                                let failed = failure(&unreachable);
+                                reasons.insert(node, unreachable);
+                                failed
+                            }
+                        };
+                        answers.extend(places.into_iter().map(|at| (at, node, Err(failed.clone()))));
+                    }
+                }
+            }
+            if pause {
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Checking what nodes dealt takes a millisecond each.
+            let checked = tokio::task::spawn_blocking(move || {
+                for (at, node, answer) in answers {
+                    let Some(ceremony) = ceremonies.get_mut(at) else { continue };
+                    match answer {
+                        Ok(reply) => ceremony.on_reply(node, reply),
+                        Err(failed) => ceremony.on_failure(node, failed),
+                    }
+                }
+                ceremonies
+            });
+            match checked.await {
+                Ok(back) => ceremonies = back,
+                // Nothing in it panics; without the machines there is nothing to go on with.
+                Err(_) => return (Vec::new(), reasons),
+            }
+        }
+    }
+
+    /// Sends a node some rounds in one request.
+    async fn ask_rounds(
+        &self,
+        node: NodeId,
+        places: Vec<usize>,
+        calls: Vec<v1::DkgCall>,
+    ) -> (Vec<usize>, Result<Vec<Result<Reply, Failure>>, CallError>) {
+        let request = v1::DkgBatchRequest { node: node.as_bytes().to_vec(), calls };
+        let answer: Result<v1::DkgBatchReply, CallError> =
+            self.inner.transport.call(node, Method::DkgBatch, &request).await;
+        let replies = answer.map(|reply| {
+            let missing = || {
+                let kind = quorate_coordinator::UnreachableKind::Broken;
+                Failure::unreachable(kind, "it answered fewer rounds than it was asked")
+            };
+            let mut results = reply.results.into_iter();
+            let replies = places.iter().map(|_| match results.next().and_then(|r| r.result) {
+                Some(Answer::Open(reply)) => Ok(Reply::DkgOpen(reply)),
+                Some(Answer::Deal(reply)) => Ok(Reply::DkgDeal(reply)),
+                Some(Answer::Sign(reply)) => Ok(Reply::DkgSign(reply)),
+                Some(Answer::Certificate(reply)) => Ok(Reply::PutCertificate(reply)),
+                Some(Answer::Refusal(refusal)) => Err(Failure::Refused(Box::new(refusal))),
+                None => Err(missing()),
+            });
+            replies.collect()
+        });
+        (places, replies)
+    }
+}
+
+/// Why a node has not stored an order's documents.
+enum Why {
+    Refused(v1::Refusal),
+    Unreachable(Unreachable),
+    Short,
+}
+
+/// Whether a refusal may be over in a moment.
+fn may_pass(refusal: &v1::Refusal) -> bool {
+    Failure::Refused(Box::new(refusal.clone())).may_pass()
+}
+
+fn interrupted(key: KeyId) -> Error {
+    CeremonyError {
+        what: "the ceremony was interrupted".into(),
+        code: crate::error::code::CEREMONY_FAILED,
+        key: Some(key),
+        unreachable: Vec::new(),
+        refused: Vec::new(),
+        wrong: Vec::new(),
+    }
+    .into_error()
+}
+
+/// How many messages of participants a round holds.
+fn weight(round: &Round) -> usize {
+    match round {
+        Round::Deal(request) => request.round0.len(),
+        Round::Sign(request) => request.round1.len(),
+        Round::Certificate(request) => request.transcript_signatures.len(),
+        Round::Open(_) | Round::Signature(_) => 1,
+    }
+}
+
+/// Rounds for one node, in as many requests as its bounds need.
+fn batches(rounds: Vec<(usize, Request)>) -> Vec<(Vec<usize>, Vec<v1::DkgCall>)> {
+    let mut all: Vec<(Vec<usize>, Vec<v1::DkgCall>)> = Vec::new();
+    let (mut bytes, mut participants) = (0, 0);
+    for (at, request) in rounds {
+        let round = match request {
+            Request::DkgOpen(request) => Round::Open(request),
+            Request::DkgDeal(request) => Round::Deal(request),
+            Request::DkgSign(request) => Round::Sign(request),
+            Request::DkgSignature(request) => Round::Signature(request),
+            Request::PutCertificate(request) => Round::Certificate(request),
+        };
+        let more = weight(&round);
+        let call = v1::DkgCall { call: Some(round) };
+        let size = call.encoded_len();
+        let full = all.last().is_none_or(|(places, _)| {
+            places.len() >= MAX_CEREMONIES_PER_REQUEST
+                || bytes + size > MAX_BATCH_BYTES
+                || participants + more > MAX_PARTICIPANTS_PER_REQUEST
+        });
+        if full {
+            (bytes, participants) = (0, 0);
+            all.push((Vec::new(), Vec::new()));
+        }
+        bytes += size;
+        participants += more;
+        if let Some((places, calls)) = all.last_mut() {
+            places.push(at);
+            calls.push(call);
+        }
+    }
+    all
+}
