@@ -243,7 +243,8 @@ pub enum Denied {
     },
     /// The order names an identity key that the node had, and has no more.
     #[error(
-        "the order names an identity key of {node} that is retired; make another version of the key"
+        "the order names an identity key of {node} that is retired; sign another order, or make another version of \
+         the key"
     )]
     IdentityRetired {
         /// The node.
@@ -294,6 +295,20 @@ fn contact(support_contact: &str) -> String {
 }
 
 impl Denied {
+    /// The position of the one item that it is about; none where it is about the whole request.
+    #[must_use]
+    pub const fn item(&self) -> Option<usize> {
+        match self {
+            Self::ItemNotPermitted { item, .. }
+            | Self::CreatorMismatch { item, .. }
+            | Self::ClockSkew { item, .. }
+            | Self::ContextMissing { item, .. }
+            | Self::Grant { fault: GrantFault::Context(item), .. } => Some(*item),
+            Self::PolicyForbids { item, .. } => *item,
+            _ => None,
+        }
+    }
+
     /// The refusal's stable code.
     #[must_use]
     pub const fn code(&self) -> RefusalCode {

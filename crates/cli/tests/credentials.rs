@@ -468,6 +468,41 @@ fn administrators_rotate_with_others_who_must_sign() {
     );
 }
 
+/// A node whose data were put back comes back as a new log, by the commands that the doctor names.
+#[test]
+fn node_that_was_put_back_begins_a_new_log_and_serves_again() {
+    let (mut cluster, place) = (Cluster::start(3, 3), Place::new());
+    cluster.nodes[0].stop();
+    let image = place.at("image");
+    copy(&cluster.nodes[0].data, &image);
+    cluster.nodes[0].start();
+    for _ in 0..3 {
+        cluster.admin(["datakey", "generate", "--key", "docs"]).ok();
+    }
+    cluster.nodes[0].stop();
+    fs::remove_dir_all(&cluster.nodes[0].data).unwrap();
+    copy(&image, &cluster.nodes[0].data);
+    cluster.nodes[0].start();
+    // Found out by the first answers.
+    let refused = cluster.admin(["datakey", "generate", "--key", "docs"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    let report = doctor(&cluster);
+    let found = finding(&report, "node_rolled_back").unwrap_or_else(|| panic!("{report}"));
+    assert!(found.to_string().contains("quorate node new-log"), "{found}");
+
+    cluster.nodes[0].stop();
+    let begun = on(&cluster.nodes[0], &place, &["new-log"]).json();
+    cluster.nodes[0].start();
+    let (card, told) = (begun["card"].as_str().unwrap(), begun["fingerprint"].as_str().unwrap());
+    let updated = cluster.admin(["cluster", "update", card, "--fingerprint", told]).json();
+    assert_eq!(updated["nodes"][0]["new_log"], true, "{updated}");
+    assert_eq!(updated["nodes"][0]["keys"].as_array().unwrap().len(), 0, "{updated}");
+    cluster.admin(["cluster", "sync"]).ok();
+    cluster.admin(["datakey", "generate", "--key", "docs"]).ok();
+    let report = doctor(&cluster);
+    assert!(finding(&report, "node_rolled_back").is_none(), "{report}");
+}
+
 /// What a tenant marks as critical takes a quorum of its administrators, at every node.
 #[test]
 fn tenant_leaves_what_is_critical_to_its_administrators() {

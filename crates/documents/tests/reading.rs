@@ -195,3 +195,62 @@ fn a_row_of_heads_is_read_strictly() {
     let mixed = [c.key.payload(), second.payload()];
     assert_eq!(Heads::<Key>::from_row(&mixed), Err(HeadsError::Mixed));
 }
+
+/// Former keys are read strictly, and no key of a roster is two nodes' or two purposes', former ones included.
+#[test]
+fn former_keys_are_sorted_bounded_and_nobodys_again() {
+    let former = |purpose, n: u8, until| FormerKey { purpose, key: public(n), until };
+    let entry = |keys: Vec<FormerKey>| NodeEntry { former_keys: keys, ..node(1) };
+    let read = |entry: &NodeEntry| NodeEntry::from_proto(&entry.to_proto());
+    let until = UnixSeconds(NOW + 10);
+    let good = entry(vec![
+        former(KeyPurpose::Identity, 1, until),
+        former(KeyPurpose::Tls, 2, until),
+        former(KeyPurpose::Tls, 3, UnixSeconds(NOW)),
+    ]);
+    let good = NodeEntry {
+        former_keys: {
+            let mut keys = good.former_keys.clone();
+            keys.sort_unstable();
+            keys
+        },
+        ..good
+    };
+    assert_eq!(read(&good).as_ref(), Ok(&good));
+    assert!(good.accepts(KeyPurpose::Tls, &public(2), UnixSeconds(NOW)));
+    assert!(!good.accepts(KeyPurpose::Tls, &public(2), until));
+    assert!(!good.accepts(KeyPurpose::Tls, &public(3), UnixSeconds(NOW)));
+    assert!(!good.accepts(KeyPurpose::Log, &public(2), UnixSeconds(NOW)), "for another purpose");
+    assert!(good.has_had(KeyPurpose::Tls, &public(3)));
+    assert!(good.accepts(KeyPurpose::Tls, &good.tls_key, UnixSeconds(u64::MAX)));
+
+    let mut unsorted = good.clone();
+    unsorted.former_keys.reverse();
+    assert!(read(&unsorted).is_err());
+    let own = entry(vec![former(KeyPurpose::Log, 101 + 3, until)]);
+    assert_eq!(own.former_keys[0].key, own.tls_key);
+    assert!(read(&own).is_err(), "its own present key");
+    let mut many: Vec<_> = (1..=13).map(|n| former(KeyPurpose::Tls, n, until)).collect();
+    many.sort_unstable();
+    assert!(read(&entry(many)).is_err());
+    let mut odd = good.to_proto();
+    odd.former_keys[0].purpose = 4;
+    assert!(NodeEntry::from_proto(&odd).is_err());
+
+    let mut both = roster(&[90], 1);
+    both.nodes[0].former_keys = vec![former(KeyPurpose::Tls, 101 + 6, until)];
+    assert_eq!(both.nodes[0].former_keys[0].key, both.nodes[1].tls_key);
+    assert!(Roster::from_proto(&both.to_proto()).is_err(), "another node's present key");
+
+    // A card brings keys, and never its own history. The oldest are forgotten where there are too many.
+    let mut next = node(1);
+    for n in 0..15_u8 {
+        let card = NodeEntry { tls_key: public(200 + n), ..next.clone() };
+        next = next.succeeded_by(&card, UnixSeconds(NOW + u64::from(n)));
+        assert!(next.former_keys.is_sorted());
+    }
+    assert_eq!((next.tls_key, next.former_keys.len()), (public(214), 12));
+    assert!(!next.has_had(KeyPurpose::Tls, &node(1).tls_key));
+    assert!(next.has_had(KeyPurpose::Tls, &public(213)));
+    assert_eq!(read(&next), Ok(next));
+}

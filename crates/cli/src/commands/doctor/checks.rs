@@ -37,8 +37,8 @@ pub const CHECKS: &[Check] = &[
     Check {
         code: "credential_old_in_use",
         severity: Severity::Critical,
-        meaning: "Somebody uses a key that its owner gave up: a node's TLS key, or a principal's. It is refused.",
-        remedy: "Find out who it is: `quorate audit show --since 24h --all`, and at the node's address.",
+        meaning: "At a node's address somebody answers with a TLS key that the node gave up. It is refused.",
+        remedy: "Find out whose that is: an old copy of the node, or a thief of its key.",
         find: credentials::credential_old_in_use,
     },
     Check {
@@ -187,6 +187,13 @@ pub const CHECKS: &[Check] = &[
         meaning: "The newest version of a key was begun and never finished.",
         remedy: "`quorate key create NAME --resume`.",
         find: key_unfinished,
+    },
+    Check {
+        code: "credential_old_refused",
+        severity: Severity::Notice,
+        meaning: "Within a day somebody came to a node with a key that a principal or a node gave up. It was refused.",
+        remedy: "`quorate audit show --since 24h --all` says whose it was, where it was this tenant's.",
+        find: credentials::credential_old_refused,
     },
     Check {
         code: "rotation_due",

@@ -25,16 +25,21 @@ pub fn credential_old_in_use(facts: &Facts) -> Vec<Found> {
             );
         found(&node.name, what, remedy)
     });
-    let used = alarmed(facts, "credential_old_in_use").map(|name| {
-        let what = format!(
-            "within a day somebody came to {name} with a key that its owner gave up; it was refused"
-        );
-        let remedy = Remedy::here(format!("{} audit show --since 24h --all", facts.quorate()));
-        let note = "The records with credential_retired say whose key it was. If its owner did not use it, \
-                    it is stolen.";
-        found(name, what, remedy.note(note))
-    });
-    retired.chain(used).collect()
+    retired.collect()
+}
+
+pub fn credential_old_refused(facts: &Facts) -> Vec<Found> {
+    alarmed(facts, "credential_old_in_use")
+        .map(|name| {
+            let what = format!(
+                "within a day somebody came to {name} with a key that its owner gave up; it was refused"
+            );
+            let remedy = Remedy::here(format!("{} audit show --since 24h --all", facts.quorate()));
+            let note = "A record with credential_retired is of this tenant: it says whose key that was. If its \
+                        owner did not use it, it is stolen. Without one it was another tenant's.";
+            found(name, what, remedy.note(note))
+        })
+        .collect()
 }
 
 pub fn keys_offered(facts: &Facts) -> Vec<Found> {

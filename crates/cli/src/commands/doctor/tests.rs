@@ -105,7 +105,7 @@ const FAULTS: &[Fault] = &[
     ),
     (
         |f| report(f, 2).alarms = vec!["credential_old_in_use".into()],
-        &["credential_old_in_use"],
+        &["credential_old_refused"],
         "within a day somebody came to node-2 with a key that its owner gave up",
     ),
     (
