@@ -1,11 +1,15 @@
 //! The node's audit log as decisions see it: what can be read of it, and where a record came to stand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_audit::{Frontier, Hash, MemoryNodes};
 use quorate_types::TenantId;
-use quorate_wire::proto::store::v1::AuditRow;
+use quorate_wire::proto::store::v1::{AuditRow, UsageRow};
 use quorate_wire::strict;
+
+use crate::step::Batch;
+use crate::usage::{self, Counted};
 
 /// Where an audit record is, once it is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,11 @@ pub enum LogRead {
         /// The log's size.
         size: u64,
     },
+    /// What a tenant's principals used.
+    Usage {
+        /// Whose.
+        tenant: TenantId,
+    },
     /// Records that a tenant may read.
     Page {
         /// Whose.
@@ -69,7 +78,7 @@ pub enum LogRead {
 }
 
 /// What was read of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum LogAnswer {
     /// To [`LogRead::Tail`].
     Tail {
@@ -93,6 +102,8 @@ pub enum LogAnswer {
         /// Where to go on, unless the page reached the end.
         next: Option<u64>,
     },
+    /// To [`LogRead::Usage`].
+    Usage(UsageRow),
     /// There is no such record or size.
     Nothing,
 }
@@ -118,6 +129,7 @@ pub fn readers(record: &AuditRow) -> Vec<TenantId> {
 pub struct MemoryLog {
     records: Vec<(Vec<u8>, Vec<TenantId>)>,
     nodes: MemoryNodes,
+    usage: BTreeMap<TenantId, UsageRow>,
 }
 
 impl MemoryLog {
@@ -127,12 +139,25 @@ impl MemoryLog {
         Self::default()
     }
 
+    /// Whether a batch fits in what its tenant may use in a day.
+    #[must_use]
+    pub fn admits(&self, batch: &Batch) -> bool {
+        let none = UsageRow::default();
+        batch.audit.first().and_then(Counted::of).is_none_or(|counted| {
+            let used = self.usage.get(&counted.tenant).unwrap_or(&none);
+            batch.bound.admits(used, &counted).is_ok()
+        })
+    }
+
     /// Appends a record.
     pub fn append(&mut self, record: &AuditRow) -> AuditPlace {
         let bytes = strict::encode(record);
         let leaf = Hash::of_leaf(&bytes);
         let index = self.nodes.size();
         self.records.push((bytes, readers(record)));
+        if let Some(counted) = Counted::of(record) {
+            usage::count(self.usage.entry(counted.tenant).or_default(), &counted);
+        }
         self.nodes.push(leaf);
         let head = LogHead { size: self.nodes.size(), root: self.nodes.root(), checkpoint: None };
         AuditPlace { index, leaf, head }
@@ -169,6 +194,9 @@ impl MemoryLog {
                 let path = quorate_audit::inclusion(&self.nodes, *index, *size).ok();
                 let leaf = quorate_audit::Nodes::node(&self.nodes, 0, *index).ok();
                 leaf.zip(path).map(|(leaf, path)| LogAnswer::Inclusion(leaf, path))
+            }
+            LogRead::Usage { tenant } => {
+                Some(LogAnswer::Usage(self.usage.get(tenant).cloned().unwrap_or_default()))
             }
             LogRead::Page { tenant, first, size, limit, hashes } => {
                 self.page(*tenant, *first, *size, *limit, *hashes)

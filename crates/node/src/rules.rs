@@ -38,6 +38,15 @@ impl OwnedRung {
         self.tenant.id().into()
     }
 
+    /// Whether its terms say what it may use in a day.
+    pub(crate) fn is_bounded_by_day(&self) -> bool {
+        let bounds = |terms: &Arc<Heads<Terms>>| {
+            let quota = terms.quota();
+            quota.requests_per_day > 0 || quota.labels_per_day > 0
+        };
+        self.terms.iter().any(bounds)
+    }
+
     /// The administrators' keys, under each head.
     pub(crate) fn administrators(&self) -> impl Iterator<Item = &[PublicKey]> {
         self.tenant.iter().map(|head| head.body().administrators.keys())
@@ -205,7 +214,23 @@ impl KeyRules {
         let grants: Vec<&Heads<Grant>> = self.grants.iter().map(Arc::as_ref).collect();
         let access =
             KeyAccess { key: self.key(), owner: &owner, grants: &grants, policies: &self.policies };
-        ask(&access).map_err(crate::access::denied)
+        ask(&access).map_err(|why| {
+            audit.reasons = because(&why);
+            crate::access::denied(why)
+        })
+    }
+}
+
+/// What stands in the way of a request, for the audit record; the refusal's text says the rest.
+fn because(denied: &quorate_authz::Denied) -> String {
+    match denied {
+        quorate_authz::Denied::PolicyForbids { policies, .. } => {
+            let policies: Vec<String> =
+                policies.iter().map(|name| format!("policy {name}")).collect();
+            policies.join(", ")
+        }
+        quorate_authz::Denied::Grant { grant, .. } => format!("grant {grant}"),
+        _ => String::new(),
     }
 }
 

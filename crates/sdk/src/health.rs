@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quorate_documents::{Authority, DocumentSet, Kind};
-use quorate_types::{Action, DocumentId, KeyVersion, NodeId, UnixSeconds};
+use quorate_types::{Action, Digest, DocumentId, KeyVersion, NodeId, UnixSeconds};
 use quorate_wire::proto::v1;
 use tokio::task::JoinSet;
 
@@ -87,7 +87,8 @@ impl Client {
 
     /// Asks each member of a key version's committee for one evaluation, which takes the permission to
     /// encrypt and leaves an audit record: whether it still has its share, and may use it. What comes back
-    /// is thrown away.
+    /// is thrown away, but for the digest of the policies that the node decided by; none where the key's tenant
+    /// has none there.
     ///
     /// `clocks` are the seconds that each node is ahead of this machine; those that are not named count as
     /// right. A node whose clock is off is asked by its own clock, so that this finds shares and not clocks.
@@ -99,7 +100,7 @@ impl Client {
         key: &Key,
         version: KeyVersion,
         clocks: &BTreeMap<NodeId, i64>,
-    ) -> Result<BTreeMap<NodeId, Result<(), NodeFailure>>, Error> {
+    ) -> Result<BTreeMap<NodeId, Result<Option<Digest>, NodeFailure>>, Error> {
         let committee = key.committee(version)?;
         let generation = committee.generation();
         let mut asking = JoinSet::new();
@@ -133,7 +134,7 @@ impl Client {
             // A task that died answers nothing.
             let Ok((node, reply)) = joined else { continue };
             let result = match reply {
-                Ok(_) => Ok(()),
+                Ok(reply) => Ok(Digest::from_slice(&reply.policies).ok()),
                 Err(CallError::Unreachable(unreachable)) => {
                     Err(NodeFailure::Unreachable(unreachable))
                 }

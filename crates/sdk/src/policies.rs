@@ -91,6 +91,45 @@ impl Client {
         Ok(policies(&set, self.tenant()).iter().map(info).collect())
     }
 
+    /// What the policies of this client's tenant were at each time that one of them was made or changed, the
+    /// newest first: all that were there then, as their newest versions said. An audit record names a set by its
+    /// digest, and this finds what it said.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`] unless most nodes answer.
+    pub async fn policy_history(&self) -> Result<Vec<Vec<PolicyInfo>>, Error> {
+        let set = self.set_with_below(vec![Kind::Policy]).await?;
+        let tenant = self.tenant();
+        let all: Vec<(&SignedDocument, &Policy)> = set
+            .iter()
+            .filter_map(|document| match document.body() {
+                Body::Policy(policy) if policy.tenant == tenant => Some((document, policy)),
+                _ => None,
+            })
+            .collect();
+        let mut times: Vec<UnixSeconds> = all.iter().map(|(d, _)| d.created_at()).collect();
+        times.sort_unstable();
+        times.dedup();
+        let at = |time: UnixSeconds| {
+            let mut then: std::collections::BTreeMap<DocumentId, (&SignedDocument, &Policy)> =
+                std::collections::BTreeMap::new();
+            for (document, policy) in all.iter().filter(|(d, _)| d.created_at() <= time) {
+                let newest = then.entry(document.id()).or_insert((document, policy));
+                if newest.0.version() < document.version() {
+                    *newest = (document, policy);
+                }
+            }
+            let info = |(document, policy): (&SignedDocument, &Policy)| PolicyInfo {
+                id: document.id(),
+                name: policy.name.clone(),
+                heads: vec![PolicyText { disabled: policy.disabled, text: policy.text.clone() }],
+                changed_at: document.created_at(),
+            };
+            then.into_values().map(info).collect()
+        };
+        Ok(times.into_iter().rev().map(at).collect())
+    }
+
     /// One of them, by name or id.
     ///
     /// # Errors

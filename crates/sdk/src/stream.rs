@@ -63,7 +63,9 @@ impl Client {
         R: AsyncRead + Unpin + Send + ?Sized,
         W: AsyncWrite + Unpin + Send + ?Sized,
     {
-        self.sealing_key(key, context).await?.seal_stream(input, output).await
+        let sealed = self.sealing_key(key, context).await?.seal_stream(input, output).await?;
+        self.inner.counting.sealed(sealed.plaintext_bytes);
+        Ok(sealed)
     }
 
     /// Opens a stream. Every block is verified before it is written, but only `Ok` says that the stream
@@ -83,7 +85,9 @@ impl Client {
         W: AsyncWrite + Unpin + Send + ?Sized,
     {
         let header = read_header(input).await?;
-        self.open_header(header, context).await?.open_stream(input, output).await
+        let opened = self.open_header(header, context).await?.open_stream(input, output).await?;
+        self.inner.counting.opened(opened.plaintext_bytes);
+        Ok(opened)
     }
 }
 

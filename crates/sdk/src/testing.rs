@@ -65,6 +65,8 @@ pub(crate) enum Behaviour {
     Overloaded(u32),
     /// Says no to every evaluation.
     Refuses,
+    /// Says no to requests with an item whose nonce begins with an even byte, and names the first.
+    RefusesEven,
     /// Sends more than any honest reply has.
     Floods,
     /// Answers, and shows no record of it in its audit log.
@@ -214,7 +216,7 @@ impl FakeCluster {
         for ((((entry, identity, tls), listener), member), log) in
             nodes.into_iter().zip(listeners).zip(order.members()).zip(logs)
         {
-            let name = LogId { cluster: bundle.digest.into(), node: entry.id, incarnation: 0 };
+            let name = LogId { cluster: bundle.cluster, node: entry.id, incarnation: 0 };
             let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
             let node = Arc::new(FakeNode {
                 id: entry.id,
@@ -482,6 +484,13 @@ impl FakeNode {
             return Err(Box::new(RefusalCode::NotPermitted.message("you may not".into(), time)));
         }
         let mut labels = Vec::new();
+        let even = |item: &v1::Item| item.nonce.first().is_some_and(|byte| byte % 2 == 0);
+        if let Some(at) = request.items.iter().position(even)
+            && state.behaviour == Behaviour::RefusesEven
+        {
+            let refusal = RefusalCode::PolicyForbids.message("that one not".into(), time);
+            return Err(Box::new(v1::Refusal { item: at as u32 + 1, ..refusal }));
+        }
         for item in &request.items {
             if request.action == 2 && item.created_at.abs_diff(time.0) > 60 {
                 return Err(Box::new(RefusalCode::ClockSkew.message("not now".into(), time)));

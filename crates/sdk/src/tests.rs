@@ -113,6 +113,55 @@ async fn attack_22_another_context_does_not_open() {
     assert_eq!(client.decrypt(&sealed, &EncryptionContext::default()).await.unwrap(), b"x");
 }
 
+/// Whoever keeps objects can change their headers, and no more: no node is blamed for it, and the other objects
+/// of the batch open. Fails when a header's tenant is not compared with the key's, as nodes make their labels with
+/// the key's.
+#[tokio::test]
+async fn attack_22_a_changed_header_blames_no_node_and_stops_no_other_object() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let good = client.encrypt(&key, b"good", &context()).await.unwrap();
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    let length = ParsedHeader::parse(&sealed).unwrap().length();
+    let mut asked = 0;
+    for at in 0..length {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        let Ok(header) = ParsedHeader::parse(&changed) else { continue };
+        asked += 1;
+        let headers = [header, ParsedHeader::parse(&good).unwrap()];
+        let opened = client.open_headers(&headers, &[context()]).await;
+        assert!(opened[0].is_err(), "{at}");
+        assert!(opened[1].is_ok(), "{at}: {:?}", opened[1].as_ref().err());
+        assert_eq!(client.warnings(), [], "{at}");
+        let code = opened[0].as_ref().unwrap_err().code();
+        assert_ne!(code, "not_quorate", "{at}");
+    }
+    assert!(asked > 100, "{asked}");
+}
+
+/// Fails when a refusal of one item is given to all of its batch.
+#[tokio::test]
+async fn a_refused_item_stops_no_other_of_its_batch() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let (client, key) = (&cluster.client, cluster.key().await);
+    let keys = client.derive_sealing_keys(&key, 100, &[context()]).await.unwrap();
+    let headers: Vec<ParsedHeader> =
+        keys.into_iter().map(|key| ParsedHeader::parse(&key.start().0).unwrap()).collect();
+    let even = |header: &ParsedHeader| header.stanzas()[0].nonce()[0] % 2 == 0;
+    for node in 0..3 {
+        cluster.behave(node, Behaviour::RefusesEven);
+    }
+    let opened = client.open_headers(&headers, &[context()]).await;
+    for (header, opened) in headers.iter().zip(&opened) {
+        assert_eq!(opened.is_err(), even(header), "{:?}", opened.as_ref().err());
+        if let Err(error) = opened {
+            assert_eq!(error.code(), "policy_forbids");
+        }
+    }
+    assert!(opened.iter().any(Result::is_ok) && opened.iter().any(Result::is_err));
+}
+
 #[tokio::test]
 async fn one_node_down_serves_and_two_are_named() {
     let mut cluster = FakeCluster::start(2, 3).await;
@@ -290,6 +339,27 @@ async fn a_flood_is_cut_off() {
     let Error::NotQuorate(missing) = &error else { panic!("{error}") };
     assert_eq!(missing.unreachable.len(), 2, "{error}");
     assert!(missing.unreachable.iter().all(|u| matches!(u.reason, UnreachableReason::Protocol(_))));
+}
+
+/// An answer without a record in the node's log is not used, and the node is named; nor is one with a record in
+/// a log that is not the node's. Fails where `leaves_record` says no, and where `Marks::after` takes any log.
+#[tokio::test]
+async fn answers_without_an_audit_record_are_not_used() {
+    for behaviour in [Behaviour::NoReceipt, Behaviour::StrangeReceipt] {
+        let cluster = FakeCluster::start(2, 3).await;
+        let (client, key) = (&cluster.client, cluster.key().await);
+        let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+        cluster.behave(0, behaviour);
+        // The others have records.
+        assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+        cluster.behave(1, behaviour);
+        let error = client.decrypt(&sealed, &context()).await.unwrap_err();
+        let Error::NotQuorate(missing) = &error else { panic!("{error}") };
+        let names: Vec<_> = missing.unreachable.iter().map(|u| u.name.as_str()).collect();
+        assert_eq!(names, ["node-1", "node-2"], "{error}");
+        assert!(missing.unreachable.iter().all(|u| u.reason == UnreachableReason::NoReceipt));
+        assert!(error.to_string().contains("left no audit record"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
     reason = "a measurement stops at the first surprise"
 )]
 
+mod audit;
 mod client;
 mod cluster;
 mod dkg;
@@ -25,6 +26,7 @@ mod partials;
 mod report;
 mod series;
 mod streams;
+mod tenants;
 #[path = "../../../node/tests/support/mod.rs"]
 mod world;
 
@@ -45,8 +47,11 @@ Sections (all of them when none is named):
   dkg      making a key: 2/3, 8/10, 97/100
   object   sealing and opening, beside plain AES-256-GCM of the same library
   tls      partial evaluations through TLS, batches of 1, 64 and 4096; small objects
+  audit    what the audit log costs: throughput with it and without, records a sync, bytes a label
   series   initialisation, upload and download over nodes and file size
   files    the program on a file of 1 GiB: processor time, peak memory, bytes read for a range
+  tenants  100 tenants beside many in a reseller tree, each with a key: keys a second, bytes, memory, time
+           (only when named, or with --tenants)
   million  a million labels against a cluster: memory of each node, bytes of its database
            (only when named, or with --million)
 
@@ -55,6 +60,7 @@ Options:
   --large          97-of-100 with 100 node processes as well; takes some minutes
   --million        a million labels as well; takes some minutes
   --millions N     N million labels instead, with as many samples; about a minute each
+  --tenants N      N tenants; 160,000 take about an hour
   --huge           files: 10 GiB instead of 1 GiB; needs 22 GiB of disk
   --output FILE    where the JSON goes (target/bench.json)";
 
@@ -69,6 +75,8 @@ pub struct Plan {
     pub huge: bool,
     /// Millions of labels of the section `million`.
     pub millions: usize,
+    /// Tenants of the section `tenants`.
+    pub tenants: usize,
     /// Rounds of what is measured in turns.
     pub rounds: usize,
     /// The program whose `node run` is started.
@@ -87,6 +95,7 @@ fn main() -> Result<(), Failure> {
         large: false,
         huge: false,
         millions: 1,
+        tenants: 1000,
         rounds: 9,
         binary: release.join("quorate"),
         scratch: target.to_path_buf(),
@@ -101,6 +110,10 @@ fn main() -> Result<(), Failure> {
             "--large" => plan.large = true,
             "--huge" => plan.huge = true,
             "--million" => million = true,
+            "--tenants" => {
+                plan.tenants = args.next().ok_or("--tenants needs a number")?.parse()?;
+                sections.push("tenants".to_owned());
+            }
             "--millions" => {
                 million = true;
                 plan.millions = args.next().ok_or("--millions needs a number")?.parse()?;
@@ -115,9 +128,11 @@ fn main() -> Result<(), Failure> {
         }
     }
     if cfg!(debug_assertions) && !plan.quick {
-        return Err("a build without optimisation measures nothing: use --release; only `--quick` \
+        return Err(
+            "a build without optimisation measures nothing: use --release; only `--quick` \
                     runs, to show that it does"
-            .into());
+                .into(),
+        );
     }
     let began = Instant::now();
     let mut all = Map::new();
@@ -125,7 +140,11 @@ fn main() -> Result<(), Failure> {
     report::machine(&all["machine"]);
     for (name, run) in SECTIONS {
         let named = sections.iter().any(|section| section == name);
-        let unnamed = if *name == "million" { million } else { sections.is_empty() };
+        let unnamed = match *name {
+            "million" => million,
+            "tenants" => false,
+            _ => sections.is_empty(),
+        };
         if named || unnamed {
             let section = Instant::now();
             println!("\n== {name}");
@@ -149,7 +168,9 @@ const SECTIONS: &[(&str, Section)] = &[
     ("dkg", dkg::run),
     ("object", object::run),
     ("tls", cluster::run),
+    ("audit", audit::run),
     ("series", series::run),
     ("files", files::run),
     ("million", million::run),
+    ("tenants", tenants::run),
 ];

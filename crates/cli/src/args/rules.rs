@@ -38,6 +38,30 @@ the nodes show them.")]
         #[arg(long, value_name = "FILE")]
         policy: Vec<PathBuf>,
     },
+    /// Say why a request was allowed or refused, from what the nodes have recorded. Needs the permission `audit`.
+    #[command(after_help = "\
+Examples:
+  quorate policy explain --refused                      the newest request that was refused
+  quorate policy explain a.pdf.quorate                  the newest request for this file's key
+  quorate policy explain node-2/1047                    the request of this record
+  quorate policy explain --principal ci --key docs --at 2026-11-22T07:00:00Z")]
+    Explain {
+        /// A record, as NODE/INDEX; or a sealed file.
+        #[arg(value_name = "RECORD|FILE")]
+        what: Option<String>,
+        /// Of this principal, by name or id.
+        #[arg(long, short)]
+        principal: Option<String>,
+        /// About this key, by alias or id.
+        #[arg(long, short)]
+        key: Option<String>,
+        /// The one nearest to this time: 2h ago, or 2026-11-22T07:00:00Z [default: the newest].
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// Only what a node refused.
+        #[arg(long)]
+        refused: bool,
+    },
     /// Set what a policy of this profile's tenant says; one that is not there is made.
     #[command(
         after_help = "Example:\n  quorate policy set office-hours office-hours.cedar --wait all"

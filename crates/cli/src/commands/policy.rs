@@ -20,6 +20,10 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Check { files, deployed } => check(app, &files, deployed).await,
         Command::Test { cases, policy } => test(app, &cases, &policy).await,
         Command::Set { name, file, wait } => set(app, &name, &file, wait).await,
+        Command::Explain { what, principal, key, at, refused } => {
+            let asked = crate::commands::explain::Asked { what, principal, key, at, refused };
+            crate::commands::explain::run(app, asked).await
+        }
         Command::List => list(app).await,
         Command::Show { policy } => show(app, &policy).await,
         Command::Disable { policy, wait } => {
@@ -102,7 +106,7 @@ async fn check(app: &App, files: &[PathBuf], deployed: bool) -> Outcome {
     Ok(())
 }
 
-fn source(policy: &PolicyInfo) -> PolicySource {
+pub(super) fn source(policy: &PolicyInfo) -> PolicySource {
     let heads = policy.heads.iter();
     PolicySource {
         document: policy.id,

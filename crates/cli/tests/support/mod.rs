@@ -10,6 +10,7 @@
 )]
 
 pub mod chapter;
+pub mod disk;
 pub mod tenants;
 
 use std::ffi::OsStr;
@@ -318,6 +319,15 @@ impl Node {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.process = Some(process);
+    }
+
+    /// Waits for an end that comes by itself.
+    pub fn ended(&mut self, limit: Duration) -> std::process::ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        process.ends_within(limit).unwrap_or_else(|| {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            panic!("{} goes on:\n{log}", self.name)
+        })
     }
 
     /// Kills it, as a power cut would.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use prost::Message;
-use quorate_authz::Caller;
+use quorate_authz::{Caller, Standing};
 use quorate_documents::{Certificate, Heads, Key};
 use quorate_schemes::prf::{self, EvaluateError, Labels, Statement};
 use quorate_schemes::sharing::SigningShare;
 use quorate_secret::Secret;
-use quorate_types::{Action, Generation, KeyId, KeyVersion};
+use quorate_types::{Action, Generation, KeyId, KeyVersion, UnixSeconds};
 use quorate_wire::digests::request_digest;
-use quorate_wire::proto::store::v1::ShareRow;
+use quorate_wire::proto::store::v1::{ShareRow, UsageRow};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{LABEL_NONCE_BYTES, RefusalCode};
 use rand_core::CryptoRng;
@@ -22,13 +22,17 @@ use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rules::{KeyRules, reasons};
+use crate::usage::{Bounded, Counted, DailyBound, day_of};
 use crate::view::Entry;
 use crate::{rows, sealing};
 
+/// Nonces in the record of a request that is refused.
+const MAX_REFUSED_NONCES: usize = 64;
+
 /// A share, unsealed for as long as its row's entry lives.
-struct Held {
-    index: u32,
-    share: SigningShare,
+pub(crate) struct Held {
+    pub(crate) index: u32,
+    pub(crate) share: SigningShare,
 }
 
 pub(crate) struct Ready<'a> {
@@ -38,6 +42,8 @@ pub(crate) struct Ready<'a> {
     newest_certified: Option<KeyVersion>,
     certificate: Option<Arc<Certificate>>,
     held: Option<Arc<Held>>,
+    /// What the caller's tenant has used, where that is bounded by the day.
+    used: Option<UsageRow>,
 }
 
 /// The certificate in a row, decoded once for as long as the entry lives.
@@ -48,7 +54,7 @@ pub(crate) fn certificate(entry: &Entry) -> Result<Option<Arc<Certificate>>, Ref
     })
 }
 
-fn held(core: &NodeCore, entry: &Entry) -> Result<Option<Arc<Held>>, Refused> {
+pub(crate) fn held(core: &NodeCore, entry: &Entry) -> Result<Option<Arc<Held>>, Refused> {
     entry.decoded(|bytes| {
         let row = ShareRow::decode(bytes).map_err(|_| rows::damaged(entry))?;
         let sealed = row.share.as_ref().ok_or_else(|| rows::damaged(entry))?;
@@ -77,10 +83,12 @@ pub(crate) fn prepare<'a>(
     let key = key.transpose()?.map(|entry| rows::heads::<Key>(entry)).transpose()?.flatten();
     // A key that is not the caller's costs as many reads as one that does not exist, and no share is
     // unsealed for it.
+    let used = account.used(reads);
     let rules = KeyRules::gather(core, reads, &account, id, key)?;
+    let used = used?;
     let Some(place) = id.zip(version).filter(|_| rules.known_to(&account)) else {
         let (newest_certified, certificate, held) = (None, None, None);
-        return Ok(Ready { request, account, rules, newest_certified, certificate, held });
+        return Ok(Ready { request, account, rules, newest_certified, certificate, held, used });
     };
     let certificate_row = reads.row(&RowKey::certificate(place.0, place.1));
     let share_row =
@@ -96,6 +104,7 @@ pub(crate) fn prepare<'a>(
         newest_certified,
         certificate,
         held: held.transpose()?.flatten(),
+        used,
     })
 }
 
@@ -124,6 +133,33 @@ fn newest_certified(
     if unread { Err(Unread) } else { Ok(found) }
 }
 
+/// Refuses a request that takes the caller's tenant past what it may use in a day.
+fn within_quota(
+    standing: &Standing<'_>,
+    used: &UsageRow,
+    now: UnixSeconds,
+    labels: usize,
+) -> Result<DailyBound, Refused> {
+    let quota = standing.quota();
+    let bound = DailyBound { requests: quota.requests_per_day, labels: quota.labels_per_day };
+    let tenant = standing.tenant();
+    let counted = Counted { tenant, day: day_of(now.0), labels: labels as u64 };
+    bound.admits(used, &counted).map_err(|over| {
+        let most = match over {
+            Bounded::Requests(most) => format!("{most} requests"),
+            Bounded::Labels(most) => format!("{most} labels"),
+        };
+        let ask = match standing.support_contact() {
+            "" => String::new(),
+            contact => format!("; ask {contact}"),
+        };
+        let message =
+            format!("{tenant} may have {most} of this node in a day, and this would be more{ask}");
+        Refused::new(RefusalCode::QuotaExhausted, message)
+    })?;
+    Ok(bound)
+}
+
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
         let request = self.request;
@@ -131,6 +167,11 @@ impl Ready<'_> {
         deciding.audit.key_version = request.key_version;
         deciding.audit.key = request.key.get(..KeyId::LEN).unwrap_or_default().to_vec();
         deciding.audit.from_version = request.from_version;
+        // What is refused says which objects it was about too, and not more of it than a small request has:
+        // saying no costs a node little, so it must not fill the disk.
+        let nonces = request.items.iter().take(MAX_REFUSED_NONCES).map(|item| item.nonce.as_slice());
+        let nonces = nonces.filter(|nonce| nonce.len() == LABEL_NONCE_BYTES);
+        deciding.audit.nonces = nonces.flatten().copied().collect();
         // Whose key it is may see who asked for it, also where the answer was no.
         if let Some(key) = self.rules.key()
             && Some(key.tenant()) != self.account.tenant()
@@ -146,6 +187,9 @@ impl Ready<'_> {
         self.rules.exists()?;
         let policies = authorized.policies();
         let authorized = authorized.into_operation();
+        if let Some(used) = &self.used {
+            deciding.bound = within_quota(&standing, used, now, authorized.labels.len())?;
+        }
 
         let certificate = self.certificate.ok_or_else(|| {
             let message = format!("version {} of the key is not made yet", authorized.version);

@@ -9,4 +9,6 @@ pub(crate) mod documents;
 pub(crate) mod evaluate;
 pub(crate) mod info;
 pub(crate) mod keys;
+pub(crate) mod reshare;
 pub(crate) mod status;
+pub(crate) mod usage;
