@@ -184,26 +184,23 @@ fn first_tenant<L: Lookup + ?Sized>(id: DocumentId, lookup: &L) -> Result<&Tenan
     Tenant::of(first.body()).ok_or(AdmitError::Authority)
 }
 
-/// The authority version that what belongs to a tenant names: a version of the tenant, or of the
-/// roster if it is a root tenant.
+/// The authority version that what belongs to a tenant names: a version of that tenant, also of a root
+/// tenant. Those above a tenant, the cluster's administrators among them, make it and say its terms, and
+/// nothing else inside it.
 fn authority_of<'a, L: Lookup + ?Sized>(
     candidate: &Document,
     tenant: DocumentId,
     lookup: &'a L,
 ) -> Result<&'a SignedDocument, AdmitError> {
     let named = candidate.authority().ok_or(AdmitError::Authority)?;
-    let root = first_tenant(tenant, lookup)?.parent.is_none();
+    first_tenant(tenant, lookup)?;
     let authority = lookup.version(&named).ok_or(AdmitError::Missing(named))?;
-    match authority.kind() {
-        Kind::Tenant if authority.id() == tenant => Ok(authority),
-        Kind::Roster if root => Ok(authority),
-        _ => Err(AdmitError::Authority),
-    }
+    let own = authority.kind() == Kind::Tenant && authority.id() == tenant;
+    if own { Ok(authority) } else { Err(AdmitError::Authority) }
 }
 
 /// By a quorum of the authority's administrators, or by exactly one principal, of which `by_principal`
-/// says whether it may. A principal signs under its tenant and not under the roster: the tenant says
-/// what is critical, and what counts under the roster outlives the tenant's changes of mind.
+/// says whether it may.
 fn by_authority_or_principal<L: Lookup + ?Sized>(
     candidate: &SignedDocument,
     tenant: TenantId,

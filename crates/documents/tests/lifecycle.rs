@@ -190,7 +190,7 @@ fn a_destruction_kept_from_the_compiler_suspends_and_destroys_nothing() {
     assert!(!heads.state_allows(Action::Decrypt) && heads.destruction().is_none());
 }
 
-/// Fails when `one_that_may` does not ask the tenant, or a principal may sign under the roster.
+/// Fails when `one_that_may` does not ask the tenant.
 #[test]
 fn what_a_tenant_calls_critical_takes_a_quorum() {
     let mut c = Cluster::new();
@@ -209,8 +209,8 @@ fn what_a_tenant_calls_critical_takes_a_quorum() {
         next(&[&c.key], body, Some(over), vec![], &[10])
     };
     assert_eq!(c.refused(&renamed(&strict)), critical(Action::Change));
-    // Neither by the roster, which says nothing of it, nor by a version of the past.
-    assert_eq!(c.refused(&renamed(&c.roster)), AdmitError::Stranger(public(10)));
+    // Neither by the roster, which has no say inside, nor by a version of the past.
+    assert_eq!(c.refused(&renamed(&c.roster)), AdmitError::Authority);
     let past = renamed(&c.tenant);
     assert!(admit(&past, &c.set).is_ok());
     let by_quorum = first(key(), Some(&strict), 83, &[2]);

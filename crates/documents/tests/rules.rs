@@ -83,8 +83,6 @@ fn principals_and_tenants_are_signed_by_the_authority_that_they_name() {
     assert_eq!(c.refused(&by_other), AdmitError::Stranger(public(1)));
     let by_itself = first(body(), Some(&c.tenant), 5, &[11]);
     assert_eq!(c.refused(&by_itself), AdmitError::Stranger(public(11)));
-    // The root tenant's principals may be signed under the roster too.
-    assert!(admit(&first(body(), Some(&c.roster), 5, &[1]), &c.set).is_ok());
     let by_principal = first(body(), Some(&c.principal), 5, &[10]);
     assert_eq!(c.refused(&by_principal), AdmitError::Authority);
 
@@ -105,6 +103,45 @@ fn principals_and_tenants_are_signed_by_the_authority_that_they_name() {
     let taken = next(&[&child], taken, Some(&child), vec![], &[2]);
     assert_eq!(c.refused(&taken), AdmitError::Stranger(public(2)));
     assert!(admit(&first(inside(), Some(&child), 7, &[3]), &c.set).is_ok());
+}
+
+/// `attacks.md` line 17: the cluster's administrators make a root tenant and say its terms; nothing inside it is
+/// theirs to sign, under whatever version they rule, and no roster's frontier helps them. Fails when a roster
+/// version has a say over what belongs to a root tenant.
+#[test]
+fn attack_17_the_cluster_signs_nothing_inside_a_root_tenant() {
+    let c = Cluster::new();
+    let spy = principal(c.tenant_id(), 11, &Action::ALL);
+    let forbid = policy(c.tenant_id(), "permit(principal, action, resource);");
+    let inside = [
+        Body::Principal(spy),
+        Body::Key(key_body(c.tenant_id(), order(2, &[1, 2, 3]))),
+        Body::Policy(forbid),
+        Body::Grant(grant(&c.key, &c.principal, &[Action::Decrypt])),
+    ];
+    for body in inside {
+        let made = first(body.clone(), Some(&c.roster), 5, &[1]);
+        assert_eq!(c.refused(&made), AdmitError::Authority, "{}", made.kind());
+        assert_eq!(c.refused(&first(body.clone(), Some(&c.tenant), 5, &[1])), {
+            AdmitError::Stranger(public(1))
+        });
+        assert!(admit(&first(body, Some(&c.tenant), 5, &[2]), &c.set).is_ok());
+        // A set that somehow holds it: a roster that keeps it changes nothing.
+        let mut frontier = c.set.frontier(&c.roster.id());
+        frontier.push(made.frontier_entry());
+        frontier.sort_unstable();
+        let keeps = next(&[&c.roster], Body::Roster(roster(&[1], 1)), None, frontier, &[1]);
+        let mut set = c.set.clone();
+        set.insert(keeps).unwrap();
+        assert_eq!(admit(&made, &set).unwrap_err(), AdmitError::Authority);
+    }
+    let asks = Destruction { requested_at: UnixSeconds(NOW), wait_seconds: 7 * 86_400 };
+    let gone = Key { destruction: Some(asks), ..key_of(&c.key) };
+    let gone = next(&[&c.key], Body::Key(gone), Some(&c.roster), vec![], &[1]);
+    assert_eq!(c.refused(&gone), AdmitError::Authority);
+    let revoked = Principal { revoked: true, ..principal_of(&c.principal) };
+    let revoked = next(&[&c.principal], Body::Principal(revoked), Some(&c.roster), vec![], &[1]);
+    assert_eq!(c.refused(&revoked), AdmitError::Authority);
 }
 
 /// `attacks.md` line 32. Fails when `counts` takes every admitted version.

@@ -178,5 +178,5 @@ impl Account {
 /// A typed denial as a refusal.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn denied(denied: Denied) -> Refused {
-    Refused::new(denied.code(), denied.to_string())
+    Refused::new(denied.code(), denied.to_string()).with_item(denied.item())
 }

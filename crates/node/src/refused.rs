@@ -19,6 +19,7 @@ pub(crate) struct Refused {
 struct Attached {
     evidence: Option<Evidence>,
     certificate: Option<Envelope>,
+    item: u32,
 }
 
 impl Refused {
@@ -36,8 +37,21 @@ impl Refused {
         self
     }
 
+    /// Names the one item of the request that it is about, by its position.
+    pub(crate) fn with_item(mut self, position: Option<usize>) -> Self {
+        let number = position.and_then(|position| u32::try_from(position.checked_add(1)?).ok());
+        if let Some(number) = number {
+            self.attached.get_or_insert_default().item = number;
+        }
+        self
+    }
+
     pub(crate) const fn code(&self) -> RefusalCode {
         self.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The audit record's word for it. A forged certificate is an alarm: somebody has this node's
@@ -54,6 +68,7 @@ impl Refused {
         Refusal {
             evidence: attached.evidence,
             certificate: attached.certificate,
+            item: attached.item,
             ..self.code.message(self.message, now)
         }
     }

@@ -19,7 +19,8 @@ pub enum Table {
     PrincipalKeys,
     /// Which keys have an alias: tenant, SHA-512/256 of the alias, key id -> nothing.
     Aliases,
-    /// Policies and terms that count: kind (1 byte), tenant, id -> nothing.
+    /// Policies and terms that count: kind (1 byte), tenant, id -> nothing. Orders that count: kind, key, id
+    /// -> nothing.
     Counting,
     /// Grants that count, by who is granted which key: principal, key, grant -> nothing.
     Granted,
@@ -35,6 +36,10 @@ pub enum Table {
     Shares,
     /// What was signed: key, version -> `SignedRow`; session -> `SignedSessionRow`.
     Signed,
+    /// What was signed in reshares: key, version, generation -> `PromiseRow`.
+    Promises,
+    /// What stands beside the highest certificate: key, version -> `LineageRow`.
+    Lineages,
     /// Open sessions: session -> `SessionRow`.
     Sessions,
     /// Open sessions by their openers' tenant: tenant -> `OpenSessionsRow`.
@@ -50,7 +55,7 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Documents,
         Self::Heads,
         Self::Kinds,
@@ -64,6 +69,8 @@ impl Table {
         Self::Certificates,
         Self::Shares,
         Self::Signed,
+        Self::Promises,
+        Self::Lineages,
         Self::Sessions,
         Self::OpenSessions,
         Self::Attempts,
@@ -88,6 +95,8 @@ impl Table {
             Self::Certificates => "certificates",
             Self::Shares => "shares",
             Self::Signed => "signed",
+            Self::Promises => "promises",
+            Self::Lineages => "lineages",
             Self::Sessions => "sessions",
             Self::OpenSessions => "open_sessions",
             Self::Attempts => "attempts",
@@ -159,6 +168,12 @@ impl RowKey {
         Self::of(Table::Counting, &[&[kind], tenant.as_bytes(), id.as_bytes()])
     }
 
+    /// An order document in the list of those that count, of one key.
+    #[must_use]
+    pub fn order(key: KeyId, order: DocumentId) -> Self {
+        Self::of(Table::Counting, &[&orders_prefix(key), order.as_bytes()])
+    }
+
     /// A grant in the list of those that count, of one key to one principal.
     #[must_use]
     pub fn granted(grantee: PrincipalId, key: KeyId, grant: DocumentId) -> Self {
@@ -196,6 +211,18 @@ impl RowKey {
             Table::Shares,
             &[key.as_bytes(), &version.get().to_be_bytes(), generation.as_bytes()],
         )
+    }
+
+    /// What was signed in a reshare for a generation.
+    #[must_use]
+    pub fn promise(key: KeyId, version: KeyVersion, generation: Generation) -> Self {
+        Self::of(Table::Promises, &[&version_prefix(key, version), generation.as_bytes()])
+    }
+
+    /// What stands beside the highest certificate of a key version.
+    #[must_use]
+    pub fn lineage(key: KeyId, version: KeyVersion) -> Self {
+        Self::of(Table::Lineages, &[&version_prefix(key, version)])
     }
 
     /// What was signed for a key version.
@@ -257,6 +284,18 @@ impl RowKey {
 #[must_use]
 pub fn granted_prefix(grantee: PrincipalId, key: KeyId) -> Vec<u8> {
     [grantee.as_bytes().as_slice(), key.as_bytes()].concat()
+}
+
+/// What the rows of all generations of a key version begin with.
+#[must_use]
+pub fn version_prefix(key: KeyId, version: KeyVersion) -> Vec<u8> {
+    [key.as_bytes().as_slice(), &version.get().to_be_bytes()].concat()
+}
+
+/// What the rows of all order documents of a key begin with.
+#[must_use]
+pub fn orders_prefix(key: KeyId) -> Vec<u8> {
+    [&[20], key.as_bytes().as_slice()].concat()
 }
 
 /// What the rows of other nodes' checkpoints begin with.

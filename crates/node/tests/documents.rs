@@ -60,6 +60,7 @@ fn expected(
                 Kind::Tenant => set.heads::<Tenant>(&id).map(|h| h.to_row()),
                 Kind::Principal => set.heads::<Principal>(&id).map(|h| h.to_row()),
                 Kind::Key => set.heads::<Key>(&id).map(|h| h.to_row()),
+                Kind::KeyOrder => set.heads::<quorate_documents::KeyOrder>(&id).map(|h| h.to_row()),
                 Kind::Policy => set.heads::<Policy>(&id).map(|h| h.to_row()),
                 Kind::Grant => set.heads::<Grant>(&id).map(|h| h.to_row()),
                 Kind::Terms => set.heads::<Terms>(&id).map(|h| h.to_row()),

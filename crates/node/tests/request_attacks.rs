@@ -120,6 +120,7 @@ fn attack_17_every_operation_answers_foreign_and_unknown_keys_alike() {
         node: node.clone(),
         certificate: Some(certificate),
         transcript_signatures: Vec::new(),
+        ..v1::PutCertificateRequest::default()
     };
     let outcome = world.nodes[0].ask(&world.stranger, Request::PutCertificate(request));
     assert_eq!(code(outcome), "key_unknown");

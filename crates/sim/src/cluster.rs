@@ -1,8 +1,8 @@
 //! The documents of one cluster: roster, tenant, principals and keys.
 
 use quorate_documents::{
-    Administrators, Body, DocumentError, Draft, Key, KeyVersionEntry, NodeEntry, Order, Permission,
-    Principal, Roster, SignedDocument, Tenant,
+    Administrators, Body, DocumentError, Draft, Key, KeyOrder, KeyVersionEntry, NodeEntry, Order,
+    Permission, Principal, Roster, SignedDocument, Tenant,
 };
 use quorate_secret::{RootKey, Secret, SigningSeed};
 use quorate_types::{
@@ -77,6 +77,7 @@ pub struct Cluster {
     /// The first roster.
     pub roster: SignedDocument,
     tenant: SignedDocument,
+    administrator: SigningKey,
     /// May do everything with keys.
     pub owner: SigningKey,
     owner_document: SignedDocument,
@@ -171,6 +172,7 @@ impl Cluster {
             nodes,
             roster,
             tenant,
+            administrator,
             owner,
             owner_document,
             courier,
@@ -235,6 +237,26 @@ impl Cluster {
         let body = |source| DocumentError::Body { kind: quorate_documents::Kind::Key, source };
         let nodes = self.nodes.iter().map(|node| (node.entry.id, node.entry.identity_key));
         let order = Order::new(t, nodes).map_err(body)?;
+        self.key_by(alias, order, now, rng)
+    }
+
+    /// Nodes as orders name them, by position.
+    pub fn named(&self, nodes: &[usize]) -> Vec<(NodeId, PublicKey)> {
+        let nodes = nodes.iter().filter_map(|at| self.nodes.get(*at));
+        nodes.map(|node| (node.entry.id, node.entry.identity_key)).collect()
+    }
+
+    /// A key by an order, ordered at `now`.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never, for an order of this cluster.
+    pub fn key_by(
+        &self,
+        alias: &str,
+        order: Order,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Envelope, OrderedKey), DocumentError> {
         let document = Draft::first(
             Body::Key(Key {
                 tenant: self.tenant(),
@@ -264,6 +286,37 @@ impl Cluster {
         .sign(&[&self.owner])?;
         let ordered = OrderedKey { id: document.id().into(), version: KeyVersion::FIRST, order };
         Ok((document.envelope().clone(), ordered))
+    }
+}
+
+impl Cluster {
+    /// The next order of a key version, after those in force.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never, for an order of this cluster.
+    pub fn reorder(
+        &self,
+        key: &OrderedKey,
+        before: Option<&SignedDocument>,
+        order: Order,
+        now: UnixSeconds,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<SignedDocument, DocumentError> {
+        let body = Body::KeyOrder(KeyOrder {
+            tenant: self.tenant(),
+            key: key.id,
+            version: key.version,
+            first: key.order.digest(key.id, key.version),
+            base: before.is_none().then(|| Digest::from_bytes(*key.id.as_bytes())),
+            settles: Vec::new(),
+            order,
+        });
+        let authority = Some(self.tenant.digest());
+        let draft = match before {
+            None => Draft::first(body, authority, now, rng)?,
+            Some(before) => Draft::succeed(&[before], body, authority, Vec::new(), now)?,
+        };
+        draft.sign(&[&self.administrator])
     }
 }
 

@@ -747,6 +747,7 @@ impl Raw {
                 signatures,
             }),
             transcript_signatures: transcript,
+            ..v1::PutCertificateRequest::default()
         })
     }
 }

@@ -9,6 +9,7 @@
 //! - A [`participant::Strategy`] is one way for a node to lie, a [`coordinator::Strategy`] one for a
 //!   coordinator.
 //! - [`reference::Reference`] says, from the protocol's text, what an honest node may answer.
+//! - [`reshare::run`] plays refreshes, repairs and moves of one key, with liars and faults of their own.
 //! - [`run`] plays one [`Scenario`] and checks every [`invariants::Invariant`].
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod network;
 pub mod node;
 pub mod participant;
 pub mod reference;
+pub mod reshare;
 mod scenario;
 pub mod store;
 mod world;

@@ -161,7 +161,7 @@ impl SimNode {
         let Some((whole, step)) = self.pending.remove(&call) else { return Ok(Committed::Lost) };
         match at_once(step.commit(&mut self.store)).ok_or(NodeDefect::Waited)? {
             Ok(outcome) => Ok(Committed::Reply(Box::new(outcome))),
-            Err(CommitError::Conflict | CommitError::Failed) => {
+            Err(CommitError::Conflict | CommitError::Full | CommitError::Failed) => {
                 let step = self.decide(&whole, now, rng)?;
                 self.pending.insert(call, (whole, step));
                 Ok(Committed::Again)

@@ -213,6 +213,7 @@ impl RefusalCode {
             time: time.0,
             evidence: None,
             certificate: None,
+            item: 0,
         }
     }
 }

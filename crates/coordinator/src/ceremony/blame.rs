@@ -67,6 +67,9 @@ pub enum Fault {
         /// The field's name in the message.
         field: &'static str,
     },
+    /// It signed a round-0 message for this reshare that does not prove that it holds its share.
+    #[error("it signed a round-0 message that does not prove that it holds its share")]
+    Share,
     /// It signed a round-0 message for this session that does not prove knowledge of its receive key.
     #[error("it signed a round-0 message that does not prove that it knows its receive key")]
     ReceiveKey,
@@ -134,9 +137,9 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
         return Err(Unfounded::Session);
     }
     let order = &terms.order;
-    let n = order.threshold().n();
+    let n = order.founding().n();
     let dealer = order
-        .members()
+        .founders()
         .iter()
         .find(|member| u32::from(member.index.get()) == shown.dealer)
         .ok_or(Unfounded::Stranger(shown.dealer))?;
@@ -147,7 +150,7 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
         return Err(Unfounded::Round0Count { expected: n, found: shown.round0.len() });
     }
     let mut members: Vec<Round0Member<Ristretto255>> = Vec::with_capacity(shown.round0.len());
-    for (member, envelope) in order.members().iter().zip(&shown.round0) {
+    for (member, envelope) in order.founders().iter().zip(&shown.round0) {
         let said = check::round0(terms, member, envelope)
             .map_err(|fault| Unfounded::Round0 { index: member.index, fault })?;
         members.push(said);
@@ -167,7 +170,7 @@ pub(super) fn judge_in(terms: &Terms, shown: &v1::Evidence) -> Result<(NodeId, F
     let opening = if opened { Some(opening(shown)?) } else { None };
     let whole = evidence::Evidence {
         binding: terms.binding,
-        threshold: order.threshold(),
+        threshold: order.founding(),
         members,
         message,
         opening,
@@ -184,7 +187,7 @@ fn judge_round0(
     dealer: &Member,
     shown: &[v1::Envelope],
 ) -> Result<(NodeId, Fault), Unfounded> {
-    let most = usize::from(terms.order.threshold().n());
+    let most = usize::from(terms.order.founding().n());
     shown
         .iter()
         .take(most)
@@ -198,7 +201,7 @@ fn judge_round0(
         .ok_or(Unfounded::Round0IsGood)
 }
 
-fn opening(shown: &v1::Evidence) -> Result<evidence::Opening<Ristretto255>, Unfounded> {
+pub(super) fn opening(shown: &v1::Evidence) -> Result<evidence::Opening<Ristretto255>, Unfounded> {
     fn array<const N: usize>(name: &'static str, from: &[u8]) -> Result<[u8; N], Unfounded> {
         from.try_into().map_err(|_| Unfounded::Malformed(name))
     }
@@ -239,7 +242,7 @@ pub(super) fn public_evidence(
 pub(super) fn weigh(terms: &Terms, accuser: NodeId, shown: v1::Evidence) -> Blame {
     let dealer = terms
         .order
-        .members()
+        .founders()
         .iter()
         .find(|member| u32::from(member.index.get()) == shown.dealer)
         .map(|member| member.node);

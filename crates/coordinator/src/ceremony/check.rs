@@ -6,9 +6,9 @@ use quorate_schemes::dkg::possession::{self, PossessionKind, PossessionStatement
 use quorate_schemes::dkg::{
     Member as Round0Member, Ristretto255, Round1Message, Session, SessionBinding, Suite, merkle,
 };
-use quorate_types::{Digest, Generation, KeyId, KeyVersion, SessionId};
+use quorate_types::{Digest, Generation, KeyId, KeyVersion, SessionId, Threshold};
 use quorate_wire::proto::v1;
-use quorate_wire::{EnvelopeError, PayloadType, Verified, digests, strict};
+use quorate_wire::{EnvelopeError, PayloadType, PublicKey, Verified, digests, strict};
 
 /// What a session is, as far as all its participants agree from the start.
 #[derive(Debug, Clone)]
@@ -96,16 +96,25 @@ pub enum ReplyFault {
     /// Its `CertEq` signature does not verify.
     #[error("its signature of the transcript does not verify")]
     TranscriptSignature,
+    /// In a reshare, no proof that it holds its share of the parent generation.
+    #[error("it does not prove that it holds its share of the parent generation")]
+    Share,
+    /// It showed a certificate that does not verify.
+    #[error("it showed a certificate that does not verify: {0}")]
+    Certificate(#[source] CertificateError),
     /// It named another generation than the certificate it was given.
     #[error("it acknowledged another generation")]
     Generation,
 }
 
-fn field(field: &'static str) -> EnvelopeFault {
+pub(super) fn field(field: &'static str) -> EnvelopeFault {
     EnvelopeFault::Field { field }
 }
 
-fn bytes<const N: usize>(name: &'static str, from: &[u8]) -> Result<[u8; N], EnvelopeFault> {
+pub(super) fn bytes<const N: usize>(
+    name: &'static str,
+    from: &[u8],
+) -> Result<[u8; N], EnvelopeFault> {
     from.try_into().map_err(|_| EnvelopeFault::Length { field: name })
 }
 
@@ -115,12 +124,21 @@ pub(super) fn signed_by(
     kind: PayloadType,
     envelope: &v1::Envelope,
 ) -> Result<Verified, EnvelopeFault> {
+    signed_with(member.identity_key, kind, envelope)
+}
+
+/// An envelope that exactly this key signed.
+pub(super) fn signed_with(
+    key: PublicKey,
+    kind: PayloadType,
+    envelope: &v1::Envelope,
+) -> Result<Verified, EnvelopeFault> {
     // Looked at first, so that an envelope with many signatures costs nothing.
     if envelope.signatures.len() != 1 {
         return Err(EnvelopeFault::Signer);
     }
     let verified = Verified::new(kind, envelope.clone())?;
-    if verified.signers() != [member.identity_key] {
+    if verified.signers() != [key] {
         return Err(EnvelopeFault::Signer);
     }
     Ok(verified)
@@ -210,11 +228,19 @@ pub(super) fn round1(
     if message.round0 != round0.as_bytes() {
         return Err(field("round0"));
     }
+    round1_message(&message, terms.order.founding().n())
+}
+
+/// A dealer's message with its fields cut to length. Of `n` recipients there are fewer commitments.
+pub(super) fn round1_message(
+    message: &v1::Round1,
+    n: u16,
+) -> Result<Round1Message<Ristretto255>, EnvelopeFault> {
     let commitments = message
         .commitments
         .iter()
         // One more than allowed is enough to see that there are too many.
-        .take(usize::from(terms.order.threshold().n()) + 1)
+        .take(usize::from(n) + 1)
         .map(|c| bytes("commitments", c))
         .collect::<Result<_, _>>()?;
     let broadcast = cocktail::Round1Broadcast {
@@ -232,12 +258,12 @@ pub(super) fn round1(
 
 /// Whether these are the ciphertexts that a dealer signed.
 pub(super) fn ciphertexts(
-    order: &Order,
+    of: Threshold,
     message: &Round1Message<Ristretto255>,
     ciphertexts: &[Vec<u8>],
 ) -> bool {
-    ciphertexts.len() == order.members().len()
-        && merkle::root(order.threshold().indices(), ciphertexts) == Some(message.root)
+    ciphertexts.len() == usize::from(of.n())
+        && merkle::root(of.indices(), ciphertexts) == Some(message.root)
 }
 
 /// What every participant must sign once everybody has dealt, and COCKTAIL's transcript.
@@ -252,7 +278,7 @@ pub(super) fn statement(
     let transcript = session.transcript(messages);
     let digest = quorate_schemes::dkg::transcript_digest(&transcript);
     let generation = Generation::from_bytes(*digest.as_bytes());
-    let t = usize::from(terms.order.threshold().t());
+    let t = usize::from(terms.order.founding().t());
     let mut sums = vec![Ristretto255::identity(); t];
     for message in messages {
         for (sum, commitment) in sums.iter_mut().zip(&message.broadcast.commitments) {

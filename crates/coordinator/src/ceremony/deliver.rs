@@ -52,7 +52,7 @@ impl Deliver {
         Ok(Self {
             certificate: Certificate::assemble(statement, statements)?,
             transcript_signatures,
-            roll: Roll::new(order.members()),
+            roll: Roll::new(order.founders()),
             lacking: Vec::new(),
         })
     }
@@ -68,6 +68,7 @@ impl Deliver {
                 node,
                 certificate: Some(certificate.envelope().clone()),
                 transcript_signatures: transcript_signatures.clone(),
+                ..v1::PutCertificateRequest::default()
             })
         })
     }

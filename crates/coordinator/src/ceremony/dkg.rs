@@ -39,6 +39,7 @@ pub fn new_session(
         parent: Vec::new(),
         attempt,
         nonce,
+        ..v1::Session::default()
     }
 }
 
@@ -162,7 +163,7 @@ impl Dkg {
     /// [`StartError`].
     pub fn new(session: &v1::Session, order: &Order) -> Result<Self, StartError> {
         let terms = Terms::new(session, order).ok_or(StartError)?;
-        let stage = Stage::Open(Roll::new(order.members()));
+        let stage = Stage::Open(Roll::new(order.founders()));
         Ok(Self { terms, stage, failed: Failed::default() })
     }
 
@@ -199,12 +200,12 @@ impl Dkg {
             }),
             Stage::Sign(sign) => {
                 let Sign { dealt, roll, .. } = sign.as_mut();
-                roll.send(|index, node| {
+                roll.send(|position, node| {
                     Request::DkgSign(v1::DkgSignRequest {
                         node,
                         session: session.clone(),
                         round1: dealt.iter().map(|d| d.envelope.clone()).collect(),
-                        deliveries: deliveries(dealt, index),
+                        deliveries: deliveries(dealt, position),
                     })
                 })
             }
@@ -223,7 +224,7 @@ impl Dkg {
             Stage::Over => None,
         };
         let Some((position, member)) =
-            position.and_then(|p| Some((p, *self.terms.order.members().get(p)?)))
+            position.and_then(|p| Some((p, *self.terms.order.founders().get(p)?)))
         else {
             return Received::Ignored;
         };
@@ -373,12 +374,12 @@ impl Dkg {
         let members: Vec<_> = opened.into_iter().map(|o| o.said).collect();
         let digest = digests::round0_digest(round0.iter().map(|e| e.payload.as_slice()));
         let order = &self.terms.order;
-        match Session::new(self.terms.binding, order.threshold(), members) {
+        match Session::new(self.terms.binding, order.founding(), members) {
             Ok(session) => Stage::Deal(Box::new(Deal {
                 round0,
                 digest,
                 session,
-                roll: Roll::new(order.members()),
+                roll: Roll::new(order.founders()),
             })),
             Err(error) => {
                 self.blame_session(error);
@@ -398,7 +399,7 @@ impl Dkg {
             SessionError::Setup(cocktail::SetupError::Count { .. })
             | SessionError::Index { .. } => Vec::new(),
         };
-        for member in self.terms.order.members().iter().filter(|m| indices.contains(&m.index)) {
+        for member in self.terms.order.founders().iter().filter(|m| indices.contains(&m.index)) {
             let finding = ReplyFault::ReceiveKeyCopied.into();
             self.failed.blamed.push(Blame { node: member.node, finding, evidence: None });
         }
@@ -417,7 +418,7 @@ impl Dkg {
             self.failed.cancelled = Some(error);
             return Stage::Over;
         }
-        let roll = Roll::new(self.terms.order.members());
+        let roll = Roll::new(self.terms.order.founders());
         Stage::Sign(Box::new(Sign { session, dealt, statement, transcript, roll }))
     }
 
@@ -464,22 +465,22 @@ fn dealt(
         let evidence = public_evidence(terms, member.index, &deal.round0, Some(envelope));
         return Err((ReplyFault::Dealing(fault), Some(Box::new(evidence))));
     }
-    if !check::ciphertexts(&terms.order, &message, &reply.ciphertexts) {
+    if !check::ciphertexts(terms.order.founding(), &message, &reply.ciphertexts) {
         return Err(unproven(ReplyFault::Ciphertexts));
     }
-    let paths = merkle::paths(terms.order.threshold().indices(), &reply.ciphertexts);
+    let paths = merkle::paths(terms.order.founding().indices(), &reply.ciphertexts);
     Ok(Dealt { envelope, message, ciphertexts: reply.ciphertexts, paths })
 }
 
 /// What each dealer encrypted to one recipient, with its path to the root that the dealer signed.
-fn deliveries(dealt: &[Dealt], to: ParticipantIndex) -> Vec<v1::Delivery> {
+fn deliveries(dealt: &[Dealt], to: usize) -> Vec<v1::Delivery> {
     dealt
         .iter()
         .map(|dealt| {
             // There is one of each for each participant: checked on arrival.
-            let path = dealt.paths.get(to.position()).map_or(&[][..], Vec::as_slice);
+            let path = dealt.paths.get(to).map_or(&[][..], Vec::as_slice);
             v1::Delivery {
-                ciphertext: dealt.ciphertexts.get(to.position()).cloned().unwrap_or_default(),
+                ciphertext: dealt.ciphertexts.get(to).cloned().unwrap_or_default(),
                 path: path.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
             }
         })

@@ -65,7 +65,7 @@ impl Finish {
     /// Finishes the DKG of a key version.
     #[must_use]
     pub fn new(key: KeyId, version: KeyVersion, order: &Order) -> Self {
-        let stage = Stage::Collect(Roll::new(order.members()));
+        let stage = Stage::Collect(Roll::new(order.founders()));
         Self { key, version, order: order.clone(), stage, incomplete: Incomplete::default() }
     }
 
@@ -92,7 +92,7 @@ impl Finish {
             Stage::Over => None,
         };
         let Some((position, member)) =
-            position.and_then(|p| Some((p, *self.order.members().get(p)?)))
+            position.and_then(|p| Some((p, *self.order.founders().get(p)?)))
         else {
             return Received::Ignored;
         };
@@ -178,7 +178,7 @@ impl Finish {
         let invalid = |failure: &Failure| failure.code() == Some(RefusalCode::CertificateInvalid);
         let refused = certified.lacking.iter().filter(|(_, failure)| invalid(failure)).count();
         let taken = certified.delivered.len();
-        if refused == 0 || (taken > refused && taken >= usize::from(self.order.threshold().t())) {
+        if refused == 0 || (taken > refused && taken >= usize::from(self.order.founding().t())) {
             return FinishOutcome::Certified(Box::new(certified));
         }
         let mut incomplete = self.incomplete.clone();

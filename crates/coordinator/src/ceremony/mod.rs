@@ -6,6 +6,7 @@ mod deliver;
 mod dkg;
 mod finish;
 mod message;
+pub mod reshare;
 mod roll;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Who of the participants has answered the present step.
 
 use quorate_documents::Member;
-use quorate_types::{NodeId, ParticipantIndex};
+use quorate_types::NodeId;
 
 use super::message::{Request, Send};
 use crate::failure::Failure;
@@ -25,33 +25,41 @@ enum Entry<T> {
 }
 
 /// One entry for each participant, in the order of indices.
-pub(super) struct Roll<T>(Vec<(Member, Entry<T>)>);
+pub(super) struct Roll<T>(Vec<(NodeId, Entry<T>)>);
 
 impl<T> Roll<T> {
     pub(super) fn new(members: &[Member]) -> Self {
-        Self(members.iter().map(|m| (*m, Entry::Due { tries: 0 })).collect())
+        Self::of(members.iter().map(|member| member.node))
     }
 
-    /// The requests that are to be sent now; they count as sent. `request` is told the recipient's index
+    pub(super) fn of(nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        Self(nodes.into_iter().map(|node| (node, Entry::Due { tries: 0 })).collect())
+    }
+
+    /// The requests that are to be sent now; they count as sent. `request` is told the recipient's position
     /// and the bytes of its node id.
-    pub(super) fn send(
+    pub(super) fn ask<R>(
         &mut self,
-        mut request: impl FnMut(ParticipantIndex, Vec<u8>) -> Request,
-    ) -> Vec<Send> {
-        let mut sends = Vec::new();
-        for (member, entry) in &mut self.0 {
+        mut request: impl FnMut(usize, Vec<u8>) -> R,
+    ) -> Vec<(NodeId, R)> {
+        let mut asked = Vec::new();
+        for (position, (node, entry)) in self.0.iter_mut().enumerate() {
             if let Entry::Due { tries } = *entry {
                 *entry = Entry::Sent { tries: tries + 1 };
-                let request = request(member.index, member.node.as_bytes().to_vec());
-                sends.push(Send { node: member.node, request });
+                asked.push((*node, request(position, node.as_bytes().to_vec())));
             }
         }
-        sends
+        asked
+    }
+
+    /// The same, as requests of a DKG.
+    pub(super) fn send(&mut self, request: impl FnMut(usize, Vec<u8>) -> Request) -> Vec<Send> {
+        self.ask(request).into_iter().map(|(node, request)| Send { node, request }).collect()
     }
 
     /// The position of a node whose answer is awaited.
     pub(super) fn awaited(&self, node: NodeId) -> Option<usize> {
-        self.0.iter().position(|(m, entry)| m.node == node && matches!(entry, Entry::Sent { .. }))
+        self.0.iter().position(|(of, entry)| *of == node && matches!(entry, Entry::Sent { .. }))
     }
 
     pub(super) fn answer(&mut self, position: usize, answer: T) {
@@ -86,10 +94,10 @@ impl<T> Roll<T> {
     /// Gives up on everybody who has not answered, and names them.
     pub(super) fn give_up(&mut self) -> Vec<NodeId> {
         let mut silent = Vec::new();
-        for (member, entry) in &mut self.0 {
+        for (node, entry) in &mut self.0 {
             if matches!(entry, Entry::Due { .. } | Entry::Sent { .. }) {
                 *entry = Entry::Lost;
-                silent.push(member.node);
+                silent.push(*node);
             }
         }
         silent
@@ -113,8 +121,8 @@ impl<T> Roll<T> {
 
     /// Who has answered, with the answers.
     pub(super) fn answered(&self) -> impl Iterator<Item = (NodeId, &T)> {
-        self.0.iter().filter_map(|(member, entry)| match entry {
-            Entry::Answered(answer) => Some((member.node, answer)),
+        self.0.iter().filter_map(|(node, entry)| match entry {
+            Entry::Answered(answer) => Some((*node, answer)),
             Entry::Due { .. } | Entry::Sent { .. } | Entry::Lost => None,
         })
     }

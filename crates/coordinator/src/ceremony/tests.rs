@@ -229,6 +229,7 @@ impl Node {
                     ephemeral_secret_proof: opening.ephemeral_secret_proof.to_vec(),
                     static_secret: opening.static_secret.to_vec(),
                     static_secret_proof: opening.static_secret_proof.to_vec(),
+                    ..v1::Evidence::default()
                 };
                 return Err(refusal(RefusalCode::DealerFault, Some(shown)));
             }

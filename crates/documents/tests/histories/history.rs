@@ -342,6 +342,9 @@ impl History {
             self.count("back-dating under an authority of the past");
             return (old, NOW + 1);
         }
+        if kind == Kind::Roster {
+            self.count("the cluster signs inside a tenant");
+        }
         let id = if kind == Kind::Roster { self.cluster().into() } else { (*tenant).into() };
         (self.in_force(&id), self.now)
     }

@@ -194,12 +194,8 @@ impl Oracle {
 
     /// Whether the authority has a say over what belongs to the tenant.
     fn over(&self, authority: Option<&SignedDocument>, tenant: &TenantId) -> bool {
-        let Some(first) = self.tenant(tenant) else { return false };
-        authority.is_some_and(|a| match a.kind() {
-            Kind::Roster => first.parent.is_none(),
-            Kind::Tenant => TenantId::from(a.id()) == *tenant,
-            _ => false,
-        })
+        let there = self.tenant(tenant).is_some();
+        there && Self::under_tenant(authority) && authority.is_some_and(|a| TenantId::from(a.id()) == *tenant)
     }
 
     fn under_tenant(authority: Option<&SignedDocument>) -> bool {

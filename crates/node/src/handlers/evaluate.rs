@@ -169,7 +169,8 @@ impl Ready<'_> {
         deciding.audit.from_version = request.from_version;
         // What is refused says which objects it was about too, and not more of it than a small request has:
         // saying no costs a node little, so it must not fill the disk.
-        let nonces = request.items.iter().take(MAX_REFUSED_NONCES).map(|item| item.nonce.as_slice());
+        let nonces =
+            request.items.iter().take(MAX_REFUSED_NONCES).map(|item| item.nonce.as_slice());
         let nonces = nonces.filter(|nonce| nonce.len() == LABEL_NONCE_BYTES);
         deciding.audit.nonces = nonces.flatten().copied().collect();
         // Whose key it is may see who asked for it, also where the answer was no.

@@ -5,6 +5,7 @@ use quorate_documents::{Key, Kind, Lookup};
 use quorate_types::limits::MAX_REPLY_BYTES;
 use quorate_types::{DocumentId, KeyId};
 use quorate_wire::RefusalCode;
+use quorate_wire::proto::store::v1::LineageRow;
 use quorate_wire::proto::v1::{self, KeyView};
 
 use crate::access::Account;
@@ -12,6 +13,7 @@ use crate::core::NodeCore;
 use crate::destruction::{self, Fate};
 use crate::handlers::documents::{Loader, kind_byte};
 use crate::handlers::evaluate::certificate;
+use crate::handlers::reshare::order_documents;
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::{RowKey, Table, alias_prefix};
@@ -81,24 +83,38 @@ fn views(
             },
         };
         let certificates = certificates(reads, heads.key_id());
+        let roots = roots(reads, heads.key_id());
+        let orders = match order_documents(reads, heads.key_id()) {
+            Ok(orders) => orders,
+            Err(Stop::Unread) => {
+                unread = true;
+                continue;
+            }
+            Err(stop) => return Err(stop),
+        };
         let mut loader = Loader::of_tenant(reads, heads.tenant());
-        loader.want(heads.id());
+        let said = [&[heads.id()], orders.ids()].concat();
+        for id in &said {
+            loader.want(*id);
+        }
         loader.run()?;
         unread |= loader.unread;
-        let Ok(certificates) = certificates else {
+        let (Ok(certificates), Ok(roots)) = (certificates, roots) else {
             unread = true;
             continue;
         };
+        let mut certificates = certificates?;
+        certificates.extend(roots?);
         let view = KeyView {
             id: heads.id().as_bytes().to_vec(),
-            documents: envelopes(&loader, heads.id()),
+            documents: said.iter().flat_map(|id| envelopes(&loader, *id)).collect(),
             authority: loader
                 .loaded
                 .documents_of(&[Kind::Tenant, Kind::Principal])
                 .into_iter()
                 .flat_map(|id| envelopes(&loader, id))
                 .collect(),
-            certificates: certificates?,
+            certificates,
             destruction_in,
             destroyed_at,
         };
@@ -129,6 +145,22 @@ fn certificates(
         Ok(certificate.envelope().clone())
     };
     Ok(entries.iter().map(envelope).collect())
+}
+
+/// The certificates of the DKGs of those versions that were reshared since.
+fn roots(reads: &Reads<'_>, key: KeyId) -> Result<Result<Vec<v1::Envelope>, Refused>, Unread> {
+    let entries = reads.range(Read::Range {
+        table: Table::Lineages,
+        prefix: key.as_bytes().to_vec(),
+        after: None,
+        limit: 1024,
+    })?;
+    let root = |entry: &std::sync::Arc<crate::Entry>| {
+        let row: LineageRow = rows::message(entry)?.ok_or_else(|| rows::damaged(entry))?;
+        Ok(row.root)
+    };
+    let rows: Result<Vec<_>, Refused> = entries.iter().map(root).collect();
+    Ok(rows.map(|rows| rows.into_iter().flatten().collect()))
 }
 
 fn none() -> Refused {

@@ -370,7 +370,7 @@ fn outputs_of_the_prf_stay_what_they_are() {
     assert_eq!(reveal(output(generation, &public, &shares, &[1, 3], &labels)), truth);
 }
 
-/// Fails without the comparison of the constant term (tried): the others get shares of another key.
+/// Fails without the comparison of the constant term: the others would get shares of another key.
 #[test]
 fn attack_07_dealer_that_deals_another_secret_is_named() {
     let world = World::new((2, 3), (2, 3), &[1, 2], 0);
@@ -410,8 +410,7 @@ fn attack_07_dealer_that_deals_another_secret_is_named() {
     assert_eq!(verdict, Verdict::DealerCheated(DealerFault::Constant));
 }
 
-/// Fails if what the dealers' parts add up to is not compared with the key (tried: `Dealers` came only from
-/// that comparison).
+/// Fails if what the dealers' parts add up to is not compared with the key.
 #[test]
 fn attack_02_fewer_dealers_than_the_threshold_are_refused() {
     let old = Old::new(3, 5);

@@ -162,6 +162,7 @@ impl Liar {
             ephemeral_secret_proof: opening.ephemeral_secret_proof.to_vec(),
             static_secret: opening.static_secret.to_vec(),
             static_secret_proof: opening.static_secret_proof.to_vec(),
+            ..v1::Evidence::default()
         })
     }
 }

@@ -23,18 +23,18 @@ use crate::{rows, sealing};
 
 /// The secrets of one session at one node: the receive key's seed and round 1's. They are sealed in
 /// the session's row and die with it.
-pub(super) struct Seeds {
+pub(crate) struct Seeds {
     receive: Secret<32>,
-    pub(super) round1: Secret<32>,
+    pub(crate) round1: Secret<32>,
 }
 
 impl Seeds {
-    pub(super) fn random(rng: &mut dyn CryptoRng) -> Self {
+    pub(crate) fn random(rng: &mut dyn CryptoRng) -> Self {
         Self { receive: Secret::random(rng), round1: Secret::random(rng) }
     }
 
     /// `(d_i, P_i)`.
-    pub(super) fn receive_key(&self) -> quorate_schemes::dkg::ReceiveKey<Prf> {
+    pub(crate) fn receive_key(&self) -> quorate_schemes::dkg::ReceiveKey<Prf> {
         quorate_schemes::dkg::ReceiveKey::from_seed(&self.receive)
     }
 
@@ -44,12 +44,22 @@ impl Seeds {
         session: SessionId,
         rng: &mut dyn CryptoRng,
     ) -> quorate_wire::proto::store::v1::Sealed {
+        self.seal_at(core, &RowKey::session(session), rng)
+    }
+
+    /// The same for a session whose row stands elsewhere.
+    pub(crate) fn seal_at(
+        &self,
+        core: &NodeCore,
+        place: &RowKey,
+        rng: &mut dyn CryptoRng,
+    ) -> quorate_wire::proto::store::v1::Sealed {
         let both = Secret::<64>::from_fn(|bytes| {
             let (one, two) = bytes.split_at_mut(32);
             one.copy_from_slice(self.receive.reveal());
             two.copy_from_slice(self.round1.reveal());
         });
-        sealing::seal(&core.root, &RowKey::session(session), both.reveal(), rng)
+        sealing::seal(&core.root, place, both.reveal(), rng)
     }
 
     pub(super) fn open(
@@ -57,11 +67,19 @@ impl Seeds {
         session: SessionId,
         row: &SessionRow,
     ) -> Result<Self, Refused> {
+        Self::open_at(core, &RowKey::session(session), row)
+    }
+
+    /// The same for a session whose row stands elsewhere.
+    pub(crate) fn open_at(
+        core: &NodeCore,
+        place: &RowKey,
+        row: &SessionRow,
+    ) -> Result<Self, Refused> {
         let failed =
             || Refused::new(RefusalCode::StorageFailed, "the session's secrets cannot be unsealed");
         let sealed = row.seeds.as_ref().ok_or_else(failed)?;
-        let opened =
-            sealing::open(&core.root, &RowKey::session(session), sealed).map_err(|_| failed())?;
+        let opened = sealing::open(&core.root, place, sealed).map_err(|_| failed())?;
         let (one, two) = opened.reveal().split_at_checked(32).ok_or_else(failed)?;
         Ok(Self {
             receive: Secret::from_slice(one).ok_or_else(failed)?,
@@ -113,7 +131,7 @@ pub(super) fn find(reads: &Reads<'_>, id: SessionId) -> Result<Found, Stop> {
     Ok(Found::Open(Box::new(Open { row, session })))
 }
 
-pub(super) fn unknown() -> Refused {
+pub(crate) fn unknown() -> Refused {
     Refused::new(RefusalCode::SessionUnknown, "there is no such session, or it has expired")
 }
 
@@ -125,26 +143,29 @@ impl Open {
 }
 
 /// The sessions of one tenant that are still in time, and the writes that remove the others.
-pub(super) fn prune(row: OpenSessionsRow, now: UnixSeconds) -> (OpenSessionsRow, Vec<Write>) {
+pub(crate) fn prune(row: OpenSessionsRow, now: UnixSeconds) -> (OpenSessionsRow, Vec<Write>) {
     let (open, expired): (Vec<_>, Vec<_>) =
         row.sessions.into_iter().partition(|session| now.0 < session.expires_at);
     let writes = expired
         .iter()
-        .filter_map(|session| SessionId::from_slice(&session.session).ok())
-        .map(|id| Write::Delete(RowKey::session(id)))
+        .filter_map(|session| match session.place.as_slice() {
+            [] => SessionId::from_slice(&session.session).ok().map(RowKey::session),
+            place => Some(RowKey { table: Table::Sessions, key: place.to_vec() }),
+        })
+        .map(Write::Delete)
         .collect();
     (OpenSessionsRow { sessions: open }, writes)
 }
 
 /// The list that a session stands in.
-pub(super) fn list_of(row: &SessionRow) -> Option<RowKey> {
+pub(crate) fn list_of(row: &SessionRow) -> Option<RowKey> {
     // Before sessions were counted by tenants, a list was the opener's.
     let whose = if row.tenant.is_empty() { &row.opener } else { &row.tenant };
     TenantId::from_slice(whose).ok().map(RowKey::open_sessions)
 }
 
 /// The write of a list: gone when it is empty, so that the table stays bounded.
-pub(super) fn write(key: RowKey, row: &OpenSessionsRow) -> Write {
+pub(crate) fn write(key: RowKey, row: &OpenSessionsRow) -> Write {
     if row.sessions.is_empty() { Write::Delete(key) } else { Write::Put(key, row.encode_to_vec()) }
 }
 
@@ -172,7 +193,7 @@ impl Load {
 }
 
 /// Every list, as it is read before a session is opened.
-pub(super) fn lists(reads: &Reads<'_>) -> Result<Vec<OpenSession>, Stop> {
+pub(crate) fn lists(reads: &Reads<'_>) -> Result<Vec<OpenSession>, Stop> {
     let mut all = Vec::new();
     for entry in reads.glance(everything())? {
         all.extend(rows::message::<OpenSessionsRow>(entry)?.unwrap_or_default().sessions);
@@ -183,7 +204,7 @@ pub(super) fn lists(reads: &Reads<'_>) -> Result<Vec<OpenSession>, Stop> {
 /// Refuses one more session of `bytes` past what its opener, the opener's tenant and the node may have.
 ///
 /// `own` is the tenant's list, on which the decision rests exactly; `all` is about right.
-pub(super) fn admit(
+pub(crate) fn admit(
     own: &OpenSessionsRow,
     all: &[OpenSession],
     opener: PrincipalId,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use quorate_documents::{
-    self as rules, Body, BodyOf, Document, Grant, Key, Kind, Lookup, Policy, Principal, Roster,
-    SignedDocument, Tenant, Terms,
+    self as rules, Body, BodyOf, Document, Grant, Key, KeyOrder, Kind, Lookup, Policy, Principal,
+    Roster, SignedDocument, Tenant, Terms,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, TenantId, UnixSeconds};
 use quorate_wire::PublicKey;
@@ -19,10 +19,6 @@ use crate::step::Write;
 
 /// In place of a kind's number, the list of terms by the tenant that says them; all zero for the cluster.
 pub(super) const SAID_BELOW: u8 = 0x80 | 23;
-
-/// In place of a kind's number, the list of what is signed under a roster inside root tenants: a new roster
-/// changes these, and must not read all that root tenants have.
-pub(super) const UNDER_ROSTER: u8 = 0x80 | 16;
 
 /// What a document adds up to.
 pub(super) struct Derived {
@@ -44,6 +40,7 @@ pub(super) fn derive(loaded: &Loaded, id: DocumentId) -> Option<Derived> {
         Kind::Roster => heads!(Roster),
         Kind::Tenant => heads!(Tenant),
         Kind::Principal => heads!(Principal),
+        Kind::KeyOrder => heads!(KeyOrder),
         Kind::Policy => heads!(Policy),
         Kind::Grant => heads!(Grant),
         Kind::Terms => heads!(Terms),
@@ -84,12 +81,6 @@ pub(super) fn store(
             writes.push(Write::Put(key, document.id().as_bytes().to_vec()));
         }
     }
-    let authority = document.authority().and_then(|authority| loaded.version(&authority));
-    let inside = !matches!(document.body(), Body::Tenant(_) | Body::Terms(_));
-    if inside && authority.is_some_and(|authority| authority.kind() == Kind::Roster) {
-        let list = RowKey::kind(UNDER_ROSTER, TenantId::from_bytes([0; 32]), document.id());
-        writes.push(Write::Put(list, Vec::new()));
-    }
 }
 
 /// Where a document that counts stands in the lists that authorization reads, and one that does not
@@ -103,6 +94,7 @@ fn derived_lists(
 ) {
     let row = match loaded.versions(&id).first().map(|version| version.body()) {
         Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
+        Some(Body::KeyOrder(order)) => RowKey::order(order.key, id),
         Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
         Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
         _ => return,

@@ -122,7 +122,7 @@ impl Lookup for Loaded {
 }
 
 /// One stored version, decoded once for as long as its entry lives.
-pub(super) fn version(entry: &Entry) -> Result<Option<Arc<SignedDocument>>, Refused> {
+pub(crate) fn version(entry: &Entry) -> Result<Option<Arc<SignedDocument>>, Refused> {
     entry.decoded(|bytes| {
         DocumentRow::decode(bytes)
             .ok()
@@ -133,7 +133,7 @@ pub(super) fn version(entry: &Entry) -> Result<Option<Arc<SignedDocument>>, Refu
 }
 
 /// The read of all versions of a document.
-pub(super) fn all_versions(id: DocumentId) -> Read {
+pub(crate) fn all_versions(id: DocumentId) -> Read {
     Read::Range {
         table: Table::Documents,
         prefix: id.as_bytes().to_vec(),
@@ -285,6 +285,22 @@ impl<'a, 'v> Loader<'a, 'v> {
                 }
                 if let Body::Grant(grant) = document.body() {
                     self.first_version(grant.key.into())?;
+                }
+            }
+            Body::KeyOrder(order) => {
+                self.want(order.tenant.into());
+                for signer in signers {
+                    self.signer(*signer)?;
+                }
+                // With order 1 in it, and others that it settles.
+                self.want(order.key.into());
+                for entry in &order.settles {
+                    let key = RowKey::document(entry.id, entry.version, entry.digest);
+                    if let Some(row) = self.attempt(self.reads.row(&key))
+                        && let Some(settled) = version(row)?
+                    {
+                        self.loaded.insert(settled);
+                    }
                 }
             }
             Body::Policy(policy) => self.want(policy.tenant.into()),

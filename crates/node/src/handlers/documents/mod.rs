@@ -8,5 +8,5 @@ pub(crate) mod put;
 mod quota;
 mod together;
 
-pub(crate) use loaded::{Loader, principal_of};
+pub(crate) use loaded::{Loader, all_versions, principal_of, version};
 pub(crate) use put::{join_writes, kind_byte};

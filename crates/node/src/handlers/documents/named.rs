@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate_documents::{AdmitError, Body, BodyOf, Kind, Principal, SignedDocument, Tenant};
-use quorate_types::{ClusterId, Digest, DocumentId, TenantId};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyId, TenantId};
 use quorate_wire::PublicKey;
 
 use super::loaded::{all_versions, naming, version};
@@ -25,6 +25,15 @@ struct Near<'a, 'v> {
     read: BTreeMap<DocumentId, Versions>,
     named: BTreeMap<PublicKey, Vec<DocumentId>>,
     unread: bool,
+}
+
+/// The key that a document is about without being one.
+const fn key_named(body: &Body) -> Option<KeyId> {
+    match body {
+        Body::Grant(grant) => Some(grant.key),
+        Body::KeyOrder(order) => Some(order.key),
+        _ => None,
+    }
 }
 
 /// Refuses those that name what is not here for their signers. Only what the others refer to is read later.
@@ -47,8 +56,8 @@ pub(super) fn here(
         if let Some(tenant) = document.body().tenant() {
             near.stored(tenant.into())?;
         }
-        if let Body::Grant(grant) = document.body() {
-            near.stored(grant.key.into())?;
+        if let Some(key) = key_named(document.body()) {
+            near.stored(key.into())?;
         }
     }
     near.known()?;
@@ -204,10 +213,10 @@ impl Near<'_, '_> {
                 return Some(authority);
             }
         }
-        if let Body::Grant(grant) = document.body() {
-            let first = self.first(grant.key.into());
-            if first.is_none_or(|first| first.body().tenant() != Some(grant.tenant)) {
-                return Some(Digest::from_bytes(*grant.key.as_bytes()));
+        if let Some(key) = key_named(document.body()) {
+            let first = self.first(key.into());
+            if first.is_none_or(|first| first.body().tenant() != document.body().tenant()) {
+                return Some(Digest::from_bytes(*key.as_bytes()));
             }
         }
         None

@@ -20,7 +20,7 @@ use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
-use super::derived::{SAID_BELOW, UNDER_ROSTER, completed, derive, having, store, update};
+use super::derived::{SAID_BELOW, completed, derive, having, store, update};
 use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of, version};
 use super::named;
 use super::quota::Quotas;
@@ -306,7 +306,7 @@ fn cascade(
 /// What stands under a document.
 #[derive(Clone, Copy)]
 enum Under {
-    /// Root tenants, what is said of them, and what is signed under the roster inside them.
+    /// Root tenants, and what is said of them.
     Roster,
     /// Child tenants and everything that belongs to the tenant.
     Tenant,
@@ -357,7 +357,7 @@ fn dependents(
     let lists = match of {
         Under::Roster => {
             let cluster = TenantId::from_bytes([0; 32]);
-            [kind_byte(Kind::Tenant), SAID_BELOW, UNDER_ROSTER].map(|list| (list, cluster)).to_vec()
+            [kind_byte(Kind::Tenant), SAID_BELOW].map(|list| (list, cluster)).to_vec()
         }
         Under::Tenant => {
             let of_tenants = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Roster);
@@ -365,7 +365,7 @@ fn dependents(
             lists.map(|list| (list, id.into())).collect()
         }
         Under::Principal(tenant) => {
-            [Kind::Key, Kind::Grant].map(|kind| (kind_byte(kind), tenant)).to_vec()
+            [Kind::Key, Kind::KeyOrder, Kind::Grant].map(|kind| (kind_byte(kind), tenant)).to_vec()
         }
     };
     let mut found = Vec::new();

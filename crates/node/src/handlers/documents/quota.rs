@@ -135,7 +135,7 @@ impl Quotas {
                         MAX_TERMS_PER_TENANT,
                     );
                 }
-                Kind::Grant | Kind::Roster => {}
+                Kind::Grant | Kind::KeyOrder | Kind::Roster => {}
             }
             let more = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Terms).map(coming).sum();
             bounded("documents", total(counts).saturating_add(more), 0, all)?;
@@ -178,6 +178,7 @@ impl Quotas {
             Kind::Tenant => &mut counts.tenants,
             Kind::Principal => &mut counts.principals,
             Kind::Key => &mut counts.keys,
+            Kind::KeyOrder => &mut counts.orders,
             Kind::Policy => &mut counts.policies,
             Kind::Grant => &mut counts.grants,
             Kind::Terms => &mut counts.terms,
@@ -202,6 +203,7 @@ const fn total(counts: &TenantCountsRow) -> u32 {
         .saturating_add(counts.keys)
         .saturating_add(counts.policies)
         .saturating_add(counts.grants)
+        .saturating_add(counts.orders)
 }
 
 fn size(document: &SignedDocument) -> u64 {

@@ -1,0 +1,1 @@
+//! The machine alone; with nodes it is played in the simulator.

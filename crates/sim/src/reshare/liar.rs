@@ -1,0 +1,314 @@
+//! Lying participants of reshares: real nodes of which some answers are changed on the way out, and signed
+//! again with their own identity keys.
+
+use quorate_node::{Outcome, Reply};
+use quorate_schemes::dkg::merkle;
+use quorate_types::{Threshold, UnixSeconds};
+use quorate_wire::proto::v1::{self, Envelope};
+use quorate_wire::{PayloadType, RefusalCode, SigningKey, strict};
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng;
+
+use crate::participant::Named;
+
+macro_rules! lies {
+    ($($(#[$doc:meta])* $name:ident, $text:literal, $named:ident;)*) => {
+        /// One way for a participant of a reshare to lie.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Lie { $($(#[$doc])* $name,)* }
+
+        impl Lie {
+            /// All lies.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What people call it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// How an honest coordinator, over a good network, must name a node that lies so.
+            #[must_use]
+            pub const fn expected(self) -> Named {
+                match self { $(Self::$name => Named::$named,)* }
+            }
+        }
+    };
+}
+
+lies! {
+    /// A commitment that is another point.
+    WrongCommitment, "wrong commitment", Provably;
+    /// Another constant term.
+    WrongConstant, "wrong constant term", Provably;
+    /// One commitment less.
+    FewerCommitments, "fewer commitments", Provably;
+    /// A proof of possession of the constant term that fails.
+    BadPossession, "bad proof of possession", Provably;
+    /// A proof of the ephemeral key that fails.
+    BadEphemeral, "bad proof of the ephemeral key", Provably;
+    /// One recipient's ciphertext is garbage, under the root that was signed.
+    BadShare, "bad share to one", Provably;
+    /// Ciphertexts that are not those under the root.
+    UnsignedCiphertexts, "unsigned ciphertexts", Seen;
+    /// A proof of the receive key that fails.
+    BadReceiveKey, "bad proof of the receive key", Provably;
+    /// A proof of its share that fails.
+    BadShareProof, "bad proof of its share", Provably;
+    /// No proof of its share.
+    NoShareProof, "no proof of its share", Provably;
+    /// A round 0 of another index.
+    WrongIndex, "wrong index", Seen;
+    /// A signature of another statement.
+    WrongStatement, "wrong statement", Seen;
+    /// No signature that verifies.
+    BadSignature, "bad signature", Seen;
+    /// No answer to anything of a session.
+    Silent, "silent", Missing;
+    /// It opens, and deals no more.
+    SilentAfterOpen, "silent after round 0", Missing;
+    /// It deals, and signs no more.
+    SilentAfterDeal, "silent after round 1", Missing;
+    /// It refuses.
+    Refuses, "refuses", Missing;
+    /// It accuses with evidence that shows nothing.
+    FalseAccusation, "false accusation", Seen;
+    /// It shows a certificate that does not verify.
+    ForgedState, "forged certificate shown", Seen;
+    /// It shows a promise that it signed for something that never was.
+    InventedPromise, "invented promise", Harmless;
+    /// It says to have taken a certificate, and has not.
+    FalseAcknowledgement, "false acknowledgement", Harmless;
+}
+
+/// One lying node.
+#[derive(Debug)]
+pub struct Liar {
+    /// How it lies.
+    pub lie: Lie,
+    /// How often it has lied.
+    pub fired: u64,
+    identity: SigningKey,
+}
+
+fn flip(bytes: &mut [u8], rng: &mut ChaCha20Rng) {
+    let at = rng.next_u32() as usize % bytes.len().max(1);
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1 << (rng.next_u32() % 8);
+    }
+}
+
+fn some_point(rng: &mut ChaCha20Rng) -> Vec<u8> {
+    use quorate_schemes::dkg::{Ristretto255, Suite};
+    let mut wide = [0; 64];
+    rng.fill_bytes(&mut wide);
+    let scalar = Ristretto255::scalar_from_wide(&wide);
+    Ristretto255::encode_point(&Ristretto255::mul_base(&scalar)).to_vec()
+}
+
+fn refusal(code: RefusalCode, evidence: Option<v1::Evidence>, now: UnixSeconds) -> Outcome {
+    let refusal = code.message("simulated".to_owned(), now);
+    Err(Box::new(v1::Refusal { evidence, ..refusal }))
+}
+
+impl Liar {
+    /// A node that lies so, with its identity key.
+    #[must_use]
+    pub const fn new(lie: Lie, identity: SigningKey) -> Self {
+        Self { lie, fired: 0, identity }
+    }
+
+    fn signed<M: prost::Message + Default>(
+        &self,
+        kind: PayloadType,
+        name: &'static str,
+        envelope: &Envelope,
+        change: impl FnOnce(&mut M),
+    ) -> Option<Envelope> {
+        let mut message: M = strict::decode(name, &envelope.payload).ok()?;
+        change(&mut message);
+        Some(self.identity.envelop(kind, strict::encode(&message)))
+    }
+
+    /// What it says instead of what its node would say. Nothing for silence.
+    pub fn change(
+        &mut self,
+        request: &quorate_node::Request,
+        outcome: Outcome,
+        now: UnixSeconds,
+        rng: &mut ChaCha20Rng,
+    ) -> Option<Outcome> {
+        use quorate_node::Request;
+        let session = matches!(
+            request,
+            Request::ReshareOpen(_) | Request::ReshareDeal(_) | Request::ReshareSign(_)
+        );
+        let silent = match self.lie {
+            Lie::Silent => session,
+            Lie::SilentAfterOpen => {
+                matches!(request, Request::ReshareDeal(_) | Request::ReshareSign(_))
+            }
+            Lie::SilentAfterDeal => matches!(request, Request::ReshareSign(_)),
+            _ => false,
+        };
+        if silent {
+            self.fired += 1;
+            return None;
+        }
+        match (self.lie, request) {
+            (Lie::Refuses, _) if session => {
+                self.fired += 1;
+                return Some(refusal(RefusalCode::SessionConflict, None, now));
+            }
+            (Lie::FalseAccusation, Request::ReshareSign(request)) => {
+                self.fired += 1;
+                let dealers = request.session.as_ref().map(|s| s.dealers.clone());
+                let dealer = dealers.and_then(|d| d.first().copied()).unwrap_or(1);
+                let evidence = v1::Evidence {
+                    session: request.session.clone(),
+                    recipient: 1,
+                    dealer,
+                    round0: request.round0.clone(),
+                    round1: request.round1.first().cloned(),
+                    ..v1::Evidence::default()
+                };
+                return Some(refusal(RefusalCode::DealerFault, Some(evidence), now));
+            }
+            (Lie::FalseAcknowledgement, Request::PutCertificate(request)) => {
+                let envelope = request.certificate.as_ref()?;
+                let statement =
+                    quorate_documents::Statement::from_payload(&envelope.payload).ok()?;
+                self.fired += 1;
+                let generation = statement.generation().as_bytes().to_vec();
+                return Some(Ok(Reply::PutCertificate(v1::PutCertificateReply { generation })));
+            }
+            _ => {}
+        }
+        let Ok(reply) = outcome else { return Some(outcome) };
+        let before = reply.clone();
+        let reply = self.lied(reply, rng);
+        self.fired += u64::from(reply != before);
+        Some(Ok(reply))
+    }
+
+    fn lied(&self, reply: Reply, rng: &mut ChaCha20Rng) -> Reply {
+        match reply {
+            Reply::ReshareOpen(mut reply) => {
+                let kind = PayloadType::ReshareRound0;
+                let change = |message: &mut v1::ReshareRound0| match self.lie {
+                    Lie::BadReceiveKey => flip(&mut message.proof, rng),
+                    Lie::BadShareProof if !message.share_proof.is_empty() => {
+                        flip(&mut message.share_proof, rng);
+                    }
+                    Lie::NoShareProof => message.share_proof.clear(),
+                    Lie::WrongIndex => message.index += 1,
+                    _ => {}
+                };
+                if let Some(envelope) = &reply.round0 {
+                    let changed = self.signed(kind, "ReshareRound0", envelope, change);
+                    reply.round0 = changed;
+                }
+                Reply::ReshareOpen(reply)
+            }
+            Reply::ReshareDeal(reply) => Reply::ReshareDeal(self.dealt(reply, rng)),
+            Reply::ReshareSign(mut reply) => {
+                if let Some(envelope) = &mut reply.statement {
+                    match self.lie {
+                        Lie::WrongStatement => {
+                            let change = |message: &mut v1::CertificateStatement| {
+                                flip(&mut message.generation, rng);
+                            };
+                            let kind = PayloadType::Certificate;
+                            let name = "CertificateStatement";
+                            if let Some(changed) = self.signed(kind, name, envelope, change) {
+                                *envelope = changed;
+                            }
+                        }
+                        Lie::BadSignature => {
+                            if let Some(signature) = envelope.signatures.first_mut() {
+                                flip(&mut signature.signature, rng);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                Reply::ReshareSign(reply)
+            }
+            Reply::ReshareState(mut reply) => {
+                match (self.lie, &mut reply.certificate) {
+                    (Lie::ForgedState, Some(envelope)) => {
+                        if let Some(signature) = envelope.signatures.last_mut() {
+                            flip(&mut signature.signature, rng);
+                        }
+                    }
+                    (Lie::InventedPromise, Some(envelope)) => {
+                        let change = |message: &mut v1::CertificateStatement| {
+                            message.parent.clone_from(&message.generation);
+                            message.height += 1;
+                            flip(&mut message.generation, rng);
+                        };
+                        let kind = PayloadType::Certificate;
+                        let made = self.signed(kind, "CertificateStatement", envelope, change);
+                        reply.promised.extend(made);
+                    }
+                    _ => {}
+                }
+                Reply::ReshareState(reply)
+            }
+            other => other,
+        }
+    }
+
+    fn dealt(
+        &self,
+        mut reply: v1::ReshareDealReply,
+        rng: &mut ChaCha20Rng,
+    ) -> v1::ReshareDealReply {
+        match self.lie {
+            Lie::UnsignedCiphertexts => {
+                if let Some(ciphertext) = reply.ciphertexts.first_mut() {
+                    flip(ciphertext, rng);
+                }
+                return reply;
+            }
+            Lie::BadShare => {
+                // Not to itself, where it is a member too: it would have to notice.
+                let last = reply.ciphertexts.len().saturating_sub(1);
+                let at = rng.next_u32() as usize % (last + 1);
+                if let Some(ciphertext) = reply.ciphertexts.get_mut(at) {
+                    flip(ciphertext, rng);
+                }
+            }
+            _ => {}
+        }
+        let n = u16::try_from(reply.ciphertexts.len()).unwrap_or(u16::MAX);
+        let root =
+            Threshold::new(1, n).ok().and_then(|of| merkle::root(of.indices(), &reply.ciphertexts));
+        let change = |message: &mut v1::Round1| match self.lie {
+            Lie::WrongCommitment => {
+                if let Some(commitment) = message.commitments.last_mut() {
+                    *commitment = some_point(rng);
+                }
+            }
+            Lie::WrongConstant => {
+                if let Some(commitment) = message.commitments.first_mut() {
+                    *commitment = some_point(rng);
+                }
+            }
+            Lie::FewerCommitments => drop(message.commitments.pop()),
+            Lie::BadPossession => flip(&mut message.proof_of_possession, rng),
+            Lie::BadEphemeral => flip(&mut message.ephemeral_proof, rng),
+            Lie::BadShare => {
+                if let Some(root) = root {
+                    message.ciphertexts_root = root.as_bytes().to_vec();
+                }
+            }
+            _ => {}
+        };
+        if let Some(envelope) = &reply.round1 {
+            let kind = PayloadType::ReshareRound1;
+            reply.round1 = self.signed(kind, "Round1", envelope, change);
+        }
+        reply
+    }
+}

@@ -1,0 +1,127 @@
+//! Refreshes, repairs and moves among faults and liars. A failure prints the seed and scenario that replay it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::hash::{BuildHasher, RandomState};
+
+use quorate_sim::participant::Named;
+use quorate_sim::reshare::hostile::Strategy;
+use quorate_sim::reshare::liar::Lie;
+use quorate_sim::reshare::{Ending, Operation, Report, Round, Scenario, run};
+
+fn play(seed: u64, scenario: &Scenario) -> Report {
+    let report = run(seed, scenario).unwrap();
+    if !report.violations.is_empty() {
+        let kept = Scenario { keep_log: true, ..scenario.clone() };
+        let log = run(seed, &kept).unwrap().log.join("\n");
+        let found: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
+        let found = found.join("\n");
+        panic!(
+            "{log}\nseed {seed}, {scenario:?}:\n{found}\n\
+             If the scenario was drawn by its seed, this plays it again:\n\
+             cargo run -p quorate-sim --example campaign -- --reshare --replay {seed}"
+        );
+    }
+    report
+}
+
+/// Refresh, repair, 2 of 3 to 3 of 5 and back, and to nodes of which none was there: the key is the same.
+#[test]
+fn without_faults_every_order_is_carried_out_at_once() {
+    for (t, n) in [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (3, 5)] {
+        let scenario = Scenario::fault_free(t, n);
+        let report = play(1, &scenario);
+        assert_eq!(report.endings.len(), scenario.rounds.len());
+        assert!(report.endings.iter().all(|ending| *ending == Ending::Done), "{t}/{n}");
+    }
+}
+
+/// A key that was made while a member was away: the first reshare brings it in.
+#[test]
+fn a_member_that_was_away_comes_in_by_the_first_refresh() {
+    for (t, n) in [(1, 2), (2, 3), (3, 5)] {
+        let mut scenario = Scenario::one(t, n, Round::of(Operation::Refresh));
+        scenario.away = 1;
+        scenario.rounds.push(Round::of(Operation::Refresh));
+        assert_eq!(play(2, &scenario).endings, [Ending::Done, Ending::Done]);
+    }
+}
+
+/// `attacks.md` lines 1 to 11, 20, 21 and 27, by drawing from everything at once.
+#[test]
+fn whatever_happens_the_invariants_hold() {
+    for seed in 0..150 {
+        play(seed, &Scenario::random(seed));
+    }
+}
+
+/// Other seeds each time.
+#[test]
+fn fresh_seeds_hold_too() {
+    let first = RandomState::new().hash_one(1u8);
+    println!("seeds from {first}");
+    for more in 0..50 {
+        let seed = first.wrapping_add(more);
+        play(seed, &Scenario::random(seed));
+    }
+}
+
+/// The event log of a seed is the same, byte for byte.
+#[test]
+fn the_same_seed_gives_the_same_log() {
+    for seed in 0..6 {
+        let scenario = Scenario { keep_log: true, ..Scenario::random(seed) };
+        let (one, two) = (run(seed, &scenario).unwrap(), run(seed, &scenario).unwrap());
+        assert_eq!(one.log, two.log);
+        assert_ne!(one.hash, run(seed + 1, &scenario).unwrap().hash);
+    }
+}
+
+/// Every lying coordinator lies indeed, and an honest one carries the order out afterwards.
+#[test]
+fn attack_09_every_hostile_coordinator_of_a_reshare_fires_and_is_recovered_from() {
+    for strategy in Strategy::ALL {
+        for (t, n) in [(2, 2), (2, 3), (3, 4)] {
+            let members = (1..=usize::from(n)).collect();
+            let mut round = Round::of(Operation::Move { t, members });
+            round.hostile = vec![*strategy];
+            let report = play(1, &Scenario::one(t, n, round));
+            assert!(report.hostilities[0].1 > 0, "{} does not fire at {t}/{n}", strategy.name());
+            assert_ne!(report.endings, [Ending::Stopped], "{}", strategy.name());
+        }
+    }
+}
+
+/// Two honest coordinators at once, and one that dies at each of its messages: the same result.
+#[test]
+fn attack_09_two_coordinators_at_once_and_one_that_dies_at_every_message() {
+    for boundary in 0..70 {
+        let mut round = Round::of(Operation::Move { t: 2, members: vec![1, 2, 3] });
+        round.beside = 1 + (boundary % 2) as usize;
+        round.dies = Some(boundary);
+        let report = play(boundary, &Scenario::one(2, 3, round));
+        assert_ne!(report.endings, [Ending::Stopped], "dies at {boundary}");
+    }
+}
+
+/// Every lying participant lies indeed, is named as its lie deserves, and stops nothing but the ceremony.
+#[test]
+fn attack_07_every_lying_participant_of_a_reshare_fires_and_is_named() {
+    for lie in Lie::ALL {
+        for (t, n, at) in [(2, 3, 0), (2, 3, 1), (3, 5, 2)] {
+            let mut round = Round::of(Operation::Refresh);
+            round.liars = vec![(at, *lie)];
+            let report = play(3, &Scenario::one(t, n, round));
+            assert!(report.lies[0].1 > 0, "{} does not fire", lie.name());
+            // Whose node has signed all the same cannot take that back: the next coordinator finishes.
+            let finished = matches!(
+                lie,
+                Lie::WrongStatement
+                    | Lie::BadSignature
+                    | Lie::SilentAfterDeal
+                    | Lie::FalseAccusation
+            );
+            let stops = lie.expected() != Named::Harmless && !finished;
+            assert_eq!(report.endings == [Ending::Stopped], stops, "{}", lie.name());
+        }
+    }
+}
