@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use quorate_node::{RowKey, Sequence};
 
-/// Rows remembered before the oldest are forgotten. What is forgotten is compared by its bytes.
-const MAX_REMEMBERED: usize = 65_536;
+/// Rows remembered before the oldest are forgotten, about 1 MB. What is forgotten is compared by its bytes.
+const MAX_REMEMBERED: usize = 8192;
 
 /// What is known about a row that a decision was made on.
 #[derive(Debug, PartialEq, Eq)]
