@@ -74,6 +74,12 @@ pub enum Warning {
         /// When.
         at: UnixSeconds,
     },
+    /// The key of this alias could not be written down in the profile: should the alias go to another key, this
+    /// client will not notice.
+    AliasNotKept {
+        /// The alias.
+        alias: String,
+    },
     /// Several keys have this alias; the one that the profile knows by it was used.
     AliasShared {
         /// The alias.
@@ -138,6 +144,10 @@ impl core::fmt::Display for Warning {
                      `quorate principal renew`",
                 ),
             },
+            Self::AliasNotKept { alias } => write!(
+                f,
+                "the profile cannot be written, so which key \"{alias}\" is was not noted in it; name keys by id to be sure"
+            ),
             Self::AliasShared { alias, used } => write!(
                 f,
                 "another key is called \"{alias}\" too; used the one that this profile knows, {used}"

@@ -655,6 +655,12 @@ codes! {
 }
 
 impl Error {
+    /// The position of the item of a batch that the nodes refuse, where they name one.
+    pub(crate) fn refused_item(&self) -> Option<usize> {
+        let Self::Refused(refused) = self else { return None };
+        usize::try_from(refused.refusal.item).ok()?.checked_sub(1)
+    }
+
     /// The stable code: one of [`ERROR_CODES`], or of the nodes' [`RefusalCode`]s.
     #[must_use]
     pub fn code(&self) -> &str {

@@ -16,7 +16,7 @@ use quorate_wire::Transcript;
 use quorate_wire::proto::v1::{self, Envelope, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
+use crate::error::{ClusterError, Error, KeyError, NotQuorate, ProfileError, WrongAnswer};
 use crate::lifecycle::KeyFate;
 use crate::rng::now;
 use crate::transport::Method;
@@ -353,7 +353,13 @@ impl Client {
                 }
             },
             ([key], None) => {
-                self.pin(selector, key.id())?;
+                match self.pin(selector, key.id()) {
+                    // A service's profile may well be read-only.
+                    Err(Error::Profile(ProfileError::Io { .. })) => {
+                        self.warn(Warning::AliasNotKept { alias: selector.to_owned() });
+                    }
+                    pinned => pinned?,
+                }
                 key.clone()
             }
             ([], None) => return Err(KeyError::Unknown(selector.to_owned()).into()),

@@ -27,6 +27,9 @@ use crate::rng::os_rng;
 const CHUNKS_AT_ONCE: usize = 64;
 /// Batches under way at once: while one is combined here, the nodes evaluate the next.
 const BATCHES_AT_ONCE: usize = 3;
+/// Items that are stamped with one creation time, which nodes accept for a minute: a slow machine asks for
+/// these well within it.
+const STAMPED_AT_ONCE: usize = 32_768;
 /// Headers opened between two chances for other tasks to run; each takes about 10 us.
 const HEADERS_AT_ONCE: usize = 32;
 
@@ -219,6 +222,7 @@ impl Client {
             tokio::task::yield_now().await;
         }
         encryptor.finish(rest, room).map_err(seal)?;
+        self.inner.counting.sealed(plaintext.len() as u64);
         Ok(out)
     }
 
@@ -254,6 +258,7 @@ impl Client {
             tokio::task::yield_now().await;
         }
         stream.finish(rest, room).map_err(open_error)?;
+        self.inner.counting.opened(out.len() as u64);
         Ok(out)
     }
 
@@ -301,6 +306,18 @@ impl Client {
     /// Plans one stanza for each context, and asks the nodes for their PRF outputs, proved. Refuses before any
     /// node is asked where the key requires a customer fragment and there is none.
     pub(crate) async fn plan_and_evaluate(
+        &self,
+        key: &Key,
+        contexts: &[Arc<EncryptionContext>],
+    ) -> Result<Vec<PlannedStanza>, Error> {
+        let mut planned = Vec::with_capacity(contexts.len());
+        for contexts in contexts.chunks(STAMPED_AT_ONCE) {
+            planned.extend(self.plan_and_evaluate_some(key, contexts).await?);
+        }
+        Ok(planned)
+    }
+
+    async fn plan_and_evaluate_some(
         &self,
         key: &Key,
         contexts: &[Arc<EncryptionContext>],
@@ -495,6 +512,12 @@ impl Client {
     pub(crate) async fn key_of(&self, stanza: &Stanza) -> Result<Key, Error> {
         let facts = stanza.facts();
         let key = self.key_by_id(facts.key).await?;
+        // Nodes make the label with what the key's document says. Asked with another, they would answer right,
+        // and their proofs would not fit: whoever changed the header would make honest nodes look like liars.
+        if key.tenant() != facts.tenant || key.spec() != facts.spec {
+            let what = "it names another tenant or algorithm than its key";
+            return Err(ObjectError::Header(what.to_owned()).into());
+        }
         if key.committee(facts.version).is_ok() {
             return Ok(key);
         }
@@ -536,13 +559,50 @@ impl Client {
             for length in batch_lengths(group.iter().map(|(_, item)| &*item.context)) {
                 let (batch, later) = rest.split_at(length);
                 rest = later;
-                self.open_batch(&key, version, batch, targets, &open, &mut results).await;
+                self.open_items(&key, version, batch, targets, &open, &mut results).await;
             }
         }
         results
             .into_iter()
             .map(|result| result.unwrap_or(Err(ObjectError::WrongContext.into())))
             .collect()
+    }
+
+    /// Opens what can be opened of a batch. Nodes refuse a request as a whole; where they name the item that
+    /// they refuse, that one alone is refused, and the others are asked for again: the items before it, which the
+    /// node has let pass, and those behind it in two halves, so that many refused ones cost no more bytes than
+    /// n log n.
+    async fn open_items<T>(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        batch: &[(usize, Item)],
+        targets: &[Target<'_>],
+        open: &impl Fn(usize, &Kek) -> Result<T, OpenStanzaError>,
+        results: &mut [Option<Result<T, Error>>],
+    ) {
+        let mut waiting = vec![batch];
+        while let Some(batch) = waiting.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            let Err(error) = self.open_batch(key, version, batch, targets, open, results).await
+            else {
+                continue;
+            };
+            if let Some(at) = error.refused_item().filter(|at| *at < batch.len()) {
+                let (before, rest) = batch.split_at(at);
+                let Some(((position, _), behind)) = rest.split_first() else { continue };
+                set_open(results, *position, &error);
+                let (first, second) = behind.split_at(behind.len() / 2);
+                waiting.extend([second, first, before]);
+                continue;
+            }
+            // What stops this batch stops the others.
+            for (position, _) in batch.iter().chain(waiting.drain(..).flatten()) {
+                set_open(results, *position, &error);
+            }
+        }
     }
 
     async fn open_batch<T>(
@@ -553,22 +613,12 @@ impl Client {
         targets: &[Target<'_>],
         open: &impl Fn(usize, &Kek) -> Result<T, OpenStanzaError>,
         results: &mut [Option<Result<T, Error>>],
-    ) {
+    ) -> Result<(), Error> {
         let items: Vec<Item> = batch.iter().map(|(_, item)| item.clone()).collect();
         let job = Arc::new(Job::new(key, version, Action::Decrypt, None, &items));
         let mut start = Start::Fresh(Proofs::OnDemand);
         loop {
-            let evaluated = match self.evaluate(&job, start).await {
-                Ok(evaluated) => evaluated,
-                Err(error) => {
-                    for (position, _) in batch {
-                        if results.get(*position).is_some_and(Option::is_none) {
-                            set(results, *position, Err(error.clone()));
-                        }
-                    }
-                    return;
-                }
-            };
+            let evaluated = self.evaluate(&job, start).await?;
             let mut wrong = false;
             for (n, ((position, item), prf)) in batch.iter().zip(&evaluated.outputs).enumerate() {
                 if n % HEADERS_AT_ONCE == HEADERS_AT_ONCE - 1 {
@@ -584,7 +634,7 @@ impl Client {
                 }
             }
             if !wrong {
-                return;
+                return Ok(());
             }
             start = Start::Again(Box::new(evaluated));
         }
@@ -612,6 +662,13 @@ fn stanza_error(error: OpenStanzaError) -> ObjectError {
     match error {
         OpenStanzaError::WrongKey => ObjectError::WrongContext,
         other => ObjectError::Header(other.to_string()),
+    }
+}
+
+/// Gives an item that has no result yet this error.
+fn set_open<T>(results: &mut [Option<Result<T, Error>>], position: usize, error: &Error) {
+    if results.get(position).is_some_and(Option::is_none) {
+        set(results, position, Err(error.clone()));
     }
 }
 

@@ -112,20 +112,28 @@ impl Client {
         }
         for ((id, from, to), group) in groups {
             let Some(Ok(key)) = newest.get(&id) else { continue };
-            let items: Vec<Item> = group.iter().map(|p| p.item.clone()).collect();
             // Under the same version, for another fragment, the label is the old one: that is decrypting.
             let (action, from) =
                 if from < to { (Action::Rewrap, Some(from)) } else { (Action::Decrypt, None) };
-            match self.evaluate_batches(key, to, action, from, &items).await {
-                Ok(outputs) => {
-                    for (Planned { position, plan, term, .. }, prf) in
-                        group.into_iter().zip(outputs)
-                    {
-                        results.insert(position, Ok(PlannedStanza { plan, prf, term }));
+            let mut waiting = vec![group];
+            while let Some(mut group) = waiting.pop() {
+                let items: Vec<Item> = group.iter().map(|p| p.item.clone()).collect();
+                match self.evaluate_batches(key, to, action, from, &items).await {
+                    Ok(outputs) => {
+                        for (Planned { position, plan, term, .. }, prf) in
+                            group.into_iter().zip(outputs)
+                        {
+                            results.insert(position, Ok(PlannedStanza { plan, prf, term }));
+                        }
                     }
-                }
-                Err(error) => {
-                    results.extend(group.iter().map(|p| (p.position, Err(error.clone()))));
+                    // Nodes refuse a request as a whole: the half without the refused item goes on.
+                    Err(error) if error.refused_item().is_some() && group.len() > 1 => {
+                        let second = group.split_off(group.len() / 2);
+                        waiting.extend([second, group]);
+                    }
+                    Err(error) => {
+                        results.extend(group.iter().map(|p| (p.position, Err(error.clone()))));
+                    }
                 }
             }
         }

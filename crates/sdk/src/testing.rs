@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
 use quorate_audit::{Hash, LogId, LogSigner, MemoryNodes};
+use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
 use quorate_documents::{
     Body, Certificate, Draft, Key as KeyBody, KeyVersionEntry, Order, Statement,
 };
