@@ -312,6 +312,39 @@ mod tests {
         }
     }
 
+    /// What a copy of the disk from before shows is nowhere on the disk of after: neither wrapped keys nor what is
+    /// sealed.
+    #[tokio::test]
+    async fn nothing_that_was_sealed_before_stays_on_the_disk() {
+        use crate::identity::Place as At;
+        use quorate_documents::KeyPurpose;
+        use quorate_wire::proto::store::v1::Sealed;
+        let place = Place::new().await;
+        let store = place.store();
+        let before: Vec<Sealed> = KeyPurpose::ALL
+            .into_iter()
+            .map(|purpose| {
+                let name = identity::row_name(purpose, At::Current);
+                let bytes = identity::bytes(&store, name).unwrap().unwrap();
+                quorate_wire::strict::decode("Sealed", &bytes).unwrap()
+            })
+            .collect();
+        store.close().await;
+        drop(store);
+        let on_disk = || -> Vec<u8> {
+            let data = std::fs::read_dir(place.directory.path().join("data")).unwrap();
+            data.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+        };
+        let shows = |disk: &[u8], bytes: &[u8]| disk.windows(bytes.len()).any(|part| part == bytes);
+        let disk = on_disk();
+        assert!(before.iter().all(|s| shows(&disk, &s.wrapped_key) && shows(&disk, &s.ciphertext)));
+        rotate_root_key(place.options()).await.unwrap();
+        let disk = on_disk();
+        assert!(
+            !before.iter().any(|s| shows(&disk, &s.wrapped_key) || shows(&disk, &s.ciphertext))
+        );
+    }
+
     #[tokio::test]
     async fn what_opens_it_now_is_not_taken_for_new() {
         let place = Place::new().await;
