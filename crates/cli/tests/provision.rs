@@ -28,8 +28,7 @@ fn lines(text: &str) -> Vec<Value> {
 /// A reseller makes 300 tenants that it manages, and a key for each: in batches, killed in the middle and run again,
 /// which makes every key once. One business's own machine then uses its key, and only its key.
 ///
-/// Fails where a run that goes on signs its orders anew (tried: the tenants whose keys were made before the kill have
-/// two).
+/// Fails where a run that goes on signs its orders anew: then the tenants whose keys were made before have two.
 #[test]
 fn key_batch_provisions_300_tenants_and_goes_on_after_a_kill() {
     let cluster = Cluster::shared();

@@ -115,8 +115,7 @@ impl KeyOrder {
         new: NewKeyOrder,
         at: UnixSeconds,
     ) -> Result<Self, Error> {
-        let invalid =
-            |e: quorate_documents::DocumentError| RequestError::Invalid(e.to_string());
+        let invalid = |e: quorate_documents::DocumentError| RequestError::Invalid(e.to_string());
         let rng = &mut os_rng();
         let NewKeyOrder { tenant, authority, key, coordinator, principals } = new;
         let mut signed = Vec::with_capacity(principals.len());
@@ -129,9 +128,8 @@ impl KeyOrder {
                 actions.into_iter().map(|action| Permission { action, key: None }).collect();
             let body = principal_body(tenant, new.name, new.public_key, expires_at, permissions);
             let draft = Draft::first(body, Some(authority), at, rng);
-            signed.push(
-                draft.and_then(|d| d.sign(&[administrator.signing_key()])).map_err(invalid)?,
-            );
+            signed
+                .push(draft.and_then(|d| d.sign(&[administrator.signing_key()])).map_err(invalid)?);
         }
         let (mut body, _) = key_body(client.roster(), tenant, key, at)?;
         body.coordinator = Some(coordinator);
@@ -298,7 +296,8 @@ impl Admin<'_> {
             let id = match named.get(&tenant).map(Vec::as_slice) {
                 Some([one]) => *one,
                 Some(_) => {
-                    let why = format!("several tenants are called \"{tenant}\"; name one by its id");
+                    let why =
+                        format!("several tenants are called \"{tenant}\"; name one by its id");
                     return Err(RequestError::Invalid(why).into());
                 }
                 None => return Err(ClusterError::TenantUnknown(tenant).into()),
@@ -550,7 +549,8 @@ impl Client {
             for (node, rounds) in due {
                 for (places, calls) in batches(rounds) {
                     let client = self.clone();
-                    asking.spawn(async move { (node, client.ask_rounds(node, places, calls).await) });
+                    asking
+                        .spawn(async move { (node, client.ask_rounds(node, places, calls).await) });
                 }
             }
             let mut answers: Vec<(usize, NodeId, Result<Reply, Failure>)> = Vec::new();
@@ -573,7 +573,8 @@ impl Client {
                                 failed
                             }
                         };
-                        answers.extend(places.into_iter().map(|at| (at, node, Err(failed.clone()))));
+                        answers
+                            .extend(places.into_iter().map(|at| (at, node, Err(failed.clone()))));
                     }
                 }
             }

@@ -76,11 +76,9 @@ fn keys(table: Table) -> Keys {
             Keys::Numbered { at: 0, rest: Rest::Plain }
         }
         Table::Kinds => Keys::Numbered { at: 1, rest: Rest::Plain },
-        Table::Certificates
-        | Table::Shares
-        | Table::Signed
-        | Table::Promises
-        | Table::Lineages => Keys::Numbered { at: 0, rest: Rest::Version(4) },
+        Table::Certificates | Table::Shares | Table::Signed | Table::Promises | Table::Lineages => {
+            Keys::Numbered { at: 0, rest: Rest::Version(4) }
+        }
         _ => Keys::Plain,
     }
 }
@@ -877,8 +875,7 @@ mod tests {
         assert_eq!(get(&document), Some(b"new".to_vec()));
     }
 
-    /// Fails where a row is not written out whole before the one changes that it leans on (tried: with `restore`
-    /// left out the row is damaged).
+    /// Fails where a row is not written out whole before the one changes that it leans on.
     #[test]
     fn a_certificate_that_is_replaced_or_deleted_takes_nothing_along() {
         let (connection, layout, mut samples) = database();
