@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use quorate_storage::DATABASE_FILE;
 
 use crate::config::CONFIG_FILE;
+use crate::limits::{DISK_ALARM, DISK_WARNING};
 use crate::{hygiene, rootkey};
 
 /// The disk that the data directory is on.
@@ -81,12 +82,25 @@ impl Machine {
         std::fs::metadata(self.data_dir.join(DATABASE_FILE)).map_or(0, |file| file.len())
     }
 
+    /// How much of the disk, or of the database's bound, is used: per cent, whichever is more. 0 where neither is
+    /// known.
+    fn used_percent(&self) -> u64 {
+        let disk = self.disk();
+        let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole);
+        let disk = percent(disk.total_bytes.saturating_sub(disk.free_bytes), disk.total_bytes);
+        let bound = percent(self.database_file_bytes(), self.max_database_bytes.unwrap_or(0));
+        disk.max(bound).unwrap_or(0)
+    }
+
     /// What is wrong with the machine, in words that `Status` and the metrics say. They name no path:
     /// every principal of the cluster may ask.
     pub(crate) fn alarms(&self) -> Vec<&'static str> {
         let hygiene = hygiene::obtained();
         let open = |path: &Path, bits: u32| mode(path).is_some_and(|mode| mode & bits != 0);
+        let used = self.used_percent();
         let found = [
+            ((DISK_WARNING..DISK_ALARM).contains(&used), "disk_80"),
+            (used >= DISK_ALARM, "disk_95"),
             (self.clock_is_moved, "clock_moved"),
             (hygiene.is_some_and(|h| !h.no_core_files), "core_files_on"),
             (hygiene.is_some_and(|h| !h.not_dumpable), "memory_readable"),
@@ -106,7 +120,9 @@ impl Machine {
 }
 
 /// Every word of [`Machine::alarms`].
-pub(crate) const ALARMS: [&str; 10] = [
+pub(crate) const ALARMS: [&str; 12] = [
+    "disk_80",
+    "disk_95",
     "clock_moved",
     "core_files_on",
     "memory_readable",
@@ -154,6 +170,8 @@ mod tests {
             assert!(all.iter().all(|word| ALARMS.contains(word)));
             all.into_iter()
                 .filter(|word| !word.contains("memory") && *word != "core_files_on")
+                // What the test's own disk is like.
+                .filter(|word| !word.starts_with("disk_"))
                 .collect()
         };
         assert!(here(&machine).is_empty());
@@ -168,6 +186,12 @@ mod tests {
         machine.notices.set_keys_offered(true);
         machine.notices.old_credential_used();
         assert_eq!(here(&machine)[4..], ["keys_offered", "credential_old_in_use"]);
+        fs::write(data_dir.join(DATABASE_FILE), [0; 1000]).unwrap();
+        machine.max_database_bytes = Some(1050);
+        assert!(machine.alarms().contains(&"disk_95"));
+        // A fuller disk would be worse news.
+        machine.max_database_bytes = Some(1200);
+        assert!(machine.alarms().iter().any(|word| word.starts_with("disk_")));
         let disk = machine.disk();
         assert!(disk.free_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
         assert_eq!(Disk::under(Path::new("/nowhere/at/all")), Disk::default());
