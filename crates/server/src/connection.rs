@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,21 +19,25 @@ use quorate_storage::Store;
 use quorate_types::limits::MAX_REQUEST_BYTES;
 use quorate_wire::RefusalCode;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connect::{self, Codec, Head};
-use crate::doors::Doors;
-use crate::health;
+use crate::doors::{Doors, InFlight, Lacking, Uses};
 use crate::lanes::Place;
 use crate::limits::{
-    ADMISSION_TIMEOUT, BODY_TIMEOUT, BODY_UNIT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT,
-    MAX_BODY_MEMORY, MAX_HEADER_BYTES, MAX_REQUESTS, MAX_REQUESTS_PER_CALLER, MAX_STREAMS,
-    MAX_STREAMS_OF_STRANGERS,
+    ADMISSION_TIMEOUT, BODY_TIMEOUT, BODY_UNIT, CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT,
+    HTTP2_STREAMS_OF_STRANGERS, IDLE_TIMEOUT, IDLE_TIMEOUT_OF_STRANGERS, MAX_BODY_MEMORY,
+    MAX_HEADER_BYTES, MAX_REPLY_MEMORY, MAX_REQUESTS, MAX_REQUESTS_PER_CALLER, MAX_STREAMS,
+    MAX_STREAMS_OF_STRANGERS, REPLY_TIMEOUT, SEND_TIMEOUT,
 };
 use crate::metrics::Open;
+use crate::outgoing::{self, Memory, Outgoing};
 use crate::request::{Answered, Node, Patience};
+
+/// How often a connection is looked at: whether it is idle, and whether its client reads.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What connections share.
 pub(crate) struct Shared<S> {
@@ -42,19 +46,13 @@ pub(crate) struct Shared<S> {
     doors: Arc<Doors>,
     requests: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
+    reply_memory: Arc<Semaphore>,
 }
 
 /// What one connection knows of its client, and whether it is in use.
 struct Client {
     caller: Result<Option<Caller>, AuthenticationError>,
-    in_flight: AtomicU64,
-    began: AtomicU64,
-}
-
-/// The memory that a body takes, of its client's and of all.
-struct Memory {
-    own: OwnedSemaphorePermit,
-    all: OwnedSemaphorePermit,
+    uses: Arc<Uses>,
 }
 
 /// Why a body was not read.
@@ -70,14 +68,21 @@ impl<S: Store> Shared<S> {
         Self {
             node,
             tls,
-            doors: Arc::default(),
+            doors: Doors::new(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             body_memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY / BODY_UNIT)),
+            reply_memory: Arc::new(Semaphore::new(MAX_REPLY_MEMORY / BODY_UNIT)),
         }
     }
 
-    /// Serves a connection until it ends, is idle for long, or the node stops. It leaves when it is told to make
-    /// room before its handshake is over.
+    /// Counts a connection that was turned away, and tells the operator.
+    fn turned_away(&self) {
+        self.node.metrics().connections_turned_away.fetch_add(1, Ordering::Relaxed);
+        self.doors.lacking(Lacking::TurnedAway);
+    }
+
+    /// Serves a connection until it ends, is idle for long, is not read from, must make room, or the node stops.
+    /// `leave` tells it to make room before its handshake is over.
     pub(crate) async fn serve(
         self: Arc<Self>,
         tcp: TcpStream,
@@ -93,7 +98,7 @@ impl<S: Store> Shared<S> {
         let accepted = tokio::select! {
             accepted = timeout(HANDSHAKE_TIMEOUT, self.tls.accept(tcp)) => accepted,
             _ = &mut leave => {
-                health::turned_away(&node);
+                self.turned_away();
                 return;
             }
         };
@@ -118,31 +123,29 @@ impl<S: Store> Shared<S> {
         let known = caller.as_ref().ok().copied().flatten();
         let whose = node.whose(known, &mut Patience::new()).await;
         // Closed at once: a client that is told nothing tries another node.
-        let Some(_door) = self.doors.enter(whose) else {
-            health::turned_away(&node);
+        let Some(mut door) = self.doors.enter(whose, peer.ip()) else {
             tracing::debug!(?whose, "too many connections; one was turned away");
+            self.turned_away();
             return;
         };
-        let opened = Instant::now();
-        let client =
-            Arc::new(Client { caller, in_flight: AtomicU64::new(0), began: AtomicU64::new(0) });
-        let service = {
-            let client = Arc::clone(&client);
-            service_fn(move |request| {
-                let (shared, client) = (Arc::clone(&self), Arc::clone(&client));
-                async move {
-                    client.in_flight.fetch_add(1, Ordering::Relaxed);
-                    client.began.store(opened.elapsed().as_secs(), Ordering::Relaxed);
-                    let response = shared.respond(request, &client).await;
-                    client.in_flight.fetch_sub(1, Ordering::Relaxed);
-                    Ok::<_, Infallible>(response)
-                }
-            })
-        };
-        let builder = builder();
+        if door.made_room {
+            node.metrics().connections_made_room.fetch_add(1, Ordering::Relaxed);
+            self.doors.lacking(Lacking::MadeRoom);
+        }
+        let uses = Arc::clone(&door.uses);
+        let client = Arc::new(Client { caller, uses: Arc::clone(&uses) });
+        let service = service_fn(move |request| {
+            let (shared, client) = (Arc::clone(&self), Arc::clone(&client));
+            async move {
+                let in_flight = client.uses.begin();
+                Ok::<_, Infallible>(shared.respond(request, &client, in_flight).await)
+            }
+        });
+        let builder = builder(uses.strange());
         let connection = builder.serve_connection(TokioIo::new(tls), service);
         let mut connection = core::pin::pin!(connection);
         let mut stopping = false;
+        let mut closing = None;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -155,22 +158,49 @@ impl<S: Store> Shared<S> {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = tokio::time::sleep(Duration::from_secs(10)), if !stopping => {
-                    let quiet = opened
-                        .elapsed()
-                        .as_secs()
-                        .saturating_sub(client.began.load(Ordering::Relaxed));
-                    let idle = client.in_flight.load(Ordering::Relaxed) == 0;
-                    if idle && quiet >= IDLE_TIMEOUT.as_secs() {
-                        stopping = true;
-                        connection.as_mut().graceful_shutdown();
+                // Whoever hoards connections has no claim on a goodbye.
+                _ = &mut door.leave => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    // Asking it to close would wait for what it does not read.
+                    if uses.stalled_for(SEND_TIMEOUT) {
+                        node.metrics().connections_stalled.fetch_add(1, Ordering::Relaxed);
+                        tracing::debug!(?whose, "a client does not read its replies");
+                        return;
+                    }
+                    match closing {
+                        Some(end) if Instant::now() >= end => return,
+                        Some(_) => {}
+                        None if uses.strange() && uses.idle_for(IDLE_TIMEOUT_OF_STRANGERS) => return,
+                        None if !stopping && uses.idle_for(IDLE_TIMEOUT) => {
+                            stopping = true;
+                            closing = Some(Instant::now() + CLOSE_TIMEOUT);
+                            connection.as_mut().graceful_shutdown();
+                        }
+                        None => {}
                     }
                 }
             }
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+        in_flight: InFlight,
+    ) -> Response<Outgoing> {
+        let (response, memory) = self.reply(request, client).await;
+        let (head, body) = response.into_parts();
+        let Ok(body) = body.collect().await;
+        Response::from_parts(head, Outgoing::new(body.to_bytes(), memory, in_flight))
+    }
+
+    /// The reply, and the memory that is set aside for it.
+    async fn reply(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> (Response<Full<Bytes>>, Option<Memory>) {
         let began = Instant::now();
         let metrics = self.node.metrics();
         let _open = Open::new(&metrics.requests_open);
@@ -178,10 +208,11 @@ impl<S: Store> Shared<S> {
             Ok(head) => head,
             Err(bad) => {
                 metrics.bad_heads.fetch_add(1, Ordering::Relaxed);
-                return bad.response();
+                return (bad.response(), None);
             }
         };
-        let answered = self.answered(head, request.into_body(), client).await;
+        let mut memory = None;
+        let answered = self.answered(head, request.into_body(), client, &mut memory).await;
         let decision = match &answered.outcome {
             Ok(_) => "ok",
             Err(refusal) => refusal.code.as_str(),
@@ -193,10 +224,16 @@ impl<S: Store> Shared<S> {
         if let Some(place) = &answered.place {
             connect::add_receipt(&mut response, place);
         }
-        response
+        (response, memory)
     }
 
-    async fn answered(&self, head: Head, body: Incoming, client: &Client) -> Answered {
+    async fn answered(
+        &self,
+        head: Head,
+        body: Incoming,
+        client: &Client,
+        memory: &mut Option<Memory>,
+    ) -> Answered {
         let node = &self.node;
         let caller = match &client.caller {
             Ok(caller) => *caller,
@@ -213,9 +250,10 @@ impl<S: Store> Shared<S> {
             );
             return node.refuse(RefusalCode::Overloaded, &message).into();
         };
-        if place.of_strangers()
-            && client.in_flight.load(Ordering::Relaxed) > MAX_STREAMS_OF_STRANGERS
-        {
+        if client.uses.strange() != place.of_strangers() {
+            self.doors.recognise(&client.uses, place.whose());
+        }
+        if place.of_strangers() && client.uses.in_flight() > MAX_STREAMS_OF_STRANGERS {
             let message = format!(
                 "a client that is no principal makes at most {MAX_STREAMS_OF_STRANGERS} requests at once"
             );
@@ -234,10 +272,26 @@ impl<S: Store> Shared<S> {
             Codec::Json => quorate_node::Request::decode_json(head.method, &body),
         };
         drop(body);
-        match decoded {
-            Ok(request) => node.answer(Call { caller, request }, &place, &mut patience).await,
-            Err(failure) => self.undecodable(&failure).into(),
+        let request = match decoded {
+            Ok(request) => request,
+            Err(failure) => return self.undecodable(&failure).into(),
+        };
+        *memory = self.set_aside(outgoing::units(&request, head.codec), &place).await;
+        if memory.is_none() {
+            let message = "too many replies wait for this client to read them, or for others";
+            return node.refuse(RefusalCode::Overloaded, message).into();
         }
+        node.answer(Call { caller, request }, &place, &mut patience).await
+    }
+
+    /// Waits for memory for a reply, of the client's first.
+    async fn set_aside(&self, units: u32, place: &Place) -> Option<Memory> {
+        let waiting = async {
+            let own = place.reply(units).await?;
+            let all = Arc::clone(&self.reply_memory).acquire_many_owned(units).await.ok()?;
+            Some(Memory { own, all })
+        };
+        timeout(REPLY_TIMEOUT, waiting).await.ok().flatten()
     }
 
     fn undecodable(&self, failure: &DecodeFailure) -> Outcome {
@@ -297,7 +351,7 @@ impl<S: Store> Shared<S> {
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(strange: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -308,7 +362,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(if strange { HTTP2_STREAMS_OF_STRANGERS } else { MAX_STREAMS })
         .max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)

@@ -9,7 +9,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -307,11 +306,6 @@ fn answer(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Counts a connection that was turned away.
-pub(crate) fn turned_away<S: Store>(node: &Node<S>) {
-    node.metrics().connections_turned_away.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Opens the listener.

@@ -1,7 +1,7 @@
 //! Fair shares: however many requests one client makes, they hold up its own and nobody else's.
 //!
 //! Every principal has a lane, and all strangers together have one. A lane has so many requests at once,
-//! so many bytes of bodies, and asks for so many cores; who waits for a core waits in its lane first. So at
+//! so many bytes of bodies and of replies, and asks for so many cores; who waits for a core waits in its lane first. So at
 //! the door to the cores there are never more requests of one lane than cores, and a newcomer waits
 //! for those and not for everything that a busy client has sent.
 
@@ -11,7 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_types::PrincipalId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::{BODY_UNIT, MAX_BODY_MEMORY_PER_CALLER, MAX_REQUESTS_PER_CALLER};
+use crate::limits::{
+    BODY_UNIT, MAX_BODY_MEMORY_PER_CALLER, MAX_REPLY_MEMORY_PER_CALLER, MAX_REQUESTS_PER_CALLER,
+};
+
+const REPLY_UNITS: usize = MAX_REPLY_MEMORY_PER_CALLER / BODY_UNIT;
 
 /// Whose lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +37,7 @@ struct Lane {
     requests: usize,
     cores: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    replies: Arc<Semaphore>,
 }
 
 /// A request's place in its lane, for as long as it lives.
@@ -41,6 +46,7 @@ pub(crate) struct Place {
     whose: Whose,
     cores: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    replies: Arc<Semaphore>,
 }
 
 impl Lanes {
@@ -56,13 +62,15 @@ impl Lanes {
             requests: 0,
             cores: Arc::new(Semaphore::new(self.cores_of(whose))),
             memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY_PER_CALLER / BODY_UNIT)),
+            replies: Arc::new(Semaphore::new(REPLY_UNITS)),
         });
         if lane.requests >= MAX_REQUESTS_PER_CALLER {
             return None;
         }
         lane.requests += 1;
         let (cores, memory) = (Arc::clone(&lane.cores), Arc::clone(&lane.memory));
-        Some(Place { lanes: Arc::clone(self), whose, cores, memory })
+        let replies = Arc::clone(&lane.replies);
+        Some(Place { lanes: Arc::clone(self), whose, cores, memory, replies })
     }
 
     /// How many cores one lane may ask for at once.
@@ -90,6 +98,16 @@ impl Place {
         Arc::clone(&self.memory).try_acquire_many_owned(units).ok()
     }
 
+    /// Waits for so many units for a reply. They are kept past the request, until the reply is gone.
+    pub(crate) async fn reply(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.replies).acquire_many_owned(units).await.ok()
+    }
+
+    /// Whose it is.
+    pub(crate) fn whose(&self) -> Whose {
+        self.whose
+    }
+
     /// Whether it is in the strangers' lane.
     pub(crate) fn of_strangers(&self) -> bool {
         self.whose == Whose::Strangers
@@ -102,10 +120,12 @@ impl Drop for Place {
         let Some(lane) = lanes.get_mut(&self.whose) else { return };
         lane.requests = lane.requests.saturating_sub(1);
         if lane.requests == 0 {
-            // A core may still be busy for somebody who left: forgetting its lane would make leaving a
-            // way to more cores. Such a lane goes with the next one.
+            // A core may still be busy for somebody who left, and replies wait to be read: forgetting the lane
+            // would make leaving a way to more. Such a lane goes with the next one.
             lanes.retain(|whose, lane| {
-                lane.requests > 0 || lane.cores.available_permits() < self.lanes.cores_of(*whose)
+                lane.requests > 0
+                    || lane.cores.available_permits() < self.lanes.cores_of(*whose)
+                    || lane.replies.available_permits() < REPLY_UNITS
             });
         }
     }
@@ -140,16 +160,21 @@ mod tests {
     }
 
     /// Who leaves while a core works for it comes back to the same lane. Fails when an empty lane is
-    /// forgotten whatever its cores do.
+    /// forgotten whatever its cores do, or whatever replies of it there are.
     #[tokio::test]
-    async fn attack_38_leaving_frees_no_core() {
+    async fn attack_38_leaving_frees_no_core_and_no_reply() {
         let lanes = Lanes::new(2);
         let place = lanes.enter(principal(1)).unwrap();
         let busy = [place.core().await.unwrap(), place.core().await.unwrap()];
         drop(place);
         let again = lanes.enter(principal(1)).unwrap();
         assert_eq!(again.cores.available_permits(), 0);
+        let unread = again.reply(5).await.unwrap();
         drop(busy);
+        drop(again);
+        let again = lanes.enter(principal(1)).unwrap();
+        assert_eq!(again.replies.available_permits(), REPLY_UNITS - 5);
+        drop(unread);
         drop(again);
         assert!(lanes.lanes().is_empty());
         assert_eq!(lanes.enter(Whose::Strangers).unwrap().cores.available_permits(), 1);

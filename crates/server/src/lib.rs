@@ -23,6 +23,7 @@ mod lanes;
 pub mod limits;
 mod machine;
 mod metrics;
+mod outgoing;
 mod request;
 mod rootkey;
 mod run;

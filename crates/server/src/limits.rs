@@ -3,16 +3,32 @@
 
 use std::time::Duration;
 
-/// Open connections, handshakes left out. Each costs about 100 KB with HTTP/2 buffers.
+/// Open connections, handshakes left out. Each costs up to some 100 KB with HTTP/2 buffers. Where all are taken, the
+/// client that has the most gives one up for whoever has fewer.
 pub const MAX_CONNECTIONS: usize = 1024;
 
-/// Open connections of one principal, and of all strangers together: a quarter of all, so that whoever opens
-/// many keeps nobody else out.
+/// Of those, what a principal may count on: a quarter. A gateway with hundreds of processes has more while there is
+/// room, and keeps what it is using of a quarter when there is none.
 pub const MAX_CONNECTIONS_PER_CALLER: usize = MAX_CONNECTIONS / 4;
 
-/// Connections in their TLS handshake, which costs some 20 KB. One more, and the one that has taken longest goes, of
-/// those from the address that has the most: honest ones take a few round trips.
-pub const MAX_HANDSHAKES: usize = 256;
+/// Of those, what all together have whose clients are no principals: a quarter. Anybody can open one, and honest ones
+/// ask one thing and leave.
+pub const MAX_CONNECTIONS_OF_STRANGERS: usize = MAX_CONNECTIONS / 4;
+
+/// Of those, what one address has of strangers, or one network of 64 bits of IPv6: half, so that one leaves as much to
+/// all others. Clients behind one gateway that are principals are not counted.
+pub const MAX_STRANGERS_PER_ADDRESS: usize = MAX_CONNECTIONS_OF_STRANGERS / 2;
+
+/// Connections in their TLS handshake, which costs some 20 KB: as many as come at once when a node is back and all of
+/// its clients are waiting. One more, and the one that has taken longest goes, of those from the address that has
+/// the most: honest ones take a few round trips.
+pub const MAX_HANDSHAKES: usize = 1024;
+
+/// Files that a node needs besides connections, generously.
+pub(crate) const OTHER_FILES: usize = 256;
+
+/// How often the operator is told that connections are lacking.
+pub(crate) const FULL_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Requests of one connection at once. Clients batch; one that needs more opens another connection.
 pub const MAX_STREAMS: u32 = 128;
@@ -37,6 +53,16 @@ pub const MAX_BODY_MEMORY_PER_CALLER: usize = 32 * 1024 * 1024;
 /// documents, whose signatures cost time.
 pub const MAX_STREAMS_OF_STRANGERS: u64 = 8;
 
+/// HTTP/2 streams of such a connection: some past what it may ask at once, so that it is told so.
+pub(crate) const HTTP2_STREAMS_OF_STRANGERS: u32 = 16;
+
+/// Replies in memory at once, built or not yet gone: 16 of the largest.
+pub const MAX_REPLY_MEMORY: usize = 128 * 1024 * 1024;
+
+/// Bytes of replies of one principal at once, and of all strangers together: a quarter of all. Who does not read
+/// what it is answered gets no more.
+pub const MAX_REPLY_MEMORY_PER_CALLER: usize = 32 * 1024 * 1024;
+
 /// Header bytes of one request; honest ones have a few hundred.
 pub const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
@@ -51,6 +77,18 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection without requests stays open.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// And one whose client is no principal, from the handshake on. Honest ones ask at once.
+pub const IDLE_TIMEOUT_OF_STRANGERS: Duration = Duration::from_secs(10);
+
+/// How long a connection that was idle may take to say goodbye.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client may take no part of a reply that waits for it. The SDK gives a request up after as long.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a request waits for memory for its reply, before it is decided on.
+pub const REPLY_TIMEOUT: Duration = CORE_TIMEOUT;
 
 /// How long a request waits for its turn before it is refused as overload.
 pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(1);

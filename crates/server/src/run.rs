@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_node::NodeCore;
 use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store};
+use rustix::process::{Resource, Rlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +22,9 @@ use crate::doors::Porch;
 use crate::health::{self, Watch};
 use crate::identity::{self, IdentityError, Unlocked};
 use crate::keyslots::{KeySlotError, RootKeySource};
-use crate::limits::{FAILED_TIMEOUT, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL};
+use crate::limits::{
+    FAILED_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES, OTHER_FILES, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL,
+};
 use crate::machine::Machine;
 use crate::request::Node;
 use crate::tls::{self, Certificates, TlsError};
@@ -167,6 +170,7 @@ async fn serve(
     let keeper = Keeper::new(&options.data_dir, &config, store.clone(), log);
     let shared = Arc::new(Shared::new(Arc::clone(&node), TlsAcceptor::from(tls)));
 
+    raise_open_files();
     let address = options.listen.unwrap_or(config.listen);
     let listen = |source| RunError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -269,6 +273,23 @@ async fn accept(
         () = &mut failed => return Err(RunError::StoreFailed),
     }
     Ok(())
+}
+
+/// As many open files as connections may need: past the limit a node takes no connection at all, whoever asks.
+fn raise_open_files() {
+    let needed = (MAX_CONNECTIONS + MAX_HANDSHAKES + OTHER_FILES) as u64;
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let new = Rlimit { current: Some(raised), maximum: limit.maximum };
+    if rustix::process::setrlimit(Resource::Nofile, new).is_err() || raised < needed {
+        tracing::warn!(
+            needed,
+            "the system allows fewer open files than the node has connections: raise its limit (LimitNOFILE)"
+        );
+    }
 }
 
 /// The host names of URLs, for the certificate.
