@@ -157,7 +157,7 @@ codes! {
         "Wait until the time that the message names, or sign an order for a reshare now.";
     /// A reshare takes a share of the parent generation that this node does not have.
     ShareNotHeld, "share_not_held", Conflict, "The shares are as they were.",
-        "Sign an order that lets this node in without its share: `quorate cluster repair NODE`.";
+        "Sign an order that lets this node in without its share; see spec/reshare.md.";
     /// A session that fits no order in force.
     OrderMismatch, "order_mismatch", Invalid, "No share was made, and none was lost.",
         "Begin a session for the newest order of the key version.";
