@@ -66,9 +66,9 @@ pub enum AdmitError {
         "a key is destroyed after a wait that a quorum of administrators asks for, and in no other way"
     )]
     Destruction,
-    /// A key document that forgets when the key came into a state, or does not say it.
+    /// A key document that forgets when the key came into a state, or does not say it, or says more.
     #[error(
-        "a key document must keep all changes of state that those before it note, and note its own"
+        "a key document must keep the changes of state that those before it note, and note its own, of its own time; only administrators may forget old ones, and add the last 64 of 256"
     )]
     StateHistory,
     /// A key that is not of the grant's tenant.

@@ -1,8 +1,8 @@
 //! Keys: their rules, their versions and their states.
 
 use quorate_types::limits::{
-    MAX_COMMITTEE, MAX_DESTRUCTION_SECONDS, MAX_STATE_CHANGES, MIN_DESTRUCTION_SECONDS,
-    MIN_ROTATION_SECONDS,
+    CLOCK_TOLERANCE_SECONDS, MAX_COMMITTEE, MAX_DESTRUCTION_SECONDS, MAX_STATE_CHANGES,
+    MIN_DESTRUCTION_SECONDS, MIN_ROTATION_SECONDS,
 };
 use quorate_types::{
     Action, KeySpec, KeyState, KeyUsage, KeyVersion, PrincipalId, TenantId, Threshold, UnixSeconds,
@@ -20,6 +20,9 @@ const MAX_TAGS: usize = 64;
 const MAX_VERSIONS: usize = 1024;
 /// Jurisdictions of one key; there are about 250 in the world.
 const MAX_JURISDICTIONS: usize = 256;
+/// Changes of state past which no principal adds another: the rest is for administrators, who may also forget
+/// all but the newest.
+pub(crate) const MAX_STATE_CHANGES_BY_PRINCIPALS: usize = MAX_STATE_CHANGES - 64;
 /// The only origin so far: made by distributed key generation, never whole anywhere.
 const ORIGIN_DKG: u32 = 1;
 
@@ -135,7 +138,8 @@ impl Key {
     }
 
     /// Puts the key into a state, and notes when. Where its history knows a later time, that one is
-    /// noted, since the newest entry is the state.
+    /// noted, since the newest entry is the state. The oldest go where there are too many, which takes
+    /// administrators.
     pub fn enter_state(&mut self, state: KeyState, at: UnixSeconds) {
         let newest = self.state_history.iter().map(|change| change.at).max();
         let at = newest.map_or(at, |newest| at.max(newest));
@@ -143,6 +147,8 @@ impl Key {
         self.state_history.push(StateChange { at, state });
         self.state_history.sort_unstable_by_key(StateChange::place);
         self.state_history.dedup();
+        let oldest = self.state_history.len().saturating_sub(MAX_STATE_CHANGES);
+        self.state_history.drain(..oldest);
     }
 
     /// Takes over the changes of state that another head knows, and notes the state of this one anew
@@ -196,6 +202,23 @@ impl Key {
     /// Whether this version of the document forgets a change of state that `before` knows.
     pub(crate) fn forgets(&self, before: &Self) -> bool {
         before.state_history.iter().any(|change| !self.state_history.contains(change))
+    }
+
+    /// Whether this version of the document, of that time, notes changes of state as one may, whoever signs: it
+    /// adds one at most, of its own time, and keeps the newest of each before it.
+    pub(crate) fn notes_its_own(&self, before: &[&Self], created_at: UnixSeconds) -> bool {
+        let known = |change: &StateChange| before.iter().any(|b| b.state_history.contains(change));
+        let mut added = self.state_history.iter().filter(|change| !known(change));
+        let own = added.next().is_none_or(|c| c.at.plus(CLOCK_TOLERANCE_SECONDS) >= created_at);
+        let newest =
+            |b: &&Self| b.state_history.last().is_none_or(|c| self.state_history.contains(c));
+        own && added.next().is_none() && before.iter().all(|b| newest(&b))
+    }
+
+    /// Whether this version of the document adds to a history that is only administrators' to add to.
+    pub(crate) fn fills_history(&self, before: &[&Self]) -> bool {
+        let most = before.iter().map(|b| b.state_history.len()).max().unwrap_or(0);
+        self.state_history.len() > most.max(MAX_STATE_CHANGES_BY_PRINCIPALS)
     }
 
     /// Whether a version that `before` lacks, or the newest, has a smaller T or N than the one it follows.

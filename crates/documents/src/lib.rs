@@ -39,7 +39,7 @@ pub use heads::{BodyOf, Head, Heads, HeadsError};
 pub use key::{Destruction, Key, KeyVersionEntry, StateChange};
 pub use key_order::{KeyOrder, Orders, OrdersContested};
 pub use key_view::{KeyViewError, VerifiedKey, VerifiedVersion};
-pub use lookup::{InForceCache, Lookup};
+pub use lookup::{Lookup, StateCache};
 pub use order::{Member, Order};
 pub use principal::{Permission, Principal};
 pub use rules::admit;
@@ -47,5 +47,8 @@ pub use seats::{Seat, Seats, SeatsError};
 pub use set::DocumentSet;
 pub use sight::first_sight;
 pub use standing::{Rung, StandingError, TenantStanding, standing};
-pub use state::{Authority, authority, counts, frontier_present, heads, kept_by_some};
+pub use state::{
+    Authority, MAX_OWN_VERSIONS, MAX_VERSIONS_BY_PRINCIPALS, authority, by_principals, counts,
+    frontier_present, heads, kept_by_some, left_out, restrictable,
+};
 pub use tenant::{Quota, Tenant, Terms};

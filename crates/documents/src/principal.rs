@@ -51,7 +51,7 @@ pub struct Principal {
     pub revoked: bool,
     /// Offered in place of `public_key`: both are accepted until it takes its place.
     pub next_public_key: Option<PublicKey>,
-    /// Keys that it had: refused and reported. In any order; documents hold them sorted.
+    /// Keys that it had, the one that it had last at the end: refused and reported.
     pub retired_keys: Vec<PublicKey>,
 }
 
@@ -89,12 +89,14 @@ impl Principal {
         before.acknowledged().as_ref() == Some(self)
     }
 
-    /// The same principal once the key offered has taken its place; none where none is offered.
+    /// The same principal once the key offered has taken its place; none where none is offered. Where it
+    /// remembers as many keys as it can, it forgets the oldest: that is nobody's from then on.
     #[must_use]
     pub fn acknowledged(&self) -> Option<Self> {
         let mut after = self.clone();
         after.retired_keys.push(self.public_key);
-        after.retired_keys.sort_unstable();
+        let oldest = after.retired_keys.len().saturating_sub(MAX_RETIRED_KEYS);
+        after.retired_keys.drain(..oldest);
         after.public_key = after.next_public_key.take()?;
         Some(after)
     }
@@ -130,7 +132,6 @@ impl Principal {
             .iter()
             .map(|key| public_key_of("retired_keys", key))
             .collect::<Result<_, _>>()?;
-        sorted("retired_keys", &retired_keys)?;
         let keys = [public_key].into_iter().chain(next_public_key);
         distinct("a principal's key", keys.chain(retired_keys.iter().copied()))?;
         Ok(Self {
@@ -152,8 +153,6 @@ impl Principal {
         let mut permissions = self.permissions.clone();
         permissions.sort_unstable();
         permissions.dedup();
-        let mut retired_keys = self.retired_keys.clone();
-        retired_keys.sort_unstable();
         v1::Principal {
             tenant: self.tenant.as_bytes().to_vec(),
             name: self.name.clone(),
@@ -172,7 +171,7 @@ impl Principal {
                 .next_public_key
                 .map(|k| k.as_bytes().to_vec())
                 .unwrap_or_default(),
-            retired_keys: retired_keys.iter().map(|k| k.as_bytes().to_vec()).collect(),
+            retired_keys: self.retired_keys.iter().map(|k| k.as_bytes().to_vec()).collect(),
         }
     }
 }

@@ -271,9 +271,13 @@ fn admit_key<L: Lookup + ?Sized>(
         unchanged(candidate, "tenant", before.tenant == key.tenant)?;
         unchanged(candidate, "spec", before.spec == key.spec)?;
         unchanged(candidate, "usage", before.usage == key.usage)?;
-        if key.forgets(before) || (key.state != before.state && key.state_history.is_empty()) {
+        if key.state != before.state && key.state_history.is_empty() {
             return Err(AdmitError::StateHistory);
         }
+    }
+    let before: Vec<&Key> = bodies::<Key>(predecessors).collect();
+    if !key.notes_its_own(&before, candidate.created_at()) {
+        return Err(AdmitError::StateHistory);
     }
     if key.state == KeyState::Destroyed {
         return Err(AdmitError::Destruction);
@@ -281,6 +285,9 @@ fn admit_key<L: Lookup + ?Sized>(
     keeps_versions(candidate, key, predecessors)?;
     by_authority_or_principal(candidate, key.tenant, lookup, |tenant| {
         let principal = one_that_may(candidate, tenant, lookup)?;
+        if before.iter().any(|before| key.forgets(before)) || key.fills_history(&before) {
+            return Err(AdmitError::StateHistory);
+        }
         let known = |d: &Destruction| {
             bodies::<Key>(predecessors).any(|k| k.destruction.as_ref() == Some(d))
         };

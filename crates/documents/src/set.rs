@@ -12,7 +12,7 @@ use crate::grant::{Grant, Policy};
 use crate::heads::{BodyOf, Heads};
 use crate::key::Key;
 use crate::key_order::{KeyOrder, Orders};
-use crate::lookup::{InForceCache, Lookup};
+use crate::lookup::{Lookup, StateCache};
 use crate::principal::Principal;
 use crate::rules::admit;
 use crate::state::{self, Authority};
@@ -26,7 +26,7 @@ pub struct DocumentSet {
     versions: BTreeMap<Digest, SignedDocument>,
     ids: BTreeMap<DocumentId, Vec<Digest>>,
     by_key: BTreeMap<PublicKey, Vec<Digest>>,
-    in_force: InForceCache,
+    cache: StateCache,
 }
 
 impl DocumentSet {
@@ -51,7 +51,7 @@ impl DocumentSet {
             versions: BTreeMap::new(),
             ids: BTreeMap::new(),
             by_key: BTreeMap::new(),
-            in_force: InForceCache::default(),
+            cache: StateCache::default(),
         }
     }
 
@@ -66,7 +66,7 @@ impl DocumentSet {
     }
 
     fn put(&mut self, document: SignedDocument) {
-        self.in_force.clear();
+        self.cache.clear();
         let digest = document.digest();
         if let Some(known) = self.versions.get_mut(&digest) {
             // Every signer was entitled, or this copy had not been admitted, so an envelope fills
@@ -214,7 +214,7 @@ impl Lookup for DocumentSet {
         self.whole
     }
 
-    fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
-        self.in_force.in_force(id, self)
+    fn cache(&self) -> &StateCache {
+        &self.cache
     }
 }

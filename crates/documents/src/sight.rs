@@ -1,7 +1,9 @@
 //! What a node asks once, before it stores a version. It depends on the clock and on what has come.
 
-use quorate_types::UnixSeconds;
+use std::collections::HashMap;
+
 use quorate_types::limits::CLOCK_TOLERANCE_SECONDS;
+use quorate_types::{Digest, UnixSeconds};
 use quorate_wire::PublicKey;
 
 use crate::admit_error::AdmitError;
@@ -79,15 +81,31 @@ fn stands(heads: &Heads<Principal>, signer: &PublicKey, now: UnixSeconds) -> boo
 /// behind a version that counts, of which as much is true. So a node that was away takes an offer together
 /// with what became of it, and nobody brings another with a key that was retired.
 fn rotates<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L, now: UnixSeconds) -> bool {
-    if state::signed_by_administrators(version, lookup) {
-        return true;
-    }
     let heads: Option<Heads<Principal>> = state::heads(&version.id(), lookup);
     let by = |signer: &PublicKey| heads.as_ref().is_some_and(|heads| stands(heads, signer, now));
-    version.signers().iter().any(by)
-        || lookup.versions(&version.id()).into_iter().any(|later| {
-            later.predecessors().contains(&version.digest())
-                && state::counts(later, lookup)
-                && rotates(later, lookup, now)
-        })
+    let passes = |version: &SignedDocument| {
+        state::signed_by_administrators(version, lookup) || version.signers().iter().any(by)
+    };
+    if passes(version) {
+        return true;
+    }
+    let mut later: HashMap<Digest, Vec<&SignedDocument>> = HashMap::new();
+    for known in lookup.versions(&version.id()) {
+        for before in known.predecessors() {
+            later.entry(*before).or_default().push(known);
+        }
+    }
+    // Each version once: a line of next keys may be long.
+    let mut next = vec![version.digest()];
+    while let Some(digest) = next.pop() {
+        for known in later.remove(&digest).unwrap_or_default() {
+            if state::counts(known, lookup) {
+                if passes(known) {
+                    return true;
+                }
+                next.push(known.digest());
+            }
+        }
+    }
+    false
 }

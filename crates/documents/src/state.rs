@@ -1,14 +1,23 @@
 //! What a set of admitted versions adds up to. Pure functions of the set.
 
-use std::collections::BTreeSet;
+use std::cell::LazyCell;
+use std::collections::HashSet;
 
 use quorate_types::{Digest, DocumentId};
 
 use crate::body::Kind;
 use crate::document::{Document, SignedDocument};
 use crate::heads::{BodyOf, Heads};
-use crate::lookup::Lookup;
+use crate::lookup::{Line, Lookup};
 use crate::say::Say;
+
+/// Versions of its own document that a principal may add at a node, each its next key, before administrators sign
+/// one that stands on them: 32 times a new key. Otherwise whoever may do nothing could make its document so long
+/// that its revocation costs too much. Also what administrators who were removed may add to restrict a document.
+pub const MAX_OWN_VERSIONS: usize = 64;
+
+/// The same for keys, orders and grants, which only principals with the permission sign.
+pub const MAX_VERSIONS_BY_PRINCIPALS: usize = 1024;
 
 /// What is in force of a roster or a tenant.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,15 +54,24 @@ pub fn authority<'a, L: Lookup + ?Sized>(id: &DocumentId, lookup: &'a L) -> Auth
     }
 }
 
-/// Everything that a version stands on, itself included; stops where versions are absent.
-fn behind<L: Lookup + ?Sized>(digest: Digest, lookup: &L) -> BTreeSet<Digest> {
-    let mut seen = BTreeSet::from([digest]);
-    let mut next = vec![digest];
+/// These versions and everything that they stand on; stops where versions are absent. Each version once,
+/// however many lines lead to it.
+fn lines<L: Lookup + ?Sized>(
+    from: impl IntoIterator<Item = Digest>,
+    lookup: &L,
+) -> HashSet<Digest> {
+    let mut next: Vec<Digest> = from.into_iter().collect();
+    let mut seen: HashSet<Digest> = next.iter().copied().collect();
     while let Some(digest) = next.pop() {
         let predecessors = lookup.version(&digest).map(|v| v.predecessors()).unwrap_or_default();
         next.extend(predecessors.iter().filter(|p| seen.insert(**p)));
     }
     seen
+}
+
+/// Everything that a version stands on, itself included.
+fn behind<L: Lookup + ?Sized>(digest: Digest, lookup: &L) -> HashSet<Digest> {
+    lines([digest], lookup)
 }
 
 /// Versions of an authority document that are in force. See [`authority`].
@@ -68,10 +86,8 @@ pub(crate) fn compute_in_force<'a, L: Lookup + ?Sized>(
     let effective: Vec<&SignedDocument> =
         lookup.versions(id).into_iter().filter(|v| effective(v, lookup)).collect();
     let recovered = recovered(&effective, lookup);
-    let mut heads: Vec<&SignedDocument> = newest(&effective, lookup)
-        .into_iter()
-        .filter(|v| !settled(&behind(v.digest(), lookup), &recovered))
-        .collect();
+    let mut heads: Vec<&SignedDocument> =
+        newest(&effective, lookup).into_iter().filter(|v| !lost(v, &recovered, lookup)).collect();
     heads.sort_by_key(|v| v.digest());
     heads
 }
@@ -87,7 +103,7 @@ pub(crate) fn effective<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> b
 fn recovered<L: Lookup + ?Sized>(
     versions: &[&SignedDocument],
     lookup: &L,
-) -> Vec<(Digest, BTreeSet<Digest>)> {
+) -> Vec<(Digest, HashSet<Digest>)> {
     let by_recovery = versions.iter().filter(|v| signed_by_recovery(v, lookup));
     by_recovery.map(|v| (v.digest(), behind(v.digest(), lookup))).collect()
 }
@@ -103,7 +119,15 @@ fn signed_by_recovery<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) 
 
 /// A version that recovery keys signed settles every branch that leaves from behind it, seen by its
 /// signers or not, unless the branch has such a version of its own that the other does not stand on.
-fn settled(line: &BTreeSet<Digest>, recovered: &[(Digest, BTreeSet<Digest>)]) -> bool {
+fn lost<L: Lookup + ?Sized>(
+    version: &SignedDocument,
+    recovered: &[(Digest, HashSet<Digest>)],
+    lookup: &L,
+) -> bool {
+    if recovered.is_empty() {
+        return false;
+    }
+    let line = behind(version.digest(), lookup);
     recovered.iter().any(|(version, behind_version)| {
         !line.contains(version)
             && !recovered.iter().any(|(r, _)| line.contains(r) && !behind_version.contains(r))
@@ -138,10 +162,9 @@ pub(crate) fn kept<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool {
 /// Whether a version that administrators signed is worth storing: it counts, or restricts, or may do so
 /// once more has arrived.
 pub(crate) fn matters<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
-    let digest = version.digest();
-    // A restriction of a document that is not there yet restricts nothing.
-    let restricts = version.body().restricts() && version.version() > 1;
-    if restricts || counts(version, lookup) {
+    // A restriction of a document that is not there yet restricts nothing; terms restrict another one.
+    let of_what_is_there = version.version() > 1 || version.kind() == Kind::Terms;
+    if (version.body().restricts() && of_what_is_there) || counts(version, lookup) {
         return true;
     }
     let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
@@ -151,12 +174,23 @@ pub(crate) fn matters<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) 
     if in_force.is_empty() || in_force.iter().any(|authority| line.contains(&authority.digest())) {
         return true;
     }
-    // Kept by any, also by one that waits for this very version.
-    kept_by_some(version, lookup)
-        || lookup
-            .versions(&version.id())
-            .into_iter()
-            .any(|later| behind(later.digest(), lookup).contains(&digest) && counts(later, lookup))
+    // Kept by any, also by one that waits for this very version; or stood on by one that counts.
+    if kept_by_some(version, lookup) || stood_on(&version.id(), lookup).contains(&version.digest())
+    {
+        return true;
+    }
+    // Terms that suspend count without it, and cannot be here without it.
+    let mut later = lookup.versions(&version.id());
+    later.retain(|later| later.kind() == Kind::Terms && later.body().restricts());
+    lines(later.into_iter().map(|v| v.digest()), lookup).contains(&version.digest())
+}
+
+/// The versions of a document that count, and everything that they stand on.
+fn stood_on<L: Lookup + ?Sized>(id: &DocumentId, lookup: &L) -> Line {
+    lookup.cache().stood_on(id, || {
+        let versions = lookup.versions(id).into_iter();
+        lines(versions.filter(|v| counts(v, lookup)).map(|v| v.digest()), lookup)
+    })
 }
 
 /// Whether some version of its authority keeps this version, in force or not: one may be waiting for it.
@@ -167,20 +201,24 @@ pub fn kept_by_some<L: Lookup + ?Sized>(version: &Document, lookup: &L) -> bool 
 }
 
 fn in_frontier<L: Lookup + ?Sized>(version: &Document, authority: &Document, lookup: &L) -> bool {
+    let id = version.id();
     // Sorted by id, and it may have ten thousand entries.
     let frontier = authority.frontier();
-    let from = frontier.partition_point(|entry| entry.id < version.id());
+    let from = frontier.partition_point(|entry| entry.id < id);
     let entries = frontier.get(from..).unwrap_or_default();
-    entries.iter().take_while(|entry| entry.id == version.id()).any(|entry| {
-        entry.digest == version.digest() || behind(entry.digest, lookup).contains(&version.digest())
-    })
+    let mut entries = entries.iter().take_while(|entry| entry.id == id).peekable();
+    entries.peek().is_some()
+        && lookup
+            .cache()
+            .kept(authority.digest(), id, || lines(entries.map(|entry| entry.digest), lookup))
+            .contains(&version.digest())
 }
 
 /// Asks of each version in force of the authority that the document names. No version: no.
 fn each_in_force<L: Lookup + ?Sized>(
     version: &Document,
     lookup: &L,
-    holds: impl Fn(&SignedDocument) -> bool,
+    holds: impl FnMut(&SignedDocument) -> bool,
 ) -> bool {
     let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
     let in_force = lookup.in_force(&named.id());
@@ -192,46 +230,93 @@ fn each_in_force<L: Lookup + ?Sized>(
 /// versions must agree.
 #[must_use]
 pub fn counts<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
-    each_in_force(version, lookup, |authority| counts_under(version, authority, lookup))
+    // A line of a principal's own next keys may be long: no recursion, and each of it once.
+    let mut asked = vec![version];
+    while let Some(version) = asked.last().copied() {
+        if lookup.cache().counts(&version.digest()).is_none() {
+            match asks(version, lookup) {
+                Asks::Nobody(counts) => lookup.cache().note_counts(version.digest(), counts),
+                Asks::First(before) => {
+                    asked.push(before);
+                    continue;
+                }
+            }
+        }
+        asked.pop();
+    }
+    lookup.cache().counts(&version.digest()) == Some(true)
 }
 
-/// Whether one of the authority versions in force keeps it, or has it signed under itself.
+/// What it takes to say whether a version counts.
+enum Asks<'a> {
+    Nobody(bool),
+    /// Whether this one does, of which that is not known yet.
+    First(&'a SignedDocument),
+}
+
+fn asks<'a, L: Lookup + ?Sized>(version: &SignedDocument, lookup: &'a L) -> Asks<'a> {
+    let by = LazyCell::new(|| signer(version, lookup));
+    let mut own = false;
+    let holds = each_in_force(version, lookup, |authority| {
+        if in_frontier(version, authority, lookup) {
+            return true;
+        }
+        let under = version.authority() == Some(authority.digest());
+        own |= under && *by == Signer::AsBefore;
+        under && *by != Signer::Falls
+    });
+    if !holds || !own {
+        return Asks::Nobody(holds);
+    }
+    for before in version.predecessors() {
+        let Some(before) = lookup.version(before) else { return Asks::Nobody(false) };
+        match lookup.cache().counts(&before.digest()) {
+            Some(true) => {}
+            Some(false) => return Asks::Nobody(false),
+            None => return Asks::First(before),
+        }
+    }
+    Asks::Nobody(true)
+}
+
+/// Whether one of the authority versions in force keeps it, or has it signed under itself. Of what
+/// administrators sign.
 fn counts_for_some<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
     let Some(named) = version.authority().and_then(|a| lookup.version(&a)) else { return false };
     let in_force = lookup.in_force(&named.id());
-    in_force.into_iter().any(|authority| counts_under(version, authority, lookup))
+    in_force.into_iter().any(|authority| {
+        let under = version.authority() == Some(authority.digest());
+        (under && signer(version, lookup) == Signer::Stands)
+            || in_frontier(version, authority, lookup)
+    })
 }
 
-fn counts_under<L: Lookup + ?Sized>(
-    version: &SignedDocument,
-    authority: &SignedDocument,
-    lookup: &L,
-) -> bool {
-    let under = version.authority() == Some(authority.digest());
-    (under && signer_stands(version, lookup)) || in_frontier(version, authority, lookup)
+/// Who signed a version that is admitted, and whether that is worth something still.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    Stands,
+    Falls,
+    /// A principal its own next key: as long as the version before counts.
+    AsBefore,
 }
 
 /// What a principal signed counts as long as the principal's document does, or stands behind one that
 /// does; its own next key, as long as the version before does. Everything else was signed by
 /// administrators, or not admitted.
-fn signer_stands<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> bool {
+fn signer<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> Signer {
     if signed_by_administrators(version, lookup) {
-        return true;
+        return Signer::Stands;
     }
     if version.kind() == Kind::Principal {
-        let mut before = version.predecessors().iter().map(|digest| lookup.version(digest));
-        return before.all(|before| before.is_some_and(|before| counts(before, lookup)));
+        return Signer::AsBefore;
     }
-    let Some(say) = Say::of(version, lookup) else { return true };
-    version.signers().iter().any(|signer| {
-        say.principals(version, signer, lookup).into_iter().any(|principal| {
-            counts(principal, lookup)
-                || lookup.versions(&principal.id()).into_iter().any(|later| {
-                    counts(later, lookup)
-                        && behind(later.digest(), lookup).contains(&principal.digest())
-                })
-        })
-    })
+    let Some(say) = Say::of(version, lookup) else { return Signer::Stands };
+    let stands = version.signers().iter().any(|signer| {
+        say.principals(version, signer, lookup)
+            .into_iter()
+            .any(|principal| stood_on(&principal.id(), lookup).contains(&principal.digest()))
+    });
+    if stands { Signer::Stands } else { Signer::Falls }
 }
 
 pub(crate) fn signed_by_administrators<L: Lookup + ?Sized>(
@@ -248,15 +333,27 @@ pub(crate) fn signed_by_administrators<L: Lookup + ?Sized>(
 /// The heads of a document: the newest versions that count, and every restriction that an
 /// authority version left out and no version that counts has taken in.
 ///
-/// None where no version counts, or where the document is of another kind. A restriction never
-/// stands in place of the version that it restricts, but next to it: what it says beyond that can
+/// None where no version counts, or where the document is of another kind; but terms that suspend do so
+/// whether or not a version of them counts, since it is another document that they restrict. A restriction
+/// never stands in place of the version that it restricts, but next to it: what it says beyond that can
 /// only take away.
 #[must_use]
 pub fn heads<T: BodyOf + Clone, L: Lookup + ?Sized>(
     id: &DocumentId,
     lookup: &L,
 ) -> Option<Heads<T>> {
-    let counting: Vec<&SignedDocument> = match T::KIND {
+    let compute = || compute_heads(T::KIND, id, lookup).iter().map(|v| v.digest()).collect();
+    let heads = lookup.cache().heads(id, T::KIND, compute);
+    let heads = heads.iter().filter_map(|digest| lookup.version(digest));
+    Heads::new(heads.map(|v| v.document().clone())).ok()
+}
+
+fn compute_heads<'a, L: Lookup + ?Sized>(
+    kind: Kind,
+    id: &DocumentId,
+    lookup: &'a L,
+) -> Vec<&'a SignedDocument> {
+    let counting: Vec<&SignedDocument> = match kind {
         Kind::Roster | Kind::Tenant => lookup.in_force(id),
         // What either side of a contest forbids is forbidden.
         Kind::Policy => {
@@ -264,24 +361,20 @@ pub fn heads<T: BodyOf + Clone, L: Lookup + ?Sized>(
         }
         _ => lookup.versions(id).into_iter().filter(|v| counts(v, lookup)).collect(),
     };
-    if counting.is_empty() {
-        return None;
+    if counting.is_empty() && kind != Kind::Terms {
+        return Vec::new();
     }
     let mut heads = newest(&counting, lookup);
-    let mut taken_in = BTreeSet::new();
-    for version in &counting {
-        taken_in.extend(behind(version.digest(), lookup));
-    }
+    let taken_in = lines(counting.iter().map(|v| v.digest()), lookup);
     let mut restricting = lookup.versions(id);
     restricting.retain(|v| v.body().restricts() && !taken_in.contains(&v.digest()));
-    if T::KIND.is_authority() {
+    if kind.is_authority() {
         // One that waits for its frontier restricts already; one that lost to recovery is settled.
         let recovered = recovered(&lookup.versions(id), lookup);
-        restricting
-            .retain(|v| !effective(v, lookup) && !settled(&behind(v.digest(), lookup), &recovered));
+        restricting.retain(|v| !effective(v, lookup) && !lost(v, &recovered, lookup));
     }
     heads.extend(newest(&restricting, lookup));
-    Heads::new(heads.into_iter().map(|v| v.document().clone())).ok()
+    heads
 }
 
 /// Those versions that none of the others stands on.
@@ -289,11 +382,62 @@ fn newest<'a, L: Lookup + ?Sized>(
     versions: &[&'a SignedDocument],
     lookup: &L,
 ) -> Vec<&'a SignedDocument> {
-    let mut under = BTreeSet::new();
-    for version in versions {
-        let mut line = behind(version.digest(), lookup);
-        line.remove(&version.digest());
-        under.extend(line);
-    }
+    let before = versions.iter().flat_map(|v| v.predecessors().iter().copied());
+    let under = lines(before, lookup);
     versions.iter().filter(|v| !under.contains(&v.digest())).copied().collect()
+}
+
+/// The versions of a document that principals signed, and that no version stands on which administrators signed
+/// and which counts: how much they have added that nobody has looked at.
+#[must_use]
+pub fn by_principals<'a, L: Lookup + ?Sized>(
+    id: &DocumentId,
+    lookup: &'a L,
+) -> Vec<&'a SignedDocument> {
+    let mut versions = lookup.versions(id);
+    let vouching = |v: &&&SignedDocument| signed_by_administrators(v, lookup) && counts(v, lookup);
+    let vouched = lines(versions.iter().filter(vouching).map(|v| v.digest()), lookup);
+    versions.retain(|v| !vouched.contains(&v.digest()) && !signed_by_administrators(v, lookup));
+    versions
+}
+
+/// The restrictions of a document that do not count, and that no version that counts stands on.
+#[must_use]
+pub fn left_out<'a, L: Lookup + ?Sized>(id: &DocumentId, lookup: &'a L) -> Vec<&'a SignedDocument> {
+    let taken_in = stood_on(id, lookup);
+    let mut versions = lookup.versions(id);
+    versions.retain(|v| v.body().restricts() && !taken_in.contains(&v.digest()));
+    versions
+}
+
+/// What a version that restricts stands on, so that every node that has the document takes it: all heads, which
+/// it merges. Where the heads parted long ago, or principals have added more than a node takes without
+/// administrators, it is the newest version that all of them stand on, and the restriction a head of its own.
+///
+/// # Security
+/// Whoever may add versions to a document could otherwise make branches at different nodes that no node takes
+/// from another, and so keep a restriction that merges them from all.
+#[must_use]
+pub fn restrictable<'a, L: Lookup + ?Sized>(
+    id: &DocumentId,
+    heads: &[Digest],
+    lookup: &'a L,
+) -> Vec<&'a SignedDocument> {
+    let known = |digests: &[Digest]| digests.iter().filter_map(|d| lookup.version(d)).collect();
+    let each: Vec<HashSet<Digest>> = heads.iter().map(|head| behind(*head, lookup)).collect();
+    let Some((first, rest)) = each.split_first() else { return Vec::new() };
+    let all = lines(heads.iter().copied(), lookup);
+    let common: HashSet<Digest> =
+        first.iter().filter(|d| rest.iter().all(|line| line.contains(*d))).copied().collect();
+    let own = by_principals(id, lookup).len();
+    let principals = heads.iter().filter_map(|head| lookup.version(head));
+    let mut principals = principals.map(|head| head.kind() == Kind::Principal);
+    let most = if principals.any(|is| is) { MAX_OWN_VERSIONS } else { MAX_VERSIONS_BY_PRINCIPALS };
+    let parted = all.len().saturating_sub(common.len());
+    if rest.is_empty() || (parted <= MAX_OWN_VERSIONS / 2 && own <= most) {
+        return known(heads);
+    }
+    let common: Vec<&SignedDocument> =
+        common.iter().filter_map(|digest| lookup.version(digest)).collect();
+    newest(&common, lookup)
 }

@@ -303,3 +303,51 @@ fn terms_come_from_right_above_and_hold_for_everything_below() {
     assert_eq!(stands(&c.set, &[up[0], up[2]]), Err(StandingError::Broken));
     assert_eq!(stands(&c.set, &[]), Err(StandingError::Empty));
 }
+
+/// `attacks.md` line 32: a suspension that whoever compiles the parent's next version was not shown, or left out.
+/// Fails when terms of which no version counts have no heads, or when nodes do not take them at first sight.
+#[test]
+fn attack_32_a_suspension_kept_from_the_next_version_still_suspends() {
+    let mut c = Cluster::new();
+    let parent = |id| Body::Tenant(tenant(&[3], 1, Some(id)));
+    let child = first(parent(c.tenant_id()), Some(&c.tenant), 241, &[2]);
+    c.add(&child);
+    let suspending = Terms { suspended: true, ..terms(child.id().into()) };
+    // The first that is ever said of the child; and a later version of terms that bounded it before.
+    let at_once = first(Body::Terms(suspending.clone()), Some(&c.tenant), 242, &[2]);
+    let bounding = first(Body::Terms(terms(child.id().into())), Some(&c.tenant), 243, &[2]);
+    let later = next(&[&bounding], Body::Terms(suspending.clone()), Some(&c.tenant), vec![], &[2]);
+    let mut frontier = c.set.frontier(&c.tenant.id());
+    frontier.sort_unstable();
+    assert!(frontier.iter().any(|entry| entry.id == child.id()));
+    let forgets =
+        next(&[&c.tenant], Body::Tenant(tenant(&[2], 1, None)), Some(&c.tenant), frontier, &[2]);
+    for said in [vec![at_once.clone()], vec![bounding, later]] {
+        let newest = said.last().unwrap().clone();
+        for at in 0..=said.len() {
+            let mut all = said.clone();
+            all.insert(at, forgets.clone());
+            let mut set = c.set.clone();
+            assert_eq!(set.insert_all(all.clone()), []);
+            for document in &all {
+                assert_eq!(first_sight(document, &set, UnixSeconds(NOW)), Ok(()), "{at}");
+            }
+            assert!(!counts(&newest, &set));
+            let heads = set.heads::<Terms>(&newest.id()).unwrap();
+            assert!(heads.suspended() && heads.digests() == [newest.digest()]);
+            // Until a version under the parent's newest stands on it.
+            let lifted = Terms { suspended: false, ..suspending.clone() };
+            let lifted = next(&[&newest], Body::Terms(lifted), Some(&forgets), vec![], &[2]);
+            set.insert(lifted).unwrap();
+            assert!(!set.heads::<Terms>(&newest.id()).unwrap().suspended());
+        }
+    }
+    // Nobody else suspends, and terms that suspend nothing are as if they were not there.
+    let by_itself = first(Body::Terms(suspending), Some(&child), 244, &[3]);
+    assert_eq!(c.refused(&by_itself), AdmitError::Authority);
+    let mut set = c.set.clone();
+    let idle = first(Body::Terms(terms(child.id().into())), Some(&c.tenant), 245, &[2]);
+    set.insert(idle.clone()).unwrap();
+    set.insert(forgets).unwrap();
+    assert!(set.heads::<Terms>(&idle.id()).is_none());
+}

@@ -304,3 +304,178 @@ fn neither_the_revoked_nor_the_expired_nor_the_dropped_offer_another_key() {
     c.add(&back);
     assert!(c.principal_heads().is_none(), "its own word brings nobody back");
 }
+
+/// Offers of its own next key by principal 10, one on another.
+fn offers(c: &Cluster, from: &SignedDocument, count: usize, keys: [u8; 2]) -> Vec<SignedDocument> {
+    let mut line = vec![from.clone()];
+    for at in 0..count {
+        let before = &line[at];
+        let body =
+            Principal { next_public_key: Some(public(keys[at % 2])), ..principal_of(before) };
+        line.push(next(&[before], Body::Principal(body), Some(&c.tenant), vec![], &[10]));
+    }
+    line.remove(0);
+    line
+}
+
+/// `attacks.md` line 32: a thief writes 4,000 offers of its own next key, and is revoked behind them, at a cost that
+/// is theirs once. Does not end, or runs out of stack, when each version works out anew what it stands on.
+#[test]
+fn attack_32_a_revocation_behind_four_thousand_versions_counts() {
+    let mut c = Cluster::new();
+    let line = offers(&c, &c.principal, 4_000, [30, 31]);
+    for document in &line {
+        c.add(document);
+    }
+    let newest = line.last().unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(first_sight(newest, &c.set, AT), Ok(()));
+    let seen = began.elapsed();
+    let heads = c.principal_heads().unwrap();
+    assert_eq!(heads.digests(), [newest.digest()]);
+    assert_eq!(by_principals(&c.principal.id(), &c.set).len(), 4_000);
+    let revoked = Principal { revoked: true, ..principal_of(newest) };
+    let on = restrictable(&c.principal.id(), &heads.digests(), &c.set);
+    assert_eq!(on, [newest]);
+    let revoked = next(&on, Body::Principal(revoked), Some(&c.tenant), vec![], &[2]);
+    let began = std::time::Instant::now();
+    c.add(&revoked);
+    assert_eq!(first_sight(&revoked, &c.set, AT), Ok(()));
+    assert!(c.principal_heads().unwrap().revoked());
+    assert!(by_principals(&c.principal.id(), &c.set).is_empty(), "administrators have looked");
+    assert_eq!(first_sight(&line[0], &c.set, AT), Ok(()), "it stands behind one that counts");
+    println!("an offer behind 4,000 versions: {seen:?}; a revocation: {:?}", began.elapsed());
+}
+
+/// `attacks.md` line 32: a thief makes another branch of its document at each node, so that no node takes what the
+/// others have. Fails when a revocation always merges all heads.
+#[test]
+fn attack_32_a_revocation_does_not_wait_for_branches_that_nodes_refuse() {
+    let mut c = Cluster::new();
+    let branches: Vec<_> =
+        (0..3).map(|n| offers(&c, &c.principal, 40, [30 + 2 * n, 31 + 2 * n])).collect();
+    for document in branches.iter().flatten() {
+        c.add(document);
+    }
+    let heads = c.principal_heads().unwrap();
+    assert_eq!(heads.digests().len(), 3);
+    let on = restrictable(&c.principal.id(), &heads.digests(), &c.set);
+    assert_eq!(on, [&c.principal]);
+    let revoked = Principal { revoked: true, ..principal_of(&c.principal) };
+    let revoked = next(&on, Body::Principal(revoked), Some(&c.tenant), vec![], &[2]);
+    // It is enough for a node that has any of the branches, or none.
+    for branch in [&branches[0][..], &branches[2][..], &[]] {
+        let mut set = Cluster::new().set;
+        for document in branch {
+            set.insert(document.clone()).unwrap();
+        }
+        set.insert(revoked.clone()).unwrap();
+        assert_eq!(first_sight(&revoked, &set, AT), Ok(()));
+        assert!(set.heads::<Principal>(&revoked.id()).unwrap().revoked());
+    }
+    // What parted a moment ago is merged.
+    let mut c = Cluster::new();
+    for document in
+        offers(&c, &c.principal, 1, [30, 31]).iter().chain(&offers(&c, &c.principal, 2, [32, 33]))
+    {
+        c.add(document);
+    }
+    let heads = c.principal_heads().unwrap().digests();
+    assert_eq!(heads.len(), 2);
+    assert_eq!(restrictable(&c.principal.id(), &heads, &c.set).len(), 2);
+}
+
+/// A principal that had as many keys as it remembers has another. Fails when the list only grows.
+#[test]
+fn a_principal_has_more_keys_in_its_life_than_it_remembers() {
+    let mut c = Cluster::new();
+    let mut newest = c.principal.clone();
+    for at in 0..20_u8 {
+        let (own, after) = (if at == 0 { 10 } else { 29 + at }, 30 + at);
+        let body = Principal { next_public_key: Some(public(after)), ..principal_of(&newest) };
+        let offer = next(&[&newest], Body::Principal(body), Some(&c.tenant), vec![], &[own]);
+        let taken = principal_of(&offer).acknowledged().unwrap();
+        let taken = next(&[&offer], Body::Principal(taken), Some(&c.tenant), vec![], &[after]);
+        for document in [&offer, &taken] {
+            assert!(Document::from_payload(document.payload()).is_ok());
+            c.add(document);
+        }
+        newest = taken;
+    }
+    let body = principal_of(&newest);
+    assert_eq!((body.public_key, body.retired_keys.len()), (public(49), 16));
+    assert_eq!((body.retired_keys[0], body.retired_keys[15]), (public(33), public(48)));
+    // It forgets the oldest, and no other.
+    let mut offer = Principal { next_public_key: Some(public(60)), ..body };
+    let offered = next(&[&newest], Body::Principal(offer.clone()), Some(&c.tenant), vec![], &[49]);
+    c.add(&offered);
+    offer = offer.acknowledged().unwrap();
+    offer.retired_keys.remove(5);
+    offer.retired_keys.insert(0, public(33));
+    let other = next(&[&offered], Body::Principal(offer), Some(&c.tenant), vec![], &[60]);
+    assert_eq!(c.refused(&other), AdmitError::Rotation);
+}
+
+/// `attacks.md` line 32: a principal with `change` fills a key's history, so that no emergency could be noted. Fails
+/// when a version may note more than one change, of any time, or a principal has all the room that there is.
+#[test]
+fn attack_32_a_principal_leaves_room_for_the_states_of_an_emergency() {
+    let mut c = Cluster::new();
+    let many = |count: u64| {
+        move |key: &mut Key| {
+            key.state_history = (1..=count)
+                .map(|n| StateChange { at: UnixSeconds(NOW - n), state: KeyState::Active })
+                .collect();
+            key.state_history.reverse();
+            key.enter_state(KeyState::Active, AT);
+        }
+    };
+    for signer in [10, 2] {
+        assert_eq!(
+            c.refused(&changed(&c.key, &c, &[signer], &many(255))),
+            AdmitError::StateHistory
+        );
+        assert_eq!(c.refused(&changed(&c.key, &c, &[signer], &many(1))), AdmitError::StateHistory);
+        let old = |key: &mut Key| {
+            key.state_history =
+                vec![StateChange { at: UnixSeconds(NOW - 61), state: KeyState::Active }];
+        };
+        assert_eq!(c.refused(&changed(&c.key, &c, &[signer], &old)), AdmitError::StateHistory);
+    }
+    // One at a time, by documents of different times.
+    let mut newest = c.key.clone();
+    let step = |of: &SignedDocument, state, at: u64, signer| {
+        let mut body = key_of(of);
+        body.enter_state(state, UnixSeconds(at));
+        let authority = Some(c.tenant.digest());
+        let draft = Draft::succeed(&[of], Body::Key(body), authority, vec![], UnixSeconds(at));
+        sign(draft.unwrap(), &[signer])
+    };
+    let mut made = Vec::new();
+    for at in 0..192 {
+        let state = [KeyState::PreActivation, KeyState::Active][at as usize % 2];
+        newest = step(&newest, state, NOW + at, 10);
+        made.push(newest.clone());
+    }
+    let more = step(&newest, KeyState::PreActivation, NOW + 200, 10);
+    let mut emergency = newest.clone();
+    for at in 0..100 {
+        let state = [KeyState::Suspended, KeyState::Active][at as usize % 2];
+        emergency = step(&emergency, state, NOW + 300 + at, 2);
+        made.push(emergency.clone());
+    }
+    assert_eq!(key_of(&emergency).state_history.len(), 256);
+    for document in &made {
+        c.add(document);
+    }
+    assert_eq!(c.refused(&more), AdmitError::StateHistory);
+    // Administrators forget the oldest, and never the newest.
+    let mut forgetful = key_of(&emergency);
+    forgetful.state_history.drain(..255);
+    let folded = |signer| {
+        let (body, authority) = (Body::Key(forgetful.clone()), Some(c.tenant.digest()));
+        let draft = Draft::succeed(&[&emergency], body, authority, vec![], UnixSeconds(NOW + 500));
+        admit(&sign(draft.unwrap(), &[signer]), &c.set).is_ok()
+    };
+    assert!(folded(2) && !folded(10));
+}

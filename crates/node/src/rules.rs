@@ -113,7 +113,7 @@ pub(crate) fn way_up(reads: &Reads<'_>, tenant: TenantId) -> Result<Vec<OwnedRun
     while let Some(tenant) = next.filter(|_| way.len() < MAX_WAY_UP) {
         let row = reads.row(&RowKey::heads(tenant.into()));
         let prefix = counting_prefix(Kind::Terms, tenant);
-        let terms = ids(reads, Table::Counting, prefix, MAX_TERMS_PER_TENANT as usize);
+        let terms = ids(reads, Table::Counting, prefix, 4 * MAX_TERMS_PER_TENANT as usize);
         let Some(heads) = rows::heads::<Tenant>(row?)? else { break };
         next = heads.parent();
         way.push(OwnedRung { tenant: heads, terms: heads_of(reads, &terms?)? });

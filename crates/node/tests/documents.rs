@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message;
 use quorate_documents::{
-    Administrators, Body, DocumentSet, Draft, Grant, Key, Kind, Policy, Principal, Roster,
+    Administrators, Body, DocumentSet, Draft, Grant, Heads, Key, Kind, Policy, Principal, Roster,
     SignedDocument, Tenant, Terms,
 };
 use quorate_node::{MAX_PLAN_ROUNDS, Reply, Request, RowKey, Table};
@@ -536,4 +536,98 @@ proptest! {
         }
         prop_assert!(world.nodes[0].most_rounds <= MAX_PLAN_ROUNDS);
     }
+}
+
+/// The principal that a public key belongs to at a node, by its row.
+fn holder(world: &World, of: &str) -> Option<Vec<u8>> {
+    let row = RowKey::principal_key(seed_key(of, 0).public());
+    world.nodes[0].store.rows.get(&row).map(|(bytes, _)| bytes.clone())
+}
+
+/// `attacks.md` line 17: another tenant's administrator names somebody's public key in a principal of its own, which
+/// its tenant's next version keeps before it is there. Fails when what is kept takes anybody's key.
+#[test]
+fn attack_17_nobody_takes_the_key_of_another_tenants_principal() {
+    let mut world = World::new(1);
+    let (other, administrator) = (world.other.clone(), seed_key("administrator", 0));
+    let owner = world.owner_document.id();
+    assert_eq!(holder(&world, "owner"), Some(owner.as_bytes().to_vec()));
+    let victim = seed_key("owner", 0);
+    let squat = principal_document(&mut world.rng, &administrator, &other, &victim, &[]);
+    let mut set = DocumentSet::whole(world.roster.id().into());
+    set.insert_all([world.roster.clone()].into_iter().chain(world.documents.clone()));
+    let mut frontier = set.frontier(&other.id());
+    frontier.push(squat.frontier_entry());
+    frontier.sort_unstable();
+    let keeps = successor(&other, Some(other.digest()), frontier, |_| {}, &world);
+    assert_eq!(codes(world.put(0, &[keeps])), [None]);
+    assert_eq!(codes(world.put(0, &[squat])), [Some("document_invalid".to_owned())]);
+    assert_eq!(holder(&world, "owner"), Some(owner.as_bytes().to_vec()));
+    // Of its own tenant: it is kept, so it is taken; and the key stays whose it was.
+    let acme = world.acme.clone();
+    let twin = principal_document(&mut world.rng, &administrator, &acme, &victim, &[]);
+    let mut frontier = set.frontier(&acme.id());
+    frontier.push(twin.frontier_entry());
+    frontier.sort_unstable();
+    let keeps = successor(&acme, Some(acme.digest()), frontier, |_| {}, &world);
+    assert_eq!(codes(world.put(0, &[keeps, twin])), [None, None]);
+    assert_eq!(holder(&world, "owner"), Some(owner.as_bytes().to_vec()));
+}
+
+/// `attacks.md` line 32: somebody who may do nothing writes as many versions of its own document as a node takes, a
+/// branch of its own at each node, and is revoked all the same, merged or not; and its tenant is changed. Fails
+/// without the bound of a principal's own versions, or when it holds for what administrators stand on or keep.
+#[test]
+fn attack_32_whoever_fills_its_own_document_is_revoked() {
+    let mut world = World::new(2);
+    let acme = world.acme.clone();
+    let own = world.encrypter_document.clone();
+    let branch = |name: &str, count: usize| {
+        let mut line = vec![own.clone()];
+        for number in 0..count {
+            let before = &line[number];
+            let mut body = before.body().clone();
+            if let Body::Principal(body) = &mut body {
+                body.next_public_key = Some(seed_key(name, number).public());
+            }
+            let next = Draft::succeed(&[before], body, Some(acme.digest()), Vec::new(), NOW);
+            line.push(next.unwrap().sign(&[&seed_key("encrypter", 0)]).unwrap());
+        }
+        line.split_off(1)
+    };
+    let most = quorate_documents::MAX_OWN_VERSIONS;
+    let (here, there) = (branch("here", most + 1), branch("there", most - 1));
+    for some in here.chunks(50) {
+        let codes = codes(world.put(0, some));
+        let refused = codes.iter().filter(|code| code.is_some()).count();
+        assert_eq!(refused, usize::from(some.len() < 50), "{codes:?}");
+    }
+    assert!(codes(world.put(1, &there)).iter().all(Option::is_none));
+    // No more of them from another node, but what an administrator stands on.
+    assert_eq!(codes(world.put(0, &there[..1])), [Some("too_large".to_owned())]);
+    let revoke = |on: &[&SignedDocument]| {
+        let mut body = own.body().clone();
+        if let Body::Principal(body) = &mut body {
+            body.revoked = true;
+        }
+        let draft = Draft::succeed(on, body, Some(acme.digest()), Vec::new(), NOW).unwrap();
+        draft.sign(&[&seed_key("administrator", 0)]).unwrap()
+    };
+    let revoked = |world: &World, node: usize| {
+        let row = &world.nodes[node].store.rows[&RowKey::heads(own.id())].0;
+        let row = <HeadsRow as prost::Message>::decode(row.as_slice()).unwrap();
+        Heads::<Principal>::from_row(&row.payloads).unwrap().revoked()
+    };
+    assert!(!revoked(&world, 0) && !revoked(&world, 1));
+    let merged = revoke(&[&here[most - 1], there.last().unwrap()]);
+    let mut all = there.clone();
+    all.push(merged);
+    let began = std::time::Instant::now();
+    assert_eq!(codes(world.put(0, &all)).pop().unwrap(), None);
+    println!("a revocation that merges {} versions: {:?}", 2 * most, began.elapsed());
+    let alone = revoke(&[&own]);
+    let began = std::time::Instant::now();
+    assert_eq!(codes(world.put(1, &[alone])), [None]);
+    println!("a revocation beside {} versions: {:?}", most, began.elapsed());
+    assert!(revoked(&world, 0) && revoked(&world, 1));
 }

@@ -285,6 +285,12 @@ impl Admin<'_> {
         body.revoked = heads.revoked();
         body.permissions.retain(|p| heads.permits(p.action, p.key.as_ref()));
         change(&mut body);
+        // A revocation is on its way to every node, whatever the principal has added to its document.
+        let documents = if body.revoked {
+            quorate_documents::restrictable(&id, &heads.digests(), &set)
+        } else {
+            documents
+        };
         let authority = client.tenant_heads().await?.digests().first().copied();
         let document = Draft::succeed(&documents, Body::Principal(body), authority, Vec::new(), at)
             .and_then(|draft| draft.sign(&[self.key.signing_key()]))

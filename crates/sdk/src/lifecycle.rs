@@ -166,11 +166,21 @@ impl Client {
             || body.weakens(&before)
             || tenant.is_critical(Action::Change)
             || !may;
-        let heads: Vec<&SignedDocument> = key.heads().iter().collect();
-        let draft = Draft::succeed(&heads, Body::Key(body), authority, Vec::new(), at)
-            .map_err(|e| invalid(e.to_string()))?;
         let versions = self.documents(vec![DocumentId::from(key.id())], Vec::new()).await?;
         set.insert_all(versions);
+        let heads: Vec<&SignedDocument> = key.heads().iter().collect();
+        let body = Body::Key(body);
+        // A restriction is on its way to every node, whatever principals have added to the document.
+        let on = if body.restricts() && by_administrators {
+            let digests: Vec<quorate_types::Digest> =
+                heads.iter().map(|head| head.digest()).collect();
+            quorate_documents::restrictable(&key.id().into(), &digests, &set)
+        } else {
+            Vec::new()
+        };
+        let on = if on.is_empty() { &heads } else { &on };
+        let draft = Draft::succeed(on, body, authority, Vec::new(), at)
+            .map_err(|e| invalid(e.to_string()))?;
         let delivered = if by_administrators {
             let administrator = administrator.ok_or_else(|| {
                 invalid(format!(

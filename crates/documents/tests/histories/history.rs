@@ -335,7 +335,7 @@ impl History {
 
     /// An authority to sign under: the one in force; or, to date back, one of the past.
     fn under(&mut self, tenant: &TenantId) -> (SignedDocument, u64) {
-        let kind = if self.one_in(6) { Kind::Roster } else { Kind::Tenant };
+        let kind = if self.one_in(16) { Kind::Roster } else { Kind::Tenant };
         if self.one_in(3)
             && let Some(old) = self.superseded(kind)
         {

@@ -160,7 +160,7 @@ impl Oracle {
             }
             Body::Key(key) => {
                 self.over(authority, &key.tenant)
-                    && Self::key_goes_on(key, &before)
+                    && Self::key_goes_on(key, &before, d.created_at())
                     && (administrators(authority)
                         || (Self::under_tenant(authority)
                             && self.key_by_principal(d, key, &before, authority, signers)))
@@ -195,7 +195,9 @@ impl Oracle {
     /// Whether the authority has a say over what belongs to the tenant.
     fn over(&self, authority: Option<&SignedDocument>, tenant: &TenantId) -> bool {
         let there = self.tenant(tenant).is_some();
-        there && Self::under_tenant(authority) && authority.is_some_and(|a| TenantId::from(a.id()) == *tenant)
+        there
+            && Self::under_tenant(authority)
+            && authority.is_some_and(|a| TenantId::from(a.id()) == *tenant)
     }
 
     fn under_tenant(authority: Option<&SignedDocument>) -> bool {
@@ -251,20 +253,28 @@ impl Oracle {
         let offers = by == Some(before.public_key)
             && after.public_key == before.public_key
             && after.retired_keys == before.retired_keys;
-        let mut retired: BTreeSet<PublicKey> = before.retired_keys.iter().copied().collect();
-        retired.insert(before.public_key);
+        let mut retired = before.retired_keys.clone();
+        retired.push(before.public_key);
+        if retired.len() > 16 {
+            retired.remove(0);
+        }
         let acknowledges = before.next_public_key.is_some()
             && by == before.next_public_key
             && Some(after.public_key) == before.next_public_key
             && after.next_public_key.is_none()
-            && after.retired_keys.iter().copied().collect::<BTreeSet<_>>() == retired;
+            && after.retired_keys == retired;
         offers || acknowledges
     }
 
     /// What holds of key documents whoever signs them.
-    fn key_goes_on(key: &Key, before: &[&SignedDocument]) -> bool {
+    fn key_goes_on(key: &Key, before: &[&SignedDocument], at: UnixSeconds) -> bool {
         let before: Vec<&Key> = before.iter().map(|p| Key::of(p.body()).unwrap()).collect();
         if key.state == KeyState::Destroyed {
+            return false;
+        }
+        let mut added = key.state_history.clone();
+        added.retain(|change| !before.iter().any(|old| old.state_history.contains(change)));
+        if added.len() > 1 || added.iter().any(|change| change.at.0 + 60 < at.0) {
             return false;
         }
         for old in &before {
@@ -274,7 +284,8 @@ impl Oracle {
             if old.state != key.state && key.state_history.is_empty() {
                 return false;
             }
-            if old.state_history.iter().any(|change| !key.state_history.contains(change)) {
+            // The newest is the last; older ones are administrators' to forget.
+            if old.state_history.last().is_some_and(|newest| !key.state_history.contains(newest)) {
                 return false;
             }
             if old.versions.len() > key.versions.len() {
@@ -301,6 +312,13 @@ impl Oracle {
     ) -> bool {
         let (all, any) = Self::key_takes(key, before);
         let before: Vec<&Key> = before.iter().map(|p| Key::of(p.body()).unwrap()).collect();
+        let forgets = before
+            .iter()
+            .any(|old| old.state_history.iter().any(|change| !key.state_history.contains(change)));
+        let longest = before.iter().map(|old| old.state_history.len()).max().unwrap_or(0);
+        if forgets || key.state_history.len() > longest.max(192) {
+            return false;
+        }
         let asked = key.destruction.is_some()
             && !before.iter().any(|old| old.destruction == key.destruction);
         let weaker = before.iter().any(|old| {
@@ -548,7 +566,8 @@ impl Oracle {
             }
             _ => versions.iter().map(|v| v.digest()).filter(|v| self.counts(v)).collect(),
         };
-        if counting.is_empty() {
+        // Terms that suspend restrict another document than themselves.
+        if counting.is_empty() && kind != Kind::Terms {
             return Vec::new();
         }
         let newest = |of: &[Digest]| -> Vec<Digest> {

@@ -119,20 +119,29 @@ fn having_retired(loaded: &Loaded, key: PublicKey) -> Option<DocumentId> {
     })
 }
 
-/// The row that says whose a public key is. Nobody's, where two principals that count have it: which
-/// of them came first is no part of the set, and guessing could take the wrong one's permissions. A key
-/// that nobody has is one's who had it, so that whoever comes with it is told so, and reported.
+/// The row that says whose a public key is. Where two principals that count have it, it stays whose it was;
+/// and nobody's, where it was neither's: guessing could take the wrong one's permissions. So nobody takes
+/// another's key from it, whatever it gets its own authority to keep. A key that nobody has is one's who had it,
+/// so that whoever comes with it is told so, and reported.
 fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
     let row = RowKey::principal_key(key);
-    let mut having = having(loaded, key);
-    match (having.next(), having.next()) {
-        (Some(id), None) => Write::Put(row, id.as_bytes().to_vec()),
-        (None, _) => match having_retired(loaded, key) {
-            Some(id) => Write::Put(row, id.as_bytes().to_vec()),
-            None => Write::Delete(row),
-        },
-        _ => Write::Delete(row),
+    let having: Vec<DocumentId> = having(loaded, key).collect();
+    let owner = match having.as_slice() {
+        [] => having_retired(loaded, key),
+        [one] => Some(*one),
+        several => loaded.holder(&key).filter(|holder| several.contains(holder)),
+    };
+    match owner {
+        Some(id) => Write::Put(row, id.as_bytes().to_vec()),
+        None => Write::Delete(row),
     }
+}
+
+/// The public keys that a head names, if it is a principal's.
+fn keys_named(payload: &[u8]) -> Vec<PublicKey> {
+    let document = Document::from_payload(payload).ok();
+    let principal = document.as_ref().and_then(|document| Principal::of(document.body()));
+    principal.into_iter().flat_map(Principal::named_keys).collect()
 }
 
 /// Authority versions that may take effect from now on, whatever their frontiers hold.
@@ -173,12 +182,10 @@ pub(super) fn update(
             writes.push(Write::Delete(RowKey::alias(tenant, &key.alias, id.into())));
         }
     }
-    // The keys of its heads before and now are among these.
-    for key in loaded.versions(&id).into_iter().filter_map(|v| Principal::of(v.body())) {
-        for key in key.named_keys() {
-            writes.push(owner_of_key(loaded, key));
-        }
-    }
+    let now = derived.iter().flat_map(|derived| &derived.payloads);
+    let named: BTreeSet<PublicKey> =
+        before.iter().flatten().chain(now).flat_map(|payload| keys_named(payload)).collect();
+    writes.extend(named.into_iter().map(|key| owner_of_key(loaded, key)));
     let counts = derived.is_some();
     derived_lists(loaded, id, tenant, counts, writes);
     for alias in aliases {

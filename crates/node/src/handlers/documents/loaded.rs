@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use quorate_documents::{
-    Body, BodyOf, Document, Grant, InForceCache, Key, Kind, Lookup, Principal, SignedDocument,
+    Body, BodyOf, Document, Grant, Key, Kind, Lookup, Principal, SignedDocument, StateCache,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
 use quorate_wire::PublicKey;
@@ -20,6 +20,9 @@ use crate::view::{Entry, Read};
 /// Versions of one document that a node keeps. At one version a day that is eleven years.
 pub(super) const MAX_VERSIONS_PER_DOCUMENT: usize = 4096;
 
+/// Of these, how many are for versions that restrict, and for nothing else.
+pub(super) const VERSIONS_FOR_RESTRICTIONS: usize = 256;
+
 /// Document versions read from rows, closed under what they refer to: with a version come all
 /// versions of its document, its tenant with the tenants above, the roster, the frontiers of these,
 /// and the principals that signed it.
@@ -30,22 +33,25 @@ pub(crate) struct Loaded {
     by_id: BTreeMap<DocumentId, Vec<Digest>>,
     /// Versions of principals by every key that they name, retired ones too.
     by_key: BTreeMap<PublicKey, BTreeSet<Digest>>,
+    /// Whose a public key is by its row, from before.
+    holders: BTreeMap<PublicKey, DocumentId>,
     /// Documents of which all versions are here; of others only what a frontier names.
     complete: BTreeSet<DocumentId>,
     /// Authority versions whose frontier was here before.
     frontiers: BTreeSet<Digest>,
-    in_force: InForceCache,
+    cache: StateCache,
 }
 
 impl Loaded {
     pub(super) fn new(cluster: ClusterId) -> Self {
-        let (versions, by_id, by_key, complete, frontiers, in_force) = Default::default();
-        Self { cluster, versions, by_id, by_key, complete, frontiers, in_force }
+        let (versions, by_id, by_key, holders) = Default::default();
+        let (complete, frontiers, cache) = Default::default();
+        Self { cluster, versions, by_id, by_key, holders, complete, frontiers, cache }
     }
 
     /// Takes a version in, in place of the same version with fewer signatures.
     pub(super) fn insert(&mut self, document: Arc<SignedDocument>) {
-        self.in_force.clear();
+        self.cache.clear();
         let digest = document.digest();
         let digests = self.by_id.entry(document.id()).or_default();
         if !digests.contains(&digest) {
@@ -76,14 +82,20 @@ impl Loaded {
                 self.insert(Arc::clone(document));
             }
         }
+        self.holders.extend(&more.holders);
         self.complete.extend(&more.complete);
         self.frontiers.extend(&more.frontiers);
-        self.in_force.clear();
+        self.cache.clear();
     }
 
     /// Versions of principals that name a key, as theirs, as the one offered, or as one they had.
     pub(super) fn naming(&self, key: &PublicKey) -> impl Iterator<Item = &SignedDocument> {
         self.by_key.get(key).into_iter().flatten().filter_map(|digest| self.version(digest))
+    }
+
+    /// Whose a public key was before, by its row.
+    pub(super) fn holder(&self, key: &PublicKey) -> Option<DocumentId> {
+        self.holders.get(key).copied()
     }
 
     pub(super) fn count(&self, id: &DocumentId) -> usize {
@@ -116,8 +128,8 @@ impl Lookup for Loaded {
         self.frontiers.contains(version)
     }
 
-    fn in_force(&self, id: &DocumentId) -> Vec<&SignedDocument> {
-        self.in_force.in_force(id, self)
+    fn cache(&self) -> &StateCache {
+        &self.cache
     }
 }
 
@@ -251,7 +263,7 @@ impl<'a, 'v> Loader<'a, 'v> {
                     let complete = row.bytes().is_some();
                     if complete {
                         self.loaded.frontiers.insert(document.digest());
-                        self.loaded.in_force.clear();
+                        self.loaded.cache.clear();
                     }
                     complete
                 },
@@ -327,7 +339,11 @@ impl<'a, 'v> Loader<'a, 'v> {
         }
         for entry in self.attempt(self.reads.range(naming(key))).unwrap_or_default() {
             let id = entry.bytes().and_then(|id| DocumentId::from_slice(id).ok());
-            self.want(id.ok_or_else(|| rows::damaged(entry))?);
+            let id = id.ok_or_else(|| rows::damaged(entry))?;
+            if *entry.key() == RowKey::principal_key(key) {
+                self.loaded.holders.insert(key, id);
+            }
+            self.want(id);
         }
         Ok(())
     }

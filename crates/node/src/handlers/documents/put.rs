@@ -21,7 +21,9 @@ use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
 use super::derived::{SAID_BELOW, completed, derive, having, store, update};
-use super::loaded::{Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, principal_of, version};
+use super::loaded::{
+    Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, VERSIONS_FOR_RESTRICTIONS, principal_of, version,
+};
 use super::named;
 use super::quota::Quotas;
 use super::together::Together;
@@ -416,9 +418,8 @@ fn admit(
         rules::first_sight(document, together, now).map_err(|error| refuse(&error))?;
         let kept = rules::kept_by_some(document, together);
         quotas.check(document, kept)?;
-        // Restrictions by administrators who were removed; each head is read for every request.
-        if !document.kind().is_authority() && !kept && !rules::counts(document, together) {
-            bounded(loaded, document)?;
+        if !document.kind().is_authority() && !kept {
+            bounded(loaded, together, document, &admitted)?;
         }
     }
     if document.kind().is_authority() && admitted == Admitted::ByAdministrators {
@@ -432,20 +433,26 @@ fn admit(
             return Err(Refused::new(RefusalCode::TooLarge, message));
         }
     }
-    if loaded.count(&document.id()) >= MAX_VERSIONS_PER_DOCUMENT {
-        let message = format!("a document has at most {MAX_VERSIONS_PER_DOCUMENT} versions");
+    let reserved = if document.body().restricts() { 0 } else { VERSIONS_FOR_RESTRICTIONS };
+    let most = MAX_VERSIONS_PER_DOCUMENT - reserved;
+    if loaded.count(&document.id()) >= most {
+        let message = format!("a document has at most {most} versions");
         return Err(Refused::new(RefusalCode::TooLarge, message));
-    }
-    if matches!(admitted, Admitted::ByPrincipal(_)) {
-        bounded(loaded, document)?;
     }
     if let Body::Principal(principal) = document.body() {
         // A TLS key must name one principal, or revoking one would leave the other. One that does not
         // count has no key: whoever once administered a tenant could otherwise keep keys from others.
-        // One that an authority version keeps is taken all the same, since that version waits for it.
-        let others = |key: &PublicKey| having(loaded, *key).any(|other| other != document.id());
-        let taken = principal.named_keys().find(others);
-        if let Some(key) = taken.filter(|_| !rules::kept_by_some(document, loaded)) {
+        // One that an authority version keeps is taken all the same, since that version waits for it; but not
+        // where the key is that of another tenant's principal, which has nothing to do with that version.
+        let kept = rules::kept_by_some(document, loaded);
+        let elsewhere = |other: DocumentId| {
+            let first = loaded.versions(&other).first().map(|first| tenant_slot(first));
+            first != Some(principal.tenant)
+        };
+        let others = |key: &PublicKey| {
+            having(loaded, *key).any(|other| other != document.id() && (!kept || elsewhere(other)))
+        };
+        if let Some(key) = principal.named_keys().find(others) {
             let message = format!("{key} is the key of another principal already");
             return Err(Refused::new(RefusalCode::DocumentInvalid, message));
         }
@@ -461,27 +468,61 @@ fn admit(
     Ok(Accepted { document: Arc::clone(document), new: true })
 }
 
-/// Refuses a version by a principal where the document has grown as far as principals may let it.
-fn bounded(loaded: &Loaded, document: &SignedDocument) -> Result<(), Refused> {
+/// Refuses a version where a document has grown as far as those who sign it may let it: principals, until
+/// administrators sign a version that stands on theirs and counts; and administrators who rule no longer, by
+/// restrictions. What the administrators who rule sign is bounded by neither.
+///
+/// # Security
+/// Every version is read for each that comes, and each head for every request. Counted apart, so that none of
+/// them takes up the room of the others: whatever a principal has written, it can be revoked.
+fn bounded(
+    loaded: &Loaded,
+    together: &Loaded,
+    document: &SignedDocument,
+    admitted: &Admitted,
+) -> Result<(), Refused> {
+    let (id, digest) = (document.id(), document.digest());
+    let refuse = |what: String| {
+        let message = format!("the document would have {what}; administrators may still add one");
+        Err(Refused::new(RefusalCode::TooLarge, message))
+    };
+    let all = loaded.versions(&id);
+    let (alike, of_all, most) = if matches!(admitted, Admitted::ByPrincipal(_)) {
+        // A version by administrators that came with it stands on it.
+        if !rules::by_principals(&id, together).iter().any(|v| v.digest() == digest) {
+            return Ok(());
+        }
+        let own = document.kind() == Kind::Principal;
+        let most = if own { rules::MAX_OWN_VERSIONS } else { rules::MAX_VERSIONS_BY_PRINCIPALS };
+        (rules::by_principals(&id, loaded), all, most)
+    } else if rules::counts(document, together) {
+        return Ok(());
+    } else {
+        let alike = rules::left_out(&id, loaded);
+        (alike.clone(), alike, rules::MAX_OWN_VERSIONS)
+    };
+    if alike.len() >= most {
+        return refuse(format!(
+            "{} versions of that kind where {most} are allowed",
+            alike.len() + 1
+        ));
+    }
     let size = |version: &SignedDocument| {
         version.payload().len() + version.signers().len() * BYTES_OF_SIGNATURE
     };
-    let known = loaded.versions(&document.id());
-    let bytes = known.iter().map(|version| size(version)).sum::<usize>() + size(document);
+    let bytes = of_all.iter().map(|version| size(version)).sum::<usize>() + size(document);
     if bytes > MAX_BYTES_PER_DOCUMENT {
-        let message = format!(
-            "the versions of the document have {bytes} bytes together where {MAX_BYTES_PER_DOCUMENT} are allowed; administrators may still add one"
-        );
-        return Err(Refused::new(RefusalCode::TooLarge, message));
+        return refuse(format!(
+            "{bytes} bytes in all versions where {MAX_BYTES_PER_DOCUMENT} are allowed"
+        ));
     }
     let under: BTreeSet<Digest> =
-        known.iter().copied().chain([document]).flat_map(|v| v.predecessors()).copied().collect();
-    let heads = known.iter().filter(|version| !under.contains(&version.digest())).count() + 1;
+        of_all.iter().copied().chain([document]).flat_map(|v| v.predecessors()).copied().collect();
+    let heads = of_all.iter().filter(|version| !under.contains(&version.digest())).count() + 1;
     if heads > MAX_HEADS_PER_DOCUMENT {
-        let message = format!(
-            "the document would have {heads} heads where {MAX_HEADS_PER_DOCUMENT} are allowed; merge them first"
-        );
-        return Err(Refused::new(RefusalCode::TooLarge, message));
+        return refuse(format!(
+            "{heads} heads where {MAX_HEADS_PER_DOCUMENT} are allowed, and they must be merged first"
+        ));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! How many documents a tenant may have at this node.
 //!
-//! Counted when documents come, and never part of what the set means: what an authority version keeps is
-//! taken in any case, since that version waits for it.
+//! Counted when documents come, and never part of what the set means. What an authority version keeps finds half
+//! as much room again as nodes give, since that version waits for it; no more than the tenant's terms allow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +55,7 @@ impl Quotas {
                 table: Table::Counting,
                 prefix: [&[kind_byte(Kind::Terms)], tenant.as_bytes().as_slice()].concat(),
                 after: None,
-                limit: MAX_TERMS_PER_TENANT as usize,
+                limit: 4 * MAX_TERMS_PER_TENANT as usize,
             };
             let (row, terms) = (reads.row(&RowKey::tenant_counts(tenant)), reads.range(terms));
             let (Ok(row), Ok(terms)) = (row, terms) else {
@@ -86,8 +86,9 @@ impl Quotas {
         Ok(Self { counts, said, changed: BTreeSet::new(), coming: BTreeMap::new() })
     }
 
-    /// Refuses a version that takes its tenant past a bound. What an authority version keeps is not asked
-    /// what counts, and finds half as much room again: that version waits for it.
+    /// Refuses a version that takes its tenant past a bound. What an authority version keeps finds half as much
+    /// room again, since that version waits for it, and what restricts, so that a full tenant can be; but nobody
+    /// has more than the tenant's terms say by keeping it before it is there.
     pub(super) fn check(&self, document: &SignedDocument, kept: bool) -> Result<(), Refused> {
         let tenant = owner(document);
         let default = (TenantCountsRow::default(), (Quota::default(), String::new()));
@@ -99,13 +100,13 @@ impl Quotas {
             Err(Refused::new(RefusalCode::TooLarge, message))
         };
         let coming = |kind: Kind| self.coming.get(&(tenant, kind)).copied().unwrap_or_default();
+        let room = |most: u32| if kept { most.saturating_add(most / 2) } else { most };
         let bounded = |what: &str, have: u32, said: u32, most: u32| {
-            let most = if said == 0 { most } else { most.min(said) };
+            let most = if said == 0 { room(most) } else { room(most).min(said) };
             if have >= most { refuse(what, most.into()) } else { Ok(()) }
         };
         let all = MAX_DOCUMENTS_PER_TENANT;
-        let room = |most: u32| if kept { most.saturating_add(most / 2) } else { most };
-        if document.version() == 1 && !kept {
+        if document.version() == 1 {
             let more = coming(document.kind());
             match document.kind() {
                 Kind::Tenant => bounded(
@@ -142,13 +143,15 @@ impl Quotas {
         }
         if document.version() == 1 && document.kind() != Kind::Terms {
             let what = "documents, with those that do not count";
-            bounded(what, counts.stored, 0, room(MAX_STORED_PER_TENANT))?;
+            bounded(what, counts.stored, 0, MAX_STORED_PER_TENANT)?;
         }
         let most = match quota.document_bytes {
             0 => MAX_DOCUMENT_BYTES_PER_TENANT,
             said => said.min(MAX_DOCUMENT_BYTES_PER_TENANT),
         };
-        let most = if kept { most.saturating_add(most / 2) } else { most };
+        let restricts = document.version() > 1 && document.body().restricts();
+        let more = (kept && quota.document_bytes == 0) || restricts;
+        let most = if more { most.saturating_add(most / 2) } else { most };
         // A tenant can be changed however much it has.
         let own = document.kind().is_authority() && document.version() > 1;
         if !own && counts.bytes.saturating_add(size(document)) > most {
