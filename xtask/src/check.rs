@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use crate::docs;
 use crate::run::{Outcome, cargo, must, output, root};
+use crate::{docs, named};
 
-/// Formatting, architecture, purity, clippy with warnings as errors, generated documents.
+/// Formatting, architecture, purity, named tests, clippy with warnings as errors, generated documents.
 pub fn run() -> Outcome {
     must(cargo().args(["fmt", "--all", "--check"]))
         .map_err(|e| format!("{e}\nrun `cargo fmt --all`"))?;
     architecture()?;
     purity()?;
     transcripts()?;
+    named::verify()?;
     must(cargo().args([
         "clippy",
         "--quiet",

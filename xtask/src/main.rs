@@ -6,15 +6,16 @@ mod bench;
 mod check;
 mod dist;
 mod docs;
+mod named;
 mod removals;
 mod run;
 mod test;
 
 const USAGE: &str = "\
 cargo xtask test [-- ARGS]   everything that must hold: check, then every test; what CI runs
-cargo xtask check            formatting, architecture, clippy, generated documents
+cargo xtask check            formatting, architecture, named tests, clippy, generated documents
 cargo xtask bench [ARGS]     figures of this machine as a table and target/bench.json
-cargo xtask docs             writes docs/errors.md, docs/cli.md and man pages from the code
+cargo xtask docs             writes docs/errors.md, docs/cli.md and xtask/attacks.txt from the code
 cargo xtask dist             a static binary, a systemd unit and man pages in target/dist
 cargo xtask removals [ARGS]  takes each check of key generation away in a copy, and wants a failure";
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "check" => check::run(),
         "bench" => bench::run(&rest),
-        "docs" => docs::write(),
+        "docs" => named::write().and_then(|()| docs::write()),
         "dist" => dist::run(),
         "removals" => removals::run(&rest),
         _ => {
