@@ -38,6 +38,11 @@ impl OwnedRung {
         self.tenant.id().into()
     }
 
+    /// Whether its terms suspend it.
+    fn is_suspended_by_terms(&self) -> bool {
+        self.terms.iter().any(|terms| terms.suspended())
+    }
+
     /// Whether its terms say what it may use in a day.
     pub(crate) fn is_bounded_by_day(&self) -> bool {
         let bounds = |terms: &Arc<Heads<Terms>>| {
@@ -119,6 +124,13 @@ pub(crate) fn way_up(reads: &Reads<'_>, tenant: TenantId) -> Result<Vec<OwnedRun
         way.push(OwnedRung { tenant: heads, terms: heads_of(reads, &terms?)? });
     }
     Ok(way)
+}
+
+/// Whether those above a tenant have suspended it, or one of themselves is suspended. It may have suspended
+/// itself besides, which is its own affair.
+pub(crate) fn is_suspended_from_above(way_up: &[OwnedRung]) -> bool {
+    way_up.iter().any(OwnedRung::is_suspended_by_terms)
+        || way_up.iter().skip(1).any(|rung| rung.tenant.suspended())
 }
 
 /// All that decides who may use one key.

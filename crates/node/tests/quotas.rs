@@ -191,3 +191,47 @@ fn attack_17_the_cluster_makes_no_principal_of_a_root_tenant() {
     assert!(put(&mut world, std::slice::from_ref(&spy))[0].is_some());
     assert!(!world.nodes[0].store.rows.contains_key(&RowKey::heads(spy.id())));
 }
+
+/// `attacks.md` line 17: what a suspended tenant's administrators and principals sign is not stored until it is
+/// resumed, so that nothing counts then which was made meanwhile. Fails when nodes do not ask those above.
+#[test]
+fn attack_17_a_suspended_tenant_adds_nothing_but_what_restricts() {
+    let mut world = World::new(1);
+    let (acme, other, own) =
+        (world.acme.clone(), world.other.clone(), world.encrypter_document.clone());
+    let body = |suspended| {
+        let (quota, text) = (Quota::default(), String::new());
+        let tenant = acme.id().into();
+        let support_contact = text.clone();
+        Body::Terms(Terms { tenant, suspended, quota, support_contact, reason: text })
+    };
+    let roster = Some(world.roster.digest());
+    let suspends = Draft::first(body(true), roster, NOW, &mut world.rng).unwrap();
+    let suspends = suspends.sign(&[&world.administrator]).unwrap();
+    assert_eq!(put(&mut world, std::slice::from_ref(&suspends)), [None]);
+    let meanwhile = machine(&mut world, &acme, 1);
+    let below = {
+        let (administrator, parent) = (seed_key("administrator", 0), Some(acme.id().into()));
+        tenant_document(&mut world.rng, &administrator, &acme, parent, "child")
+    };
+    for document in [&meanwhile, &below] {
+        let refused = put(&mut world, std::slice::from_ref(document)).remove(0);
+        assert!(refused.is_some_and(|why| why.contains("suspended")));
+    }
+    // Not by keeping it either; a restriction, and another tenant, are taken.
+    let keeps = next_version(&world, &acme, &[&world.owner_document, &own, &meanwhile]);
+    let mut gone = own.body().clone();
+    if let Body::Principal(principal) = &mut gone {
+        principal.revoked = true;
+    }
+    let gone = Draft::succeed(&[&own], gone, Some(acme.digest()), Vec::new(), NOW).unwrap();
+    let gone = gone.sign(&[&world.administrator]).unwrap();
+    let there = machine(&mut world, &other, 2);
+    let codes = put(&mut world, &[keeps, meanwhile.clone(), gone, there]);
+    assert!(codes[1].is_some() && codes[0].is_none(), "{codes:?}");
+    assert_eq!(codes[2..], [None, None]);
+    let resumes = Draft::succeed(&[&suspends], body(false), roster, Vec::new(), NOW).unwrap();
+    let resumes = resumes.sign(&[&world.administrator]).unwrap();
+    assert_eq!(put(&mut world, &[resumes]), [None]);
+    assert_eq!(put(&mut world, &[meanwhile]), [None]);
+}

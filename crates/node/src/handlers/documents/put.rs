@@ -150,7 +150,9 @@ pub(crate) fn prepare<'a>(
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
     let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
     let documents = came.map(|d| d.document()).chain(moved.map(|d| d.document()));
-    let quotas = Quotas::gather(reads, documents)?;
+    let mut quotas = Quotas::gather(reads, documents)?;
+    let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
+    quotas.gather_suspended(reads, came.map(|d| d.document()))?;
     let destructions = destructions(reads, &candidates, &loaded, &affected)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
     Ok(Ready {

@@ -20,6 +20,7 @@ use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::{RowKey, Table};
 use crate::rows;
+use crate::rules::{is_suspended_from_above, way_up};
 use crate::step::Write;
 use crate::view::Read;
 
@@ -32,11 +33,20 @@ fn owner(document: &Document) -> TenantId {
     tenant_slot(document)
 }
 
+/// Whether a document stands inside a tenant, as what its administrators and principals sign does. A tenant's own
+/// later versions do not, which would else wait; nor does what those above say of it.
+fn is_inside(document: &Document) -> bool {
+    let later = document.kind().is_authority() && document.version() > 1;
+    !later && !matches!(document.kind(), Kind::Roster | Kind::Terms)
+}
+
 /// Counts of the tenants that a request concerns, and what their terms say.
 pub(super) struct Quotas {
     counts: BTreeMap<TenantId, TenantCountsRow>,
     said: BTreeMap<TenantId, (Quota, String)>,
     changed: BTreeSet<TenantId>,
+    /// Those that were suspended from above, of what comes.
+    suspended: BTreeSet<TenantId>,
     /// New documents of this request, which may come to count.
     coming: BTreeMap<(TenantId, Kind), u32>,
 }
@@ -83,13 +93,39 @@ impl Quotas {
         if unread {
             return Err(Stop::Unread);
         }
-        Ok(Self { counts, said, changed: BTreeSet::new(), coming: BTreeMap::new() })
+        let (suspended, changed) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { counts, said, suspended, changed, coming: BTreeMap::new() })
+    }
+
+    /// Reads which of the tenants that documents come of are suspended from above.
+    pub(super) fn gather_suspended<'d>(
+        &mut self,
+        reads: &Reads<'_>,
+        came: impl Iterator<Item = &'d Document>,
+    ) -> Result<(), Stop> {
+        let tenants: BTreeSet<TenantId> = came.filter(|d| is_inside(d)).map(tenant_slot).collect();
+        // All asked for before any is missed.
+        let ways: Vec<_> =
+            tenants.into_iter().map(|tenant| (tenant, way_up(reads, tenant))).collect();
+        for (tenant, way) in ways {
+            if is_suspended_from_above(&way?) {
+                self.suspended.insert(tenant);
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a version that takes its tenant past a bound. What an authority version keeps finds half as much
     /// room again, since that version waits for it, and what restricts, so that a full tenant can be; but nobody
     /// has more than the tenant's terms say by keeping it before it is there.
     pub(super) fn check(&self, document: &SignedDocument, kept: bool) -> Result<(), Refused> {
+        if is_inside(document)
+            && !document.body().restricts()
+            && self.suspended.contains(&tenant_slot(document))
+        {
+            let message = "the document's tenant is suspended, so nothing is added to it but what restricts; bring it again once the tenant is resumed";
+            return Err(Refused::new(RefusalCode::TenantSuspended, message));
+        }
         let tenant = owner(document);
         let default = (TenantCountsRow::default(), (Quota::default(), String::new()));
         let counts = self.counts.get(&tenant).unwrap_or(&default.0);
