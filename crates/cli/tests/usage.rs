@@ -144,7 +144,11 @@ fn policy_explain_says_why_a_request_was_refused() {
     assert_eq!(refused["key_alias"], "files");
     let nodes: Vec<&Value> = refused["nodes"].as_array().unwrap().iter().collect();
     let said: Vec<&&Value> = nodes.iter().filter(|n| n["decision"] == "policy_forbids").collect();
-    assert!(said.len() >= 2, "{refused}\n{}", owner.run(["audit", "show", "--key", "files"]).text());
+    assert!(
+        said.len() >= 2,
+        "{refused}\n{}",
+        owner.run(["audit", "show", "--key", "files"]).text()
+    );
     for node in &said {
         assert_eq!(node["policies"][0]["name"], "secrets/2 (no; secrets)", "{refused}");
         assert_eq!(node["policies"][0]["text"], forbid, "{refused}");
@@ -175,7 +179,12 @@ fn policy_explain_says_why_a_request_was_refused() {
     assert!(text.contains("The policies have been changed since."), "{text}");
     owner.run(["policy", "explain", "--principal", "nobody"]).failed(2, "usage");
 
-    // A node that lacks a change decides otherwise: the client, the doctor and the explanation say so.
+    // A node that lacks a change decides otherwise: the client, the doctor and the explanation say so. Another
+    // object, so that its requests are not taken for those before.
+    owner.0.file("later", b"later");
+    owner.run(["encrypt", "later", "--context", "class=secret"]).ok();
+    forget(&owner.0, "later");
+    let open = ["decrypt", "later.quorate", "--context", "class=secret"];
     cluster.nodes[2].stop();
     owner.run(["policy", "set", "secrets", "secrets.cedar"]).ok();
     cluster.nodes[2].start();

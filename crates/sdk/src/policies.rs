@@ -91,7 +91,7 @@ impl Client {
         Ok(policies(&set, self.tenant()).iter().map(info).collect())
     }
 
-    /// What the policies of this client's tenant were at each time that one of them was made or changed, the
+    /// What the policies of this client's tenant were after each time that one of them was made or changed, the
     /// newest first: all that were there then, as their newest versions said. An audit record names a set by its
     /// digest, and this finds what it said.
     ///
@@ -100,20 +100,19 @@ impl Client {
     pub async fn policy_history(&self) -> Result<Vec<Vec<PolicyInfo>>, Error> {
         let set = self.set_with_below(vec![Kind::Policy]).await?;
         let tenant = self.tenant();
-        let all: Vec<(&SignedDocument, &Policy)> = set
+        let mut all: Vec<(&SignedDocument, &Policy)> = set
             .iter()
             .filter_map(|document| match document.body() {
                 Body::Policy(policy) if policy.tenant == tenant => Some((document, policy)),
                 _ => None,
             })
             .collect();
-        let mut times: Vec<UnixSeconds> = all.iter().map(|(d, _)| d.created_at()).collect();
-        times.sort_unstable();
-        times.dedup();
-        let at = |time: UnixSeconds| {
+        // Several may be of one second.
+        all.sort_by_key(|(document, _)| (document.created_at(), document.version(), document.id()));
+        let after = |changes: usize| {
             let mut then: std::collections::BTreeMap<DocumentId, (&SignedDocument, &Policy)> =
                 std::collections::BTreeMap::new();
-            for (document, policy) in all.iter().filter(|(d, _)| d.created_at() <= time) {
+            for (document, policy) in all.iter().take(changes) {
                 let newest = then.entry(document.id()).or_insert((document, policy));
                 if newest.0.version() < document.version() {
                     *newest = (document, policy);
@@ -127,7 +126,7 @@ impl Client {
             };
             then.into_values().map(info).collect()
         };
-        Ok(times.into_iter().rev().map(at).collect())
+        Ok((1..=all.len()).rev().map(after).collect())
     }
 
     /// One of them, by name or id.

@@ -129,7 +129,7 @@ impl Client {
         self.inner.counting.read()
     }
 
-    /// What each node counts of a tenant: of this client's own where none is named, or of one below it; with
+    /// What each node counts of a tenant: of this client's own where none is named, or of one directly below it; with
     /// `below`, of those directly below it instead. Needs the permission `audit` for all keys. Nodes are asked for
     /// T of N, so each counts its own part of what clients did.
     pub async fn usage(

@@ -177,7 +177,7 @@ Example:
     #[command(after_help = "\
 Examples:
   quorate tenant usage                 this profile's own tenant
-  quorate tenant usage customer        a tenant below it
+  quorate tenant usage customer        a tenant directly below it
   quorate tenant usage --below         all tenants directly below it")]
     Usage {
         /// The tenant, by name or id [default: this profile's own].

@@ -321,7 +321,8 @@ fn together(logs: &[NodeAudit<Vec<AuditRecord>>]) -> Vec<Event> {
             policies: (!row.policies.is_empty()).then(|| HEXLOWER.encode(&row.policies)),
         };
         let places = known.entry(same).or_default();
-        let near = places.iter().copied().find(|place| {
+        // Of several, the latest: the same object may be asked for again and again.
+        let near = places.iter().rev().copied().find(|place| {
             events.get(*place).is_some_and(|event| {
                 row.time.abs_diff(event.time) <= TOGETHER_SECONDS
                     && event.nodes.iter().all(|at| at.node != node)

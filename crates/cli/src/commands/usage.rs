@@ -61,7 +61,6 @@ pub async fn run(app: &App, selector: Option<&str>, below: bool) -> Outcome {
     let tenant = match selector {
         None => None,
         Some(selector) => match selector.parse::<TenantId>() {
-            // Also one further below, which lists do not show.
             Ok(id) => Some(id),
             Err(_) => Some(client.tenant_info(selector).await?.id),
         },

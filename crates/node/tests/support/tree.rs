@@ -1004,9 +1004,9 @@ impl Tree {
                 Some("the tenants below the asking one, from there on")
             }
             (Request::GetUsage(_), Identifier::Tenant | Identifier::Document(Kind::Tenant))
-                if matches!(relation, Relation::Child | Relation::Grandchild) =>
+                if relation == Relation::Child =>
             {
-                Some("a parent sees what the tenants below it use")
+                Some("a parent sees what its children use, and theirs as a list")
             }
             (Request::ListKeys(_), _) => Some("the asking tenant's own keys, from there on"),
             (Request::GetDocuments(_), _) => {
@@ -1044,8 +1044,8 @@ impl Tree {
             (
                 Request::GetUsage(_),
                 Identifier::None | Identifier::Tenant | Identifier::Document(Kind::Tenant),
-            ) if matches!(relation, Relation::Child | Relation::Grandchild) => {
-                Some("a parent sees what the tenants below it use")
+            ) if relation == Relation::Child => {
+                Some("a parent sees what its children use, and theirs as a list")
             }
             (Request::GetDocuments(_), Identifier::Document(Kind::Roster)) => {
                 Some("every principal may see the roster")
