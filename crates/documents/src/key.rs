@@ -212,7 +212,7 @@ impl Key {
         let own = added.next().is_none_or(|c| c.at.plus(CLOCK_TOLERANCE_SECONDS) >= created_at);
         let newest =
             |b: &&Self| b.state_history.last().is_none_or(|c| self.state_history.contains(c));
-        own && added.next().is_none() && before.iter().all(|b| newest(&b))
+        own && added.next().is_none() && before.iter().all(newest)
     }
 
     /// Whether this version of the document adds to a history that is only administrators' to add to.

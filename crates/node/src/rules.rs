@@ -23,8 +23,9 @@ use crate::view::Read;
 /// Tenants from one to its root. Documents allow fewer; a way that does not end by then is none.
 const MAX_WAY_UP: usize = 16;
 
-/// Grants of one key to one principal that are looked at: a weekly one for five years.
-const MAX_GRANTS: usize = 256;
+/// Grants of one key to one principal that are looked at, and of which no more are taken: a weekly one for five
+/// years, those that are revoked or over among them.
+pub(crate) const MAX_GRANTS: usize = 256;
 
 /// A tenant and what the authority above says of it.
 pub(crate) struct OwnedRung {

@@ -235,3 +235,37 @@ fn attack_17_a_suspended_tenant_adds_nothing_but_what_restricts() {
     assert_eq!(put(&mut world, &[resumes]), [None]);
     assert_eq!(put(&mut world, &[meanwhile]), [None]);
 }
+
+/// More grants of a key to a principal than are looked at are refused, and not silently without effect. Fails when
+/// they are taken.
+#[test]
+fn no_more_grants_are_taken_than_are_looked_at() {
+    let mut world = World::new(1);
+    let (acme, key) = (world.acme.clone(), world.order_key(1, "files"));
+    let grantee = world.encrypter_document.id().into();
+    let mut all = Vec::new();
+    for _ in 0..257 {
+        let grant = quorate_documents::Grant {
+            tenant: acme.id().into(),
+            grantee,
+            grantee_tenant: acme.id().into(),
+            actions: vec![Action::Decrypt],
+            key: key.id().into(),
+            context: quorate_wire::EncryptionContext::default(),
+            not_before: NOW,
+            expires_at: NOW.plus(86_400),
+            revoked: false,
+        };
+        let draft = Draft::first(Body::Grant(grant), Some(acme.digest()), NOW, &mut world.rng);
+        all.push(draft.unwrap().sign(&[&world.administrator]).unwrap());
+    }
+    let refused = put(&mut world, &all);
+    assert!(refused[..256].iter().all(Option::is_none));
+    assert!(refused[256].as_ref().is_some_and(|why| why.contains("256 grants")), "{refused:?}");
+    // One of them may be changed.
+    let Body::Grant(mut longer) = all[0].body().clone() else { panic!("a grant") };
+    longer.expires_at = NOW.plus(2 * 86_400);
+    let longer = Draft::succeed(&[&all[0]], Body::Grant(longer), Some(acme.digest()), vec![], NOW);
+    let longer = longer.unwrap().sign(&[&world.administrator]).unwrap();
+    assert_eq!(put(&mut world, &[longer]), [None]);
+}

@@ -152,7 +152,9 @@ pub(crate) fn prepare<'a>(
     let documents = came.map(|d| d.document()).chain(moved.map(|d| d.document()));
     let mut quotas = Quotas::gather(reads, documents)?;
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
-    quotas.gather_suspended(reads, came.map(|d| d.document()))?;
+    let gathered = quotas.gather_suspended(reads, came.clone().map(|d| d.document()));
+    quotas.gather_granted(reads, came.map(|d| d.document()))?;
+    gathered?;
     let destructions = destructions(reads, &candidates, &loaded, &affected)?;
     let changes = changes.map_or(0, u64::from_be_bytes);
     Ok(Ready {

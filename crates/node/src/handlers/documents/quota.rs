@@ -6,21 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use quorate_documents::{Document, Kind, Quota, SignedDocument, Terms};
+use quorate_documents::{BodyOf, Document, Grant, Kind, Quota, SignedDocument, Terms};
 use quorate_types::limits::{
     MAX_DOCUMENT_BYTES_PER_TENANT, MAX_DOCUMENTS_PER_TENANT, MAX_POLICIES_PER_TENANT,
     MAX_STORED_PER_TENANT, MAX_TERMS_PER_TENANT,
 };
-use quorate_types::{DocumentId, TenantId};
+use quorate_types::{DocumentId, KeyId, PrincipalId, TenantId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::TenantCountsRow;
 
 use super::put::{BYTES_OF_SIGNATURE, kind_byte, tenant_slot};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
-use crate::row::{RowKey, Table};
+use crate::row::{RowKey, Table, granted_prefix};
 use crate::rows;
-use crate::rules::{is_suspended_from_above, way_up};
+use crate::rules::{MAX_GRANTS, is_suspended_from_above, way_up};
 use crate::step::Write;
 use crate::view::Read;
 
@@ -47,6 +47,8 @@ pub(super) struct Quotas {
     changed: BTreeSet<TenantId>,
     /// Those that were suspended from above, of what comes.
     suspended: BTreeSet<TenantId>,
+    /// Grants of one key to one principal that count, of those that come.
+    granted: BTreeMap<(PrincipalId, KeyId), usize>,
     /// New documents of this request, which may come to count.
     coming: BTreeMap<(TenantId, Kind), u32>,
 }
@@ -94,7 +96,29 @@ impl Quotas {
             return Err(Stop::Unread);
         }
         let (suspended, changed) = (BTreeSet::new(), BTreeSet::new());
-        Ok(Self { counts, said, suspended, changed, coming: BTreeMap::new() })
+        let (granted, coming) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { counts, said, suspended, changed, granted, coming })
+    }
+
+    /// Reads how many grants there are of the same keys to the same principals as those that come.
+    pub(super) fn gather_granted<'d>(
+        &mut self,
+        reads: &Reads<'_>,
+        came: impl Iterator<Item = &'d Document>,
+    ) -> Result<(), Stop> {
+        let grants = came.filter(|d| d.version() == 1).filter_map(|d| Grant::of(d.body()));
+        let places: BTreeSet<_> = grants.map(|grant| (grant.grantee, grant.key)).collect();
+        let mut unread = false;
+        for (grantee, key) in places {
+            let (table, prefix) = (Table::Granted, granted_prefix(grantee, key));
+            match reads.range(Read::Range { table, prefix, after: None, limit: MAX_GRANTS }) {
+                Ok(found) => {
+                    self.granted.insert((grantee, key), found.len());
+                }
+                Err(_) => unread = true,
+            }
+        }
+        if unread { Err(Stop::Unread) } else { Ok(()) }
     }
 
     /// Reads which of the tenants that documents come of are suspended from above.
@@ -125,6 +149,14 @@ impl Quotas {
         {
             let message = "the document's tenant is suspended, so nothing is added to it but what restricts; bring it again once the tenant is resumed";
             return Err(Refused::new(RefusalCode::TenantSuspended, message));
+        }
+        if let Some(grant) = Grant::of(document.body()).filter(|_| document.version() == 1)
+            && self.granted.get(&(grant.grantee, grant.key)).is_some_and(|have| *have >= MAX_GRANTS)
+        {
+            let message = format!(
+                "there are {MAX_GRANTS} grants of this key to this principal, with those that are revoked or over; change one of them instead"
+            );
+            return Err(Refused::new(RefusalCode::TooLarge, message));
         }
         let tenant = owner(document);
         let default = (TenantCountsRow::default(), (Quota::default(), String::new()));
@@ -203,6 +235,9 @@ impl Quotas {
         counts.stored += u32::from(document.version() == 1 && document.kind() != Kind::Terms);
         counts.bytes = counts.bytes.saturating_add(size(document));
         if document.version() == 1 {
+            if let Some(grant) = Grant::of(document.body()) {
+                *self.granted.entry((grant.grantee, grant.key)).or_default() += 1;
+            }
             *self.coming.entry((tenant, document.kind())).or_default() += 1;
         }
         self.changed.insert(tenant);
