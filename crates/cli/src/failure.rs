@@ -144,9 +144,9 @@ codes! {
     Fingerprint, "fingerprint_mismatch", NotAuthentic, "A fingerprint or digest is not the expected one.",
         "Nothing was trusted and nothing was changed.", "Compare it again with its owner by another channel; never go on with one that differs.";
     Interrupted, "interrupted", Interrupted, "The program was told to end before it was done.",
-        "Files that were done are done; the one at work has no output, and no original was touched.", "Run it again for the rest.";
+        "What was done is done, nothing is there by halves, and no original was touched.", "Run it again for the rest; `encrypt` and `decrypt` with --resume.";
     Partial, "some_failed", Partial, "Some of several files failed.",
-        "The files that failed have no output; all others are done.", "Mend what the lines above name, then run it again for those.";
+        "Nothing was written for the files that failed; all others are done.", "Mend what the lines above name, then run it again for those: in folders with --resume, which leaves what is done.";
     FragmentShares, "fragment_shares", NotAuthentic, "The shares do not restore a customer fragment.",
         "Nothing was kept, and the shares are as they were.", "Correct what the message names against the paper, or add another share.";
     PolicyInvalid, "policy_invalid", Usage, "The text is no policy, or it outgrows a bound with the tenant's others.",
@@ -237,15 +237,27 @@ impl Failure {
             io::ErrorKind::AlreadyExists => Code::OutputExists,
             _ => Code::Output,
         };
-        Self::new(code, format!("{} could not be written: {}", path.display(), plain(error)))
+        let failure =
+            Self::new(code, format!("{} could not be written: {}", path.display(), plain(error)));
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                failure.next("Run it again; whoever read the output went away before its end.")
+            }
+            io::ErrorKind::InvalidFilename => {
+                failure.next("Choose a shorter --output; .quorate is added to the original's name.")
+            }
+            io::ErrorKind::FileTooLarge => {
+                failure.next("Raise the limit for the length of files (`ulimit -f`), or choose another --output.")
+            }
+            _ => failure,
+        }
     }
 
     /// The failure as text for a person.
     pub fn text(&self) -> String {
-        format!(
-            "error: {} [{}]\n  unchanged: {}\n  next: {}",
-            self.message, self.code, self.unchanged, self.next
-        )
+        let (message, code) = (plain_text(&self.message), plain_line(&self.code));
+        let (unchanged, next) = (plain_text(&self.unchanged), plain_text(&self.next));
+        format!("error: {message} [{code}]\n  unchanged: {unchanged}\n  next: {next}")
     }
 }
 
@@ -257,4 +269,63 @@ fn is_loop(error: &io::Error) -> bool {
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// How much of one text by somebody else is shown.
+const LONGEST: usize = 16_384;
+
+/// Whether a terminal would do something else with a character than show it: move, colour, retitle, turn text around.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text that nodes or file names may have had a part in, safe for a terminal: what would act is spelled out, and only
+/// so much of it is shown. Lines after the first are marked, so that none passes for one of ours.
+pub fn plain_text(text: &str) -> String {
+    spelled(text, "\n  | ", LONGEST)
+}
+
+/// The same in one line.
+pub fn plain_line(text: &str) -> String {
+    spelled(text, "\\n", LONGEST)
+}
+
+/// The same for what we have set in lines ourselves.
+pub fn plain_lines(text: &str) -> String {
+    text.split('\n').map(|line| spelled(line, "", usize::MAX)).collect::<Vec<_>>().join("\n")
+}
+
+fn spelled(text: &str, newline: &str, longest: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (n, c) in text.chars().enumerate() {
+        match c {
+            _ if n == longest => {
+                out.push_str(&format!(" ... ({} bytes in all)", text.len()));
+                break;
+            }
+            '\n' => out.push_str(newline),
+            '\t' => out.push(c),
+            c if acts(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_does_nothing_to_a_terminal_and_passes_for_no_line_of_ours() {
+        let hostile = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}b\r\n  next: rm -r .";
+        let text = Failure::new(Code::Internal, hostile).text();
+        assert!(!text.chars().any(|c| c != '\n' && acts(c)), "{text:?}");
+        assert_eq!(text.lines().filter(|l| l.starts_with("  next:")).count(), 1, "{text}");
+        assert!(plain_line(hostile).lines().count() == 1);
+        assert!(plain_line(&"x".repeat(1 << 20)).len() < LONGEST + 100);
+        assert_eq!(plain_line("caf\u{e9} \u{1f511}"), "caf\u{e9} \u{1f511}");
+        assert_eq!(plain_lines("a\n\u{1b}b"), "a\n\\u{1b}b");
+    }
 }

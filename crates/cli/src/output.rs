@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::Common;
-use crate::failure::plain;
+use crate::failure::{plain, plain_line, plain_lines, plain_text};
 
 /// How a command prints.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ impl Output {
         let line = if self.json {
             serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
         } else {
-            text()
+            plain_lines(&text())
         };
         print_line(&line);
     }
@@ -36,7 +36,7 @@ impl Output {
     /// A line on what is going on, for people only.
     pub fn note(self, text: &str) {
         if !self.quiet && !self.json {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", plain_lines(text));
         }
     }
 
@@ -49,7 +49,7 @@ impl Output {
         let line = if self.json {
             serde_json::json!({ "warning": text }).to_string()
         } else {
-            format!("warning: {text}")
+            format!("warning: {}", plain_text(text))
         };
         let _ = writeln!(io::stderr(), "{line}");
     }
@@ -140,6 +140,8 @@ pub fn time(seconds: u64) -> String {
 
 /// Rows with columns as wide as their widest cell.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)
