@@ -214,7 +214,9 @@ Examples:
 
 In folders: empty folders and symbolic links are made again as they are (links are never
 followed), each name of a hard link is sealed by itself, names are kept byte for byte, and
-sockets, pipes and devices are left out and named. Names, sizes and times are not secret.")]
+sockets, pipes and devices are left out and named. Names, sizes and times are not secret.
+
+What --resume leaves is not opened: it does not see another context or another fragment.")]
 pub struct Encrypt {
     /// Files or folders; - for standard input.
     #[arg(required = true)]
@@ -232,7 +234,11 @@ pub struct Encrypt {
     /// Write the context into the header in clear, so that readers need not give it.
     #[arg(long)]
     pub store_context: bool,
-    /// Replace outputs that exist.
+    /// Go on where an earlier run stopped: leave outputs that are sealed under this key, have the length that their
+    /// original makes, and its time.
+    #[arg(long)]
+    pub resume: bool,
+    /// Replace outputs that exist; with --resume, those that are not as it says.
     #[arg(long)]
     pub force: bool,
 }
@@ -258,7 +264,11 @@ pub struct Decrypt {
     /// Only these bytes of the original: START..END, START.. or -N for the last N.
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub range: Option<String>,
-    /// Replace outputs that exist.
+    /// Go on where an earlier run stopped: leave outputs that have the length that their sealed file says, and its
+    /// time.
+    #[arg(long)]
+    pub resume: bool,
+    /// Replace outputs that exist; with --resume, those that are not as it says.
     #[arg(long)]
     pub force: bool,
 }
@@ -270,7 +280,11 @@ Examples:
   quorate rewrap photos.quorate --fragment fragment-abc...   from an old fragment to this one
 
 An older copy of a header still opens while its key version lives, and rewrapping does not
-take a data key from somebody who saw it.")]
+take a data key from somebody who saw it.
+
+A symbolic link that is named is followed; those inside a folder are left out. A file is
+replaced by a new one: its other names (hard links) keep the old header, and are told of.
+A file that somebody replaces or changes meanwhile is left as it is, and fails.")]
 pub struct Rewrap {
     /// Sealed files or folders of them; each is replaced in one step.
     #[arg(required = true)]
@@ -451,6 +465,7 @@ Example:
         principal: String,
     },
     /// Give a principal more time; also this profile's own, when it has expired already.
+    #[command(after_help = "Example:\n  quorate principal renew ci")]
     Renew {
         /// The principal, by name or id.
         principal: String,
@@ -481,6 +496,7 @@ Examples:
         wait: WaitArgs,
     },
     /// List the principals.
+    #[command(after_help = "Example:\n  quorate principal list")]
     List,
     /// Revoke a principal; prints how many nodes confirmed, and what that holds against.
     ///
@@ -548,6 +564,7 @@ Example:
     ///
     /// Exits with 0 where all is well, 8 where something needs attention, 9 where something is not served
     /// or not safe, and 3 where fewer than most nodes answer.
+    #[command(after_help = "Example:\n  quorate --profile acme cluster status")]
     Status,
     /// Hand every node the documents that it lacks: rosters, principals, revocations, keys.
     Sync,
@@ -696,6 +713,7 @@ time, and the keys of that time. Replace those too.")]
         node: NodeArgs,
     },
     /// Show a node's configuration and fingerprint. Reads its files only.
+    #[command(after_help = "Example:\n  quorate node status --data-dir /var/lib/quorate")]
     Status {
         #[command(flatten)]
         node: NodeArgs,
@@ -724,6 +742,7 @@ pub struct Doctor {
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Read the configuration as other commands would, and say what comes from where.
+    #[command(after_help = "Example:\n  quorate --profile acme config check")]
     Check,
 }
 

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod failure;
 mod files;
+mod interrupted;
 mod local;
 mod output;
 
@@ -80,31 +81,20 @@ fn not_understood(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { Exit::Usage.number() } else { 0 })
 }
 
-/// Runs the command; at a signal lets it take back what it has begun.
+/// Runs the command, and sees to it that a signal ends it.
 async fn until_told_to_end(cli: Cli) -> Outcome {
-    use tokio::signal::unix::{SignalKind, signal};
     if matches!(cli.command, Command::Demo(_) | Command::Dev(_) | Command::Node(_)) {
         // These have processes to end, and see to signals themselves.
         return run(cli).await;
     }
-    let watch = |kind| signal(kind).map_err(|e| Failure::new(Code::Internal, e.to_string()));
-    let mut terminate = watch(SignalKind::terminate())?;
-    let mut hang_up = watch(SignalKind::hangup())?;
+    interrupted::watch(&cli)?;
     let out = Output::new(&cli.common);
-    let mut command = std::pin::pin!(run(cli));
-    tokio::select! {
-        done = &mut command => {
-            app::finish(out).await;
-            return done;
-        }
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
+    let done = run(cli).await;
+    if !files::stream::interrupted() {
+        app::finish(out).await;
     }
-    files::stream::interrupt();
-    // Workers stop at their next block; what only waits for the network is dropped.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), command).await;
-    Err(Failure::new(Code::Interrupted, "told to end by a signal"))
+    interrupted::unless_reported().await;
+    done
 }
 
 /// Runs the command. What more administrators must sign is kept in a file for them.
@@ -187,7 +177,7 @@ fn check_config(app: &App) {
         directory: app::shown(&s.directory.0),
         directory_from: s.directory.1,
         profile_exists: s.directory.0.exists(),
-        key: s.settings.key.clone(),
+        key: std::env::var("QUORATE_KEY").ok().or_else(|| s.settings.key.clone()),
         hedge_ms: s.settings.hedge_ms,
         timeout_ms: s.settings.timeout_ms,
     };

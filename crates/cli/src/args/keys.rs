@@ -93,6 +93,7 @@ administrator manages, and may have \"threshold\", \"jurisdictions\", \"fragment
         fragment_required: bool,
     },
     /// List the keys.
+    #[command(after_help = "Example:\n  quorate key list")]
     List,
     /// Show a key: state, versions, certificates, who holds shares, and when it is destroyed.
     #[command(after_help = "Example:\n  quorate key show docs")]

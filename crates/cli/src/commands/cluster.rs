@@ -24,7 +24,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Create { name, cards, fingerprint, output } => {
             let cards = read_cards(&cards, &fingerprint)?;
             // A profile whose roster nobody gets would be of no use: first the place for the roster.
-            let pending = atomic::Pending::begin(&output, false)?;
+            let pending = atomic::Pending::begin(&output, false)?.uncut();
             let bundle = create(app, &name, cards)?;
             finish_roster(pending, &output, &bundle.roster).map_err(|failure| {
                 failure.next(format!(
@@ -174,7 +174,7 @@ pub fn create(app: &App, name: &str, cards: Vec<NodeCard>) -> Outcome<ClusterBun
 
 /// Writes a roster for the nodes' operators; it is public.
 pub fn write_roster(path: &Path, roster: &Envelope) -> Outcome {
-    finish_roster(atomic::Pending::begin(path, false)?, path, roster)
+    finish_roster(atomic::Pending::begin(path, false)?.uncut(), path, roster)
 }
 
 fn finish_roster(mut pending: atomic::Pending, path: &Path, roster: &Envelope) -> Outcome {

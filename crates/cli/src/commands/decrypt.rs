@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use quorate_object::cobblestone::Geometry;
 use quorate_sdk::{Client, EncryptionContext};
 
 use crate::app::{App, context, without_suffix};
 use crate::args::Decrypt;
-use crate::commands::encrypt::{Summary, finish, is_dash, output_of, stream_failure};
+use crate::commands::encrypt::{Summary, finish, is_dash, not_resumed, output_of, stream_failure};
 use crate::commands::fragment;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic::{self, Attributes, Pending};
-use crate::files::jobs::{self, Manner};
+use crate::files::grown::Standing;
+use crate::files::jobs::{self, Job, Manner};
 use crate::files::placing::Placing;
+use crate::interrupted;
 
 /// Runs it.
 pub async fn run(app: &App, args: Decrypt) -> Outcome {
@@ -24,6 +27,10 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
         std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
     }
     let client = fragment::client(app, &args.fragment, None)?;
+    let streams = |path: &std::path::PathBuf| is_dash(path);
+    if args.resume && (args.range.is_some() || args.paths.iter().chain(&args.output).any(streams)) {
+        return Err(not_resumed());
+    }
     if let [path] = args.paths.as_slice() {
         if let Some(range) = &args.range {
             return slice(app, &client, path, range, args.output.as_deref(), &context, args.force)
@@ -37,7 +44,8 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
         return Err(Failure::new(Code::Usage, "standard input goes alone"));
     }
 
-    let mut placing = Placing::new(args.force);
+    let standing = Standing { replace: args.force, resume: args.resume };
+    let mut placing = Placing::new(standing);
     for path in &args.paths {
         let target = args.output.clone().or_else(|| without_suffix(path)).ok_or_else(|| {
             Failure::new(Code::Usage, format!("{} does not end in .quorate", path.display()))
@@ -45,15 +53,36 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
         })?;
         placing.add(path, target, without_suffix, "its name does not end in .quorate")?;
     }
+    placing.leave_what_is_done(is_opened);
     let bar = app.out.bar(placing.bytes, "decrypting");
     let manner = Manner { replace: args.force, durable: true };
     let grown = placing.grow()?;
-    let Placing { jobs, outputs, skipped, failed, .. } = placing;
-    let opened = jobs::open_all(&client, &context, jobs, manner, &bar).await;
+    let Placing { jobs, outputs, skipped, failed, already, .. } = placing;
+    let mut done = jobs::open_all(&client, &context, jobs, manner, &bar).await;
+    done.already = already;
     bar.finish_and_clear();
-    let done = finish(opened, grown, failed)?;
+    let done = finish(done, grown, failed)?;
     app.warnings(&client);
     Summary::new(done, outputs, skipped).print(app, "decrypted")
+}
+
+/// Whether an output that exists is what opening its input gives, as far as can be seen without asking anybody: of
+/// the length that the sealed file says, with its time.
+fn is_opened(job: &Job) -> Result<(), String> {
+    let unread = |failure: Failure| failure.message;
+    let mut sealed = jobs::open_regular(&job.source).map_err(unread)?;
+    let (sealed_length, sealed_modified, _) = jobs::stamp(&sealed, &job.source).map_err(unread)?;
+    let (header, _) = jobs::read_header(&job.source, &mut sealed).map_err(unread)?;
+    let opened = jobs::open_regular(&job.target).map_err(unread)?;
+    let (length, modified, _) = jobs::stamp(&opened, &job.target).map_err(unread)?;
+    let payload = sealed_length.saturating_sub(header.length() as u64);
+    if Geometry::of_sealed(payload).map(Geometry::plain_len) != Ok(length) {
+        return Err("its length is not that of the opened original".to_owned());
+    }
+    if modified != sealed_modified {
+        return Err("its time is not that of the sealed file".to_owned());
+    }
+    Ok(())
 }
 
 /// From or to a stream. What goes to standard output is verified chunk by chunk; whether it is
@@ -77,15 +106,16 @@ async fn stream(
     {
         return Err(atomic::same(target));
     }
-    let pending = target.map(|t| Pending::begin(t, force)).transpose()?;
+    let pending = target.map(|t| Pending::begin(t, force)).transpose()?.map(Pending::last);
     let mut output = output_of(target.zip(pending.as_ref()))?;
     client
         .decrypt_stream(&mut input, &mut output, context)
         .await
         .map_err(|e| stream_failure(e, from, target))?;
     drop(output);
-    if let Some(pending) = pending {
-        pending.finish(None, true)?;
+    match pending {
+        Some(pending) => pending.finish(None, true)?,
+        None => interrupted::unless_reported().await,
     }
     app.warnings(client);
     Ok(())
@@ -118,7 +148,7 @@ async fn slice(
     let mut reader =
         client.open_reader(tokio::fs::File::from_std(file), context).await.map_err(failed)?;
     let (start, end) = wanted.within(reader.len())?;
-    let pending = target.map(|t| Pending::begin(t, force)).transpose()?;
+    let pending = target.map(|t| Pending::begin(t, force)).transpose()?.map(Pending::last);
     let mut out = output_of(target.zip(pending.as_ref()))?;
     let unwritten = |e: std::io::Error| {
         failed(quorate_sdk::Error::Stream { stream: "output", source: std::sync::Arc::new(e) })
@@ -133,8 +163,9 @@ async fn slice(
     }
     out.flush().await.map_err(unwritten)?;
     drop(out);
-    if let Some(pending) = pending {
-        pending.finish(Some(Attributes::of(&metadata)), true)?;
+    match pending {
+        Some(pending) => pending.finish(Some(Attributes::of(&metadata)), true)?,
+        None => interrupted::unless_reported().await,
     }
     app.warnings(client);
     Ok(())

@@ -1,6 +1,7 @@
 //! `quorate demo`: the whole of it, in a minute.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,20 @@ use serde::Serialize;
 use crate::app::{App, shown, with_suffix, without_suffix};
 use crate::args::{Common, Demo};
 use crate::commands::encrypt::finish;
-use crate::failure::{Code, Failure, Outcome};
-use crate::files::grown::{self, GrownTree};
+use crate::failure::{Code, Failure, Outcome, plain};
+use crate::files::atomic;
+use crate::files::grown::{self, GrownTree, Standing};
 use crate::files::jobs::{self, Done, Job, Manner};
-use crate::files::walk;
+use crate::files::{stream, walk};
 use crate::local::cluster::{LocalCluster, local_laws};
 use crate::local::sample;
 use crate::output;
 
 /// The outputs are looked at and thrown away, so nobody needs them to survive a power cut.
 const MANNER: Manner = Manner { replace: false, durable: false };
+
+/// How long a demonstration that is told to end may take to put down what it works on.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Evaluations in their measurement, at all nodes together: a second's work or two.
 const EVALUATIONS: usize = 4096 * 3;
@@ -94,21 +99,74 @@ pub async fn run(common: &Common, args: Demo) -> Outcome {
     common.profile = Some("demo".to_owned());
     let app = App::new(&common)?;
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-    // Either signal drops the demonstration, and with it every process that it started.
-    let interrupted = || Err(Failure::new(Code::DemoFailed, "interrupted").next("Run it again."));
+    let watch = |kind| signal(kind).map_err(|e| Failure::new(Code::Internal, e.to_string()));
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut hang_up = watch(SignalKind::hangup())?;
+    let mut playing = Box::pin(play(&app, &args, &dir));
     let done = tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => interrupted(),
-        _ = terminate.recv() => interrupted(),
-        done = play(&app, &args, &dir) => done,
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        _ = hang_up.recv() => None,
+        done = &mut playing => Some(done),
     };
+    let done = match done {
+        Some(done) => done,
+        None => {
+            // Whoever works on a file puts it down; nothing is made any more where all is removed.
+            stream::interrupt();
+            let _ = tokio::time::timeout(GRACE, &mut playing).await;
+            atomic::give_up();
+            Err(jobs::told_to_end()
+                .unchanged("The original files are as they were.")
+                .next("Run it again."))
+        }
+    };
+    // With it go the processes that it started.
+    drop(playing);
     if args.keep {
         let kept = scratch.keep();
         app.out.note(&format!("kept {}", kept.display()));
+        return done;
     }
-    done
+    let left = clear(scratch);
+    match (done, left) {
+        (Ok(()), left) => left,
+        (failed, Ok(())) => failed,
+        (failed, Err(left)) => {
+            app.out.warn(&format!("{}. {}", left.message, left.next));
+            failed
+        }
+    }
+}
+
+/// Removes the demonstration's folder; what it holds took its modes from PATH, and may be closed to its owner.
+fn clear(scratch: tempfile::TempDir) -> Outcome {
+    fn open_up(folder: &Path) -> std::io::Result<()> {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open_up(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+    let folder = scratch.path().to_owned();
+    let opened = open_up(&folder);
+    opened.and(scratch.close()).map_err(|e| {
+        Failure::new(
+            Code::Output,
+            format!(
+                "{}, which holds copies of what was sealed and opened, could not be removed: {}",
+                folder.display(),
+                plain(&e)
+            ),
+        )
+        .unchanged("The original files are as they were.")
+        .next("Remove that folder yourself.")
+    })
 }
 
 /// One play through.
@@ -346,7 +404,11 @@ impl Trial<'_> {
                 return Err(failure);
             }
             let total = tree.bytes();
-            (placed.jobs, Some(GrownTree::begin(self.original, &target, &tree, false)?), total)
+            (
+                placed.jobs,
+                Some(GrownTree::begin(self.original, &target, &tree, Standing::default())?),
+                total,
+            )
         } else {
             let metadata =
                 fs::metadata(self.original).map_err(|e| Failure::reading(self.original, &e))?;
@@ -368,7 +430,11 @@ impl Trial<'_> {
             let tree = walk::read(sealed, None)?;
             let placed = grown::place(&tree, &target, without_suffix, "");
             let total = tree.bytes();
-            (placed.jobs, Some(GrownTree::begin(sealed, &target, &tree, false)?), total)
+            (
+                placed.jobs,
+                Some(GrownTree::begin(sealed, &target, &tree, Standing::default())?),
+                total,
+            )
         } else {
             let metadata = fs::metadata(sealed).map_err(|e| Failure::reading(sealed, &e))?;
             let job = Job { source: sealed.to_owned(), target: target.clone() };
@@ -384,5 +450,8 @@ impl Trial<'_> {
 
 /// In a demonstration one failed file is a failure.
 fn whole(mut done: Done) -> Outcome<Done> {
+    if let Some(failure) = done.stopped.take() {
+        return Err(failure);
+    }
     if done.failed.is_empty() { Ok(done) } else { Err(done.failed.swap_remove(0).1) }
 }

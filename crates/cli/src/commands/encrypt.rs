@@ -2,27 +2,35 @@
 
 use std::path::Path;
 
+use quorate_object::cobblestone::Geometry;
 use serde::Serialize;
 
 use crate::app::{App, FileFailure, context, shown, with_suffix};
 use crate::args::Encrypt;
 use crate::commands::fragment;
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Code, Exit, Failure, Outcome, plain_line};
 use crate::files::atomic;
-use crate::files::grown::GrownTree;
-use crate::files::jobs::{self, Done, Manner};
+use crate::files::grown::{GrownTree, Standing};
+use crate::files::jobs::{self, Done, Job, Manner};
 use crate::files::placing::Placing;
+use crate::files::stream::UntilTold;
 use crate::files::walk::Skipped;
-use crate::output;
+use crate::{interrupted, output};
 
-/// What was sealed.
+/// What was sealed or opened.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     files: usize,
     bytes: u64,
+    /// Files that an earlier run had done.
+    already: usize,
+    /// Files that were not come to.
+    left: usize,
     outputs: Vec<String>,
     skipped: Vec<Skipped>,
     failed: Vec<FileFailure>,
+    #[serde(skip)]
+    stopped: Option<Failure>,
 }
 
 impl Summary {
@@ -33,15 +41,25 @@ impl Summary {
             .into_iter()
             .map(|(path, failure)| FileFailure { path: shown(&path), failure })
             .collect();
-        Self { files: done.files, bytes: done.bytes, outputs, skipped, failed }
+        Self {
+            files: done.files,
+            bytes: done.bytes,
+            already: done.already,
+            left: done.left,
+            outputs,
+            skipped,
+            failed,
+            stopped: done.stopped,
+        }
     }
 
-    /// Prints it; a failure where any file failed.
-    pub fn print(self, app: &App, verb: &str) -> Outcome {
+    /// Prints it; a failure where any file failed, or was not come to.
+    pub fn print(mut self, app: &App, verb: &str) -> Outcome {
         for skipped in &self.skipped {
             app.out.warn(&format!("left out {}: {}", skipped.path, skipped.why));
         }
-        if let ([failed], 0) = (self.failed.as_slice(), self.files) {
+        let stopped = self.stopped.take();
+        if let ([failed], 0, None) = (self.failed.as_slice(), self.files + self.already, &stopped) {
             // One file and one failure: that failure is the answer.
             return Err(Failure {
                 code: failed.failure.code.clone(),
@@ -58,17 +76,41 @@ impl Summary {
                 self.files,
                 if self.files == 1 { "" } else { "s" },
                 output::bytes(self.bytes),
-                self.outputs.join(", ")
+                self.outputs.iter().map(|o| plain_line(o)).collect::<Vec<_>>().join(", ")
             );
+            if self.already > 0 {
+                text.push_str(&format!("; {} had been done before", self.already));
+            }
             for failed in &self.failed {
-                text.push_str(&format!("\nfailed {}: {}", failed.path, failed.failure.message));
+                let (path, why) = (plain_line(&failed.path), plain_line(&failed.failure.message));
+                text.push_str(&format!("\nfailed {path}: {why}"));
             }
             text
         });
+        let done = self.files + self.already;
+        let all = done + self.failed.len() + self.left;
+        if let Some(stopped) = stopped {
+            let failed = match self.failed.len() {
+                0 => String::new(),
+                n => format!(", {n} failed"),
+            };
+            let again = "run it again with --resume for the rest.";
+            return Err(Failure {
+                message: format!(
+                    "{}; {done} of {all} files are done{failed}, and {} were not come to",
+                    stopped.message, self.left
+                ),
+                unchanged: "What is done is whole and has its name; for the rest nothing was written, and no original was touched.".to_owned(),
+                next: match stopped.exit {
+                    Exit::Interrupted => format!("R{}", &again[1..]),
+                    _ => format!("{} Then {again}", stopped.next),
+                },
+                ..stopped
+            });
+        }
         if self.failed.is_empty() {
             return Ok(());
         }
-        let all = self.files + self.failed.len();
         Err(Failure::new(Code::Partial, format!("{} of {all} files failed", self.failed.len())))
     }
 }
@@ -100,6 +142,9 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     if let [path] = args.paths.as_slice()
         && (is_dash(path) || args.output.as_deref().is_some_and(is_dash))
     {
+        if args.resume {
+            return Err(not_resumed());
+        }
         return stream(app, &client, &key, path, args.output.as_deref(), &context, args.force)
             .await;
     }
@@ -107,41 +152,65 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
         return Err(Failure::new(Code::Usage, "standard input goes alone"));
     }
 
-    let mut placing = Placing::new(args.force);
+    let standing = Standing { replace: args.force, resume: args.resume };
+    let mut placing = Placing::new(standing);
     for path in &args.paths {
         let target = args.output.clone().unwrap_or_else(|| with_suffix(path));
         placing.add(path, target, |name| Some(with_suffix(name)), "")?;
     }
+    placing.leave_what_is_done(|job| is_sealed(job, key.id()));
     let bar = app.out.bar(placing.bytes, "encrypting");
     let manner = Manner { replace: args.force, durable: true };
     let grown = placing.grow()?;
-    let Placing { jobs, outputs, skipped, failed, .. } = placing;
-    let sealed = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await;
+    let Placing { jobs, outputs, skipped, failed, already, .. } = placing;
+    let mut done = jobs::seal_all(&client, &key, &context, jobs, manner, &bar).await;
+    done.already = already;
     bar.finish_and_clear();
-    let done = finish(sealed, grown, failed)?;
+    let done = finish(done, grown, failed)?;
     app.warnings(&client);
     Summary::new(done, outputs, skipped).print(app, "encrypted")
+}
+
+/// Whether an output that exists is what sealing its input gives, as far as can be seen without asking anybody:
+/// a sealed object under this key, of the length that the input's length makes, with the input's time.
+fn is_sealed(job: &Job, key: quorate_sdk::KeyId) -> Result<(), String> {
+    let unread = |failure: Failure| failure.message;
+    let original = std::fs::metadata(&job.source)
+        .map_err(|e| Failure::reading(&job.source, &e))
+        .map_err(unread)?;
+    let mut sealed = jobs::open_regular(&job.target).map_err(unread)?;
+    let (length, modified, _) = jobs::stamp(&sealed, &job.target).map_err(unread)?;
+    let (header, _) = jobs::read_header(&job.target, &mut sealed).map_err(unread)?;
+    if !header.stanzas().iter().any(|stanza| stanza.facts().key == key) {
+        return Err("it is sealed under another key".to_owned());
+    }
+    let payload = Geometry::of_plaintext(original.len()).map(Geometry::sealed_len);
+    if payload.ok().and_then(|p| p.checked_add(header.length() as u64)) != Some(length) {
+        return Err("its length is not that of the sealed original".to_owned());
+    }
+    if original.modified().ok() != modified {
+        return Err("its time is not the original's".to_owned());
+    }
+    Ok(())
 }
 
 /// Finishes output trees. Where not one file was done, takes them back, so that running it again
 /// finds the place free.
 pub fn finish(
-    done: Outcome<Done>,
+    mut done: Done,
     grown: Vec<GrownTree>,
     mut failed: Vec<(std::path::PathBuf, Failure)>,
 ) -> Outcome<Done> {
-    match done {
-        Ok(mut done) if done.files > 0 || (done.failed.is_empty() && failed.is_empty()) => {
-            done.failed.append(&mut failed);
-            done.failed.extend(grown.into_iter().flat_map(GrownTree::finish));
-            Ok(done)
-        }
-        fruitless => {
-            grown.into_iter().for_each(GrownTree::undo);
-            let mut done = fruitless?;
-            done.failed.append(&mut failed);
-            Ok(done)
-        }
+    done.failed.append(&mut failed);
+    let nothing_wrong = done.failed.is_empty() && done.stopped.is_none();
+    if done.files + done.already > 0 || nothing_wrong {
+        done.failed.extend(grown.into_iter().flat_map(GrownTree::finish));
+        return Ok(done);
+    }
+    grown.into_iter().for_each(GrownTree::undo);
+    match done.stopped.take() {
+        Some(failure) if done.failed.is_empty() => Err(failure),
+        stopped => Ok(Done { stopped, ..done }),
     }
 }
 
@@ -164,7 +233,7 @@ async fn stream(
     // What a file was like when reading began, to see whether it changes meanwhile.
     let mut before = None;
     let mut input: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if is_dash(from) {
-        Box::new(tokio::io::stdin())
+        Box::new(UntilTold::new(tokio::io::stdin()))
     } else {
         let file = jobs::open_regular(from)?;
         let (length, modified, _) = jobs::stamp(&file, from)?;
@@ -178,6 +247,7 @@ async fn stream(
         return Err(atomic::same(target));
     }
     let pending = target.map(|t| atomic::Pending::begin(t, force)).transpose()?;
+    let pending = pending.map(atomic::Pending::last);
     let mut output = output_of(target.zip(pending.as_ref()))?;
     let sealed = client
         .encrypt_stream(key, &mut input, &mut output, context)
@@ -188,11 +258,17 @@ async fn stream(
         jobs::check_unchanged(&file, from, stamp, sealed.plaintext_bytes)
             .map_err(|failure| if target.is_none() { gone_out(failure) } else { failure })?;
     }
-    if let Some(pending) = pending {
-        pending.finish(None, true)?;
+    match pending {
+        Some(pending) => pending.finish(None, true)?,
+        None => interrupted::unless_reported().await,
     }
     app.warnings(client);
     Ok(())
+}
+
+/// A stream has no beginning that could be left as it is.
+pub fn not_resumed() -> Failure {
+    Failure::new(Code::Usage, "--resume goes with files and folders, not with streams")
 }
 
 /// Where a stream goes: to a file that is being written, or to standard output.

@@ -4,9 +4,39 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use super::stream;
 use crate::failure::{Code, Failure, Outcome};
+use crate::interrupted;
+
+/// Temporary files of outputs that have no name yet.
+static UNFINISHED: Mutex<Unfinished> =
+    Mutex::new(Unfinished { files: Vec::new(), given_up: false });
+
+struct Unfinished {
+    files: Vec<PathBuf>,
+    given_up: bool,
+}
+
+fn unfinished() -> MutexGuard<'static, Unfinished> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn told_to_end(target: &Path) -> Failure {
+    Failure::new(Code::Interrupted, format!("{}: the program was told to end", target.display()))
+}
+
+/// Removes all outputs that are not finished; none is begun or gets its name any more. For the end of a program whose
+/// threads nobody waits for.
+pub fn give_up() {
+    let mut unfinished = unfinished();
+    unfinished.given_up = true;
+    for file in unfinished.files.drain(..) {
+        let _ = fs::remove_file(file);
+    }
+}
 
 /// A file that is being written beside its final place. Dropped unfinished, it leaves nothing.
 pub struct Pending {
@@ -14,6 +44,10 @@ pub struct Pending {
     temporary: PathBuf,
     target: PathBuf,
     replace: bool,
+    /// Whether a signal leaves it unfinished.
+    may_be_cut: bool,
+    /// Whether the command is done once this has its name.
+    last: bool,
 }
 
 /// What a finished output takes over from its original.
@@ -29,6 +63,29 @@ impl Attributes {
     /// Those of an existing file.
     pub fn of(metadata: &fs::Metadata) -> Self {
         Self { mode: metadata.mode() & 0o777, modified: metadata.modified().ok() }
+    }
+}
+
+/// A file as it stands under its name: another file in its place, or other content, is told from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// That of an existing file.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
 }
 
@@ -62,13 +119,38 @@ impl Pending {
         } else {
             folder.join(name)
         };
+        let mut unfinished = unfinished();
+        if unfinished.given_up {
+            return Err(told_to_end(target));
+        }
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&temporary)
             .map_err(|e| Failure::writing(target, &e))?;
-        Ok(Self { file: Some(file), temporary, target: target.to_owned(), replace })
+        unfinished.files.push(temporary.clone());
+        drop(unfinished);
+        Ok(Self {
+            file: Some(file),
+            temporary,
+            target: target.to_owned(),
+            replace,
+            may_be_cut: true,
+            last: false,
+        })
+    }
+
+    /// The same output, whose bytes are all there before the first is written: a signal does not cut it.
+    pub fn uncut(mut self) -> Self {
+        self.may_be_cut = false;
+        self
+    }
+
+    /// The same output, as the command's only one: with its name the command is done, and a signal comes too late.
+    pub fn last(mut self) -> Self {
+        self.last = true;
+        self
     }
 
     /// The file to write to.
@@ -81,13 +163,45 @@ impl Pending {
         self.file.as_ref().ok_or_else(|| io::Error::other("the output is finished"))?.try_clone()
     }
 
-    /// Makes the output durable and gives it its name, mode and time.
+    /// Makes the output durable and gives it its name, mode and time; not once the program is told to end, for
+    /// then the end of its input may have been the death of whoever wrote it.
     pub fn finish(mut self, attributes: Option<Attributes>, durable: bool) -> Outcome {
-        let done = self.put_in_place(attributes, durable);
-        done.map_err(|e| Failure::writing(&self.target, &e))
+        let target = self.target.clone();
+        let unwritten = |e| Failure::writing(&target, &e);
+        self.settle(attributes, durable).map_err(unwritten)?;
+        let unfinished = self.may_be_named()?;
+        self.put_in_place().map_err(unwritten)?;
+        drop(unfinished);
+        self.settle_name(durable).map_err(unwritten)
     }
 
-    fn put_in_place(&mut self, attributes: Option<Attributes>, durable: bool) -> io::Result<()> {
+    /// As [`Self::finish`], durably, in the place of a file that must still be as it was.
+    pub fn finish_over(mut self, attributes: Attributes, expected: Identity) -> Outcome {
+        let target = self.target.clone();
+        let unwritten = |e| Failure::writing(&target, &e);
+        self.settle(Some(attributes), true).map_err(unwritten)?;
+        let unfinished = self.may_be_named()?;
+        let found = self.target.symlink_metadata().map(|m| Identity::of(&m));
+        if !found.is_ok_and(|found| found == expected) {
+            return Err(changed(&self.target));
+        }
+        self.put_in_place().map_err(unwritten)?;
+        drop(unfinished);
+        self.settle_name(true).map_err(unwritten)
+    }
+
+    /// Held while the output gets its name, so that none does after [`give_up`].
+    fn may_be_named(&self) -> Outcome<MutexGuard<'static, Unfinished>> {
+        let unfinished = unfinished();
+        let cut = self.may_be_cut && stream::interrupted();
+        if unfinished.given_up || cut || (self.last && !interrupted::settled()) {
+            return Err(told_to_end(&self.target));
+        }
+        Ok(unfinished)
+    }
+
+    /// The output's mode and time, and all of it on the disk where it is to be durable.
+    fn settle(&mut self, attributes: Option<Attributes>, durable: bool) -> io::Result<()> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
         file.flush()?;
         let mode = attributes.map_or(0o644 & !umask(), |a| a.mode);
@@ -98,7 +212,10 @@ impl Pending {
         if durable {
             file.sync_all()?;
         }
-        drop(file);
+        Ok(())
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
         if self.replace {
             fs::rename(&self.temporary, &self.target)?;
         } else {
@@ -113,6 +230,10 @@ impl Pending {
                 Err(e) => return Err(e),
             }
         }
+        Ok(())
+    }
+
+    fn settle_name(&self, durable: bool) -> io::Result<()> {
         if durable && let Some(folder) = self.target.parent() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             File::open(folder)?.sync_all()?;
@@ -125,6 +246,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         // After success there is nothing under this name any more.
         let _ = fs::remove_file(&self.temporary);
+        unfinished().files.retain(|file| *file != self.temporary);
     }
 }
 
@@ -143,6 +265,16 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
         (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
         _ => false,
     }
+}
+
+/// The refusal for a file that another one has replaced, or that somebody has written to.
+pub fn changed(path: &Path) -> Failure {
+    Failure::new(
+        Code::FileChanged,
+        format!("{} was replaced or changed while it was being rewrapped", path.display()),
+    )
+    .unchanged("The file that stands there now was not touched.")
+    .next("Run it again when nothing writes to the file.")
 }
 
 /// The refusal for an output that exists.
@@ -164,7 +296,7 @@ fn umask() -> u32 {
 
 /// Writes a whole small file atomically and durably, readable by its owner only.
 pub fn write_private(target: &Path, bytes: &[u8], replace: bool) -> Outcome {
-    let mut pending = Pending::begin(target, replace)?;
+    let mut pending = Pending::begin(target, replace)?.uncut();
     pending.file().and_then(|f| f.write_all(bytes)).map_err(|e| Failure::writing(target, &e))?;
     pending.finish(Some(Attributes { mode: 0o600, modified: None }), true)
 }

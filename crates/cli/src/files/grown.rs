@@ -18,6 +18,17 @@ pub struct GrownTree {
     folders: Vec<PathBuf>,
     /// What this run made, parents first: nothing else is ever removed.
     made: Vec<PathBuf>,
+    /// Folders that were there and closed to their owner, with their modes.
+    opened: Vec<(PathBuf, u32)>,
+}
+
+/// What may stand already where output goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Standing {
+    /// Anything; outputs are replaced.
+    pub replace: bool,
+    /// What an earlier run did.
+    pub resume: bool,
 }
 
 /// The files of a tree and where each goes.
@@ -65,8 +76,8 @@ pub fn place(
 impl GrownTree {
     /// Makes the folders, closed to others until the end, and the links. Never follows a link that
     /// stands where a folder should be: whoever keeps the sealed tree could have put it there.
-    pub fn begin(source: &Path, target: &Path, tree: &Tree, replace: bool) -> Outcome<Self> {
-        if !replace && target.symlink_metadata().is_ok() {
+    pub fn begin(source: &Path, target: &Path, tree: &Tree, standing: Standing) -> Outcome<Self> {
+        if !standing.replace && !standing.resume && target.symlink_metadata().is_ok() {
             return Err(atomic::exists(target));
         }
         if let (Ok(from), Ok(to)) = (source.canonicalize(), target.canonicalize())
@@ -79,8 +90,9 @@ impl GrownTree {
             target: target.to_owned(),
             folders: tree.folders.clone(),
             made: Vec::new(),
+            opened: Vec::new(),
         };
-        match grown.grow(tree, replace) {
+        match grown.grow(tree, standing) {
             Ok(()) => Ok(grown),
             Err(failure) => {
                 grown.undo();
@@ -89,7 +101,7 @@ impl GrownTree {
         }
     }
 
-    fn grow(&mut self, tree: &Tree, replace: bool) -> Outcome {
+    fn grow(&mut self, tree: &Tree, standing: Standing) -> Outcome {
         if let Some(parent) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(|e| Failure::writing(parent, &e))?;
         }
@@ -100,7 +112,10 @@ impl GrownTree {
         }
         for link in &tree.links {
             let path = root.join(&link.relative);
-            if replace && path.is_symlink() {
+            if standing.resume && fs::read_link(&path).is_ok_and(|there| there == link.target) {
+                continue;
+            }
+            if standing.replace && path.is_symlink() {
                 fs::remove_file(&path).map_err(|e| Failure::writing(&path, &e))?;
             }
             std::os::unix::fs::symlink(&link.target, &path)
@@ -112,6 +127,14 @@ impl GrownTree {
 
     fn folder(&mut self, path: PathBuf) -> Outcome {
         match path.symlink_metadata() {
+            // An earlier run may have closed it to its owner, as the original is.
+            Ok(found) if found.is_dir() && found.permissions().mode() & 0o700 != 0o700 => {
+                let mode = found.permissions().mode() & 0o7777;
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o700))
+                    .map_err(|e| Failure::writing(&path, &e))?;
+                self.opened.push((path, mode));
+                Ok(())
+            }
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => Err(Failure::new(
                 Code::Output,
@@ -134,6 +157,9 @@ impl GrownTree {
         for path in self.made.iter().rev() {
             // A folder that holds something is left; nothing that others made is touched.
             let _ = if path.is_symlink() { fs::remove_file(path) } else { fs::remove_dir(path) };
+        }
+        for (path, mode) in self.opened.iter().rev() {
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(*mode));
         }
     }
 
@@ -179,7 +205,10 @@ mod tests {
         fs::create_dir_all(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, target.join("sub")).unwrap();
         let tree = walk::read(&source, None).unwrap();
-        let failure = GrownTree::begin(&source, &target, &tree, true).err().unwrap();
+        let failure =
+            GrownTree::begin(&source, &target, &tree, Standing { replace: true, resume: false })
+                .err()
+                .unwrap();
         assert_eq!(failure.code, "output_unwritable");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
@@ -191,9 +220,9 @@ mod tests {
         fs::create_dir_all(source.join("a/b")).unwrap();
         std::os::unix::fs::symlink("x", source.join("link")).unwrap();
         let tree = walk::read(&source, None).unwrap();
-        GrownTree::begin(&source, &target, &tree, false).unwrap().undo();
+        GrownTree::begin(&source, &target, &tree, Standing::default()).unwrap().undo();
         assert!(!target.exists());
-        let grown = GrownTree::begin(&source, &target, &tree, false).unwrap();
+        let grown = GrownTree::begin(&source, &target, &tree, Standing::default()).unwrap();
         fs::write(target.join("a/kept"), b"").unwrap();
         grown.undo();
         assert!(target.join("a/kept").exists() && !target.join("a/b").exists());

@@ -16,7 +16,7 @@ use quorate_sdk::{
 
 use super::atomic::{Attributes, Pending};
 use super::stream::{self, Buffers, StreamError};
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Code, Exit, Failure, Outcome};
 
 /// Files for which keys are asked in one round trip. The next batch is asked for while this one is
 /// worked on; larger batches gain nothing and keep more keys in memory.
@@ -41,8 +41,14 @@ pub struct Done {
     pub files: usize,
     /// Their bytes of plaintext.
     pub bytes: u64,
+    /// Files that were done before, by an earlier run.
+    pub already: usize,
     /// Files that failed.
     pub failed: Vec<(PathBuf, Failure)>,
+    /// Files that were not come to.
+    pub left: usize,
+    /// Why they were not.
+    pub stopped: Option<Failure>,
 }
 
 impl Done {
@@ -53,9 +59,25 @@ impl Done {
                     self.files += 1;
                     self.bytes += bytes;
                 }
+                // It is as if it had not been come to.
+                Err(failure) if failure.exit == Exit::Interrupted => continue,
                 Err(failure) => self.failed.push((path, failure)),
             }
+            self.left = self.left.saturating_sub(1);
         }
+    }
+
+    fn fail(&mut self, path: &Path, failure: Failure) {
+        self.failed.push((path.to_owned(), failure));
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// No file is come to after this.
+    fn stopped(mut self, failure: Failure) -> Self {
+        if self.left > 0 {
+            self.stopped = Some(failure);
+        }
+        self
     }
 }
 
@@ -76,27 +98,40 @@ pub async fn seal_all(
     jobs: Vec<Job>,
     manner: Manner,
     bar: &ProgressBar,
-) -> Outcome<Done> {
-    let mut done = Done::default();
+) -> Done {
+    let mut done = Done { left: jobs.len(), ..Done::default() };
     let mut batches = jobs.chunks(BATCH).map(<[Job]>::to_vec).collect::<Vec<_>>().into_iter();
     let mut next = batches.next();
     let mut keys = derive(client, key, context, next.as_deref());
     while let Some(batch) = next {
-        let ready = keys.await?;
+        let ready = match stream::unless_told(keys.into_future()).await {
+            Some(Ok(ready)) => ready,
+            Some(Err(failure)) => return done.stopped(failure),
+            None => return done.stopped(told_to_end()),
+        };
         next = batches.next();
         // The nodes work on the next keys while the threads work on these files.
         keys = derive(client, key, context, next.as_deref());
         let work: Vec<(Job, SealingKey)> = batch.into_iter().zip(ready).collect();
         let bar = bar.clone();
-        done.add(
-            on_threads(work, move |(job, key), buffers| {
-                let result = seal_file(&job, key, manner, &bar, buffers);
-                (job.source, result)
-            })
-            .await?,
-        );
+        let results = on_threads(work, move |(job, key), buffers| {
+            let result = seal_file(&job, key, manner, &bar, buffers);
+            (job.source, result)
+        });
+        match results.await {
+            Ok(results) => done.add(results),
+            Err(failure) => return done.stopped(failure),
+        }
+        if stream::interrupted() {
+            return done.stopped(told_to_end());
+        }
     }
-    Ok(done)
+    done
+}
+
+/// The failure of a run that a signal has ended.
+pub fn told_to_end() -> Failure {
+    Failure::new(Code::Interrupted, "told to end by a signal")
 }
 
 /// Keys that are being derived on another task.
@@ -137,7 +172,7 @@ fn derive(
 }
 
 /// Runs `work` on one thread a core, each with its own buffers.
-async fn on_threads<T: Send + 'static, R: Send + 'static>(
+pub async fn on_threads<T: Send + 'static, R: Send + 'static>(
     work: Vec<T>,
     run: impl Fn(T, &mut Buffers) -> R + Send + Sync + 'static,
 ) -> Outcome<Vec<R>> {
@@ -177,7 +212,7 @@ pub fn stamp(file: &File, path: &Path) -> Outcome<(u64, Option<SystemTime>, fs::
 
 /// Opens a regular file for reading; never waits for a pipe to get a writer.
 pub fn open_regular(path: &Path) -> Outcome<File> {
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
@@ -185,7 +220,13 @@ pub fn open_regular(path: &Path) -> Outcome<File> {
         .map_err(|e| Failure::reading(path, &e))?;
     let metadata = file.metadata().map_err(|e| Failure::reading(path, &e))?;
     if !metadata.is_file() {
-        return Err(Failure::new(Code::Input, format!("{} is not a regular file", path.display())));
+        let failure =
+            Failure::new(Code::Input, format!("{} is not a regular file", path.display()));
+        return Err(if metadata.file_type().is_fifo() {
+            failure.next("Give what it holds on standard input, with - for the path.")
+        } else {
+            failure
+        });
     }
     Ok(file)
 }
@@ -294,8 +335,8 @@ pub async fn open_all(
     jobs: Vec<Job>,
     manner: Manner,
     bar: &ProgressBar,
-) -> Outcome<Done> {
-    let mut done = Done::default();
+) -> Done {
+    let mut done = Done { left: jobs.len(), ..Done::default() };
     for batch in jobs.chunks(BATCH) {
         let mut headers = Vec::with_capacity(batch.len());
         let mut with_header = Vec::with_capacity(batch.len());
@@ -307,32 +348,43 @@ pub async fn open_all(
                     headers.push(header);
                     with_header.push(job.clone());
                 }
-                Err(failure) => done.failed.push((job.source.clone(), failure)),
+                Err(failure) => done.fail(&job.source, failure),
             }
         }
-        let opened = client.open_headers(&headers, std::slice::from_ref(context)).await;
+        let asked = client.open_headers(&headers, std::slice::from_ref(context));
+        let Some(opened) = stream::unless_told(asked).await else {
+            return done.stopped(told_to_end());
+        };
         let mut work = Vec::with_capacity(opened.len());
+        let mut unreachable = None;
         for (job, key) in with_header.into_iter().zip(opened) {
             match key {
                 Ok(key) => work.push((job, key)),
                 // Where no node can be reached, asking for the rest says nothing new.
-                Err(error @ quorate_sdk::Error::NotQuorate(_)) => return Err(error.into()),
+                Err(error @ quorate_sdk::Error::NotQuorate(_)) => unreachable = Some(error),
                 Err(error) => {
                     let failure = Failure::from(error).of(&job.source);
-                    done.failed.push((job.source, failure));
+                    done.fail(&job.source, failure);
                 }
             }
         }
         let bar = bar.clone();
-        done.add(
-            on_threads(work, move |(job, key), buffers| {
-                let result = open_file(&job, &key, manner, &bar, buffers);
-                (job.source, result)
-            })
-            .await?,
-        );
+        let results = on_threads(work, move |(job, key), buffers| {
+            let result = open_file(&job, &key, manner, &bar, buffers);
+            (job.source, result)
+        });
+        match results.await {
+            Ok(results) => done.add(results),
+            Err(failure) => return done.stopped(failure),
+        }
+        if stream::interrupted() {
+            return done.stopped(told_to_end());
+        }
+        if let Some(error) = unreachable {
+            return done.stopped(error.into());
+        }
     }
-    Ok(done)
+    done
 }
 
 /// Opens one file.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::atomic;
-use super::grown::{self, GrownTree};
+use super::grown::{self, GrownTree, Standing};
 use super::jobs::Job;
 use super::walk::{self, Skipped, Tree};
 use crate::app::shown;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Code, Failure, Outcome};
 
 /// Inputs, and where each goes.
 #[derive(Default)]
@@ -22,14 +22,16 @@ pub struct Placing {
     pub failed: Vec<(PathBuf, Failure)>,
     /// Bytes of all inputs.
     pub bytes: u64,
+    /// Files that an earlier run has done.
+    pub already: usize,
     trees: Vec<(PathBuf, PathBuf, Tree)>,
-    replace: bool,
+    standing: Standing,
 }
 
 impl Placing {
-    /// Nothing yet. With `replace`, outputs that exist are no obstacle.
-    pub fn new(replace: bool) -> Self {
-        Self { replace, ..Self::default() }
+    /// Nothing yet; and what is no obstacle.
+    pub fn new(standing: Standing) -> Self {
+        Self { standing, ..Self::default() }
     }
 
     /// Adds a file, or a folder with all that is in it, whose output is `target`. `rename` says what becomes
@@ -42,7 +44,8 @@ impl Placing {
         why_not: &str,
     ) -> Outcome {
         let metadata = std::fs::metadata(path).map_err(|e| Failure::reading(path, &e))?;
-        let in_the_way = !self.replace && target.symlink_metadata().is_ok();
+        let Standing { replace, resume } = self.standing;
+        let in_the_way = !replace && !resume && target.symlink_metadata().is_ok();
         if metadata.is_dir() {
             let mut tree = walk::read(path, Some(&target))?;
             if in_the_way {
@@ -74,8 +77,39 @@ impl Placing {
     /// Makes the folders and links of the output trees.
     pub fn grow(&self) -> Outcome<Vec<GrownTree>> {
         let begin = |(source, target, tree): &(PathBuf, PathBuf, Tree)| {
-            GrownTree::begin(source, target, tree, self.replace)
+            GrownTree::begin(source, target, tree, self.standing)
         };
         self.trees.iter().map(begin).collect()
+    }
+
+    /// Takes what an earlier run has done off the list, where this is to go on with it. `is_done` looks at
+    /// an output that exists, and says what differs where it is not its input's. Such outputs are refused unless
+    /// they may be replaced.
+    pub fn leave_what_is_done(&mut self, is_done: impl Fn(&Job) -> Result<(), String>) {
+        if !self.standing.resume {
+            return;
+        }
+        let (mut left, mut bytes) = (Vec::new(), 0);
+        for job in core::mem::take(&mut self.jobs) {
+            let stands = job.target.symlink_metadata().is_ok();
+            match stands.then(|| is_done(&job)) {
+                Some(Ok(())) => self.already += 1,
+                Some(Err(differs)) if !self.standing.replace => {
+                    let message = format!(
+                        "{} exists already and is not what an earlier run made of {}: {differs}",
+                        job.target.display(),
+                        job.source.display()
+                    );
+                    let failure = Failure::new(Code::OutputExists, message)
+                        .next("Replace what differs with --resume --force.");
+                    self.failed.push((job.source, failure));
+                }
+                _ => {
+                    bytes += job.source.metadata().map_or(0, |m| m.len());
+                    left.push(job);
+                }
+            }
+        }
+        (self.jobs, self.bytes) = (left, bytes);
     }
 }

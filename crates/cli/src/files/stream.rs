@@ -1,11 +1,16 @@
 //! Sealing and opening of local files: blocking, in bounded memory, for worker threads.
 
 use std::io::{self, Read, Write};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use quorate_object::cobblestone::{
     CHUNK_BYTES, Encryptor, OpenError, SEALED_CHUNK_BYTES, StreamDecryptor,
 };
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::Notify;
 
 /// Chunks taken at once: 1 MiB, large enough that system calls do not show, small enough that a
 /// hundred files at once fit in memory.
@@ -15,14 +20,79 @@ const BLOCK_CHUNKS: usize = 64;
 /// back what it has begun.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// Wakes those who wait for the network or for a pipe meanwhile.
+static TOLD: Notify = Notify::const_new();
+
 /// Tells all workers to stop.
 pub fn interrupt() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    TOLD.notify_waiters();
+}
+
+/// Waits until workers are told to stop.
+pub async fn told() {
+    // Registered before it looks, so that nothing is missed in between.
+    let told = TOLD.notified();
+    if !interrupted() {
+        told.await;
+    }
+}
+
+/// What the work gives, or that the program is told to end.
+pub async fn unless_told<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = told() => None,
+        done = work => Some(done),
+    }
 }
 
 /// Whether workers are to stop.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// How long the end of an input is doubted.
+const DOUBT: Duration = Duration::from_millis(20);
+
+/// Standard input, whose end is one only where no signal comes with it: Ctrl-C ends whoever writes to the pipe too,
+/// and what was read until then is not all.
+pub struct UntilTold<R> {
+    input: R,
+    ended: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<R> UntilTold<R> {
+    /// Reads from this.
+    pub const fn new(input: R) -> Self {
+        Self { input, ended: None }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for UntilTold<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ended.is_none() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.input).poll_read(cx, buffer))?;
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let doubt = this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(DOUBT)));
+        if !interrupted() && !doubt.is_elapsed() {
+            ready!(doubt.as_mut().poll(cx));
+        }
+        Poll::Ready(if interrupted() {
+            Err(io::Error::other("the program was told to end"))
+        } else {
+            Ok(())
+        })
+    }
 }
 
 /// Why a payload was not sealed or opened.
@@ -99,6 +169,24 @@ pub fn seal(
             to.write_all(sealed).map_err(StreamError::Write)?;
             seen(have as u64);
             return Ok(total);
+        }
+    }
+}
+
+/// Copies everything `from` gives into `to`.
+pub fn copy(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    buffers: &mut Buffers,
+) -> Result<(), StreamError> {
+    loop {
+        if interrupted() {
+            return Err(StreamError::Interrupted);
+        }
+        let have = fill(from, &mut buffers.sealed).map_err(StreamError::Read)?;
+        to.write_all(buffers.sealed.get(..have).unwrap_or_default()).map_err(StreamError::Write)?;
+        if have < buffers.sealed.len() {
+            return Ok(());
         }
     }
 }
