@@ -43,8 +43,8 @@ struct Status {
     roster_expires_at: u64,
     principal: Option<String>,
     principal_expires_at: Option<u64>,
-    /// Keys that could be looked at.
-    keys: usize,
+    /// How many keys there are; none where they could not be looked at.
+    keys: Option<usize>,
     /// How many more nodes may fail before some key cannot be used; below zero where one cannot already.
     spare: Option<i64>,
     /// The keys of which no more may fail.
@@ -115,6 +115,8 @@ fn summary(
         .iter()
         .filter_map(|key| Some((checks::spare(facts, key)?, key.alias.as_str())))
         .collect();
+    // What could not be had is among what was not looked at, by its name.
+    let looked_at = cluster.is_some() && !facts.unchecked.iter().any(|w| w.starts_with("keys: "));
     let least = spares.iter().map(|(spare, _)| *spare).min();
     let own = cluster.and_then(|cluster| cluster.principals.iter().find(|p| p.own));
     let settled = match cluster.and_then(|cluster| cluster.roster.as_ref()) {
@@ -130,7 +132,7 @@ fn summary(
         roster_expires_at: settled.map_or(client.roster().expires_at.0, |(_, at)| at),
         principal: own.map(|own| own.name.clone()),
         principal_expires_at: own.map(|own| own.expires_at),
-        keys: keys.len(),
+        keys: looked_at.then_some(keys.len()),
         spare: least,
         spare_of: spares
             .iter()
@@ -183,6 +185,10 @@ impl Status {
         ];
         let of = self.spare_of.join(", ");
         lines.push(match self.spare {
+            None if self.keys.is_none() => {
+                "the keys could not be looked at: how many more nodes may fail is not known"
+                    .to_owned()
+            }
             None => "no key is made yet".to_owned(),
             Some(spare @ 0..) => {
                 let nodes = if spare == 1 { "node" } else { "nodes" };
