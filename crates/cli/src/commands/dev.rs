@@ -52,6 +52,13 @@ pub async fn run(common: &Common, args: Dev) -> Outcome {
                     dir.display()
                 ));
             }
+            let first = cluster.nodes.first().map(|node| node.place.listen.port());
+            if args.base_port.is_some() && args.base_port != first {
+                app.out.warn(&format!(
+                    "--base-port is ignored: the nodes in {} keep their ports",
+                    dir.display()
+                ));
+            }
             (cluster, false)
         }
         None => {
@@ -181,19 +188,21 @@ async fn serve(app: &App, args: &Dev, cluster: &mut LocalCluster, new: bool) -> 
              quorate --profile {profile} encrypt FILE\n  \
              quorate --profile {profile} decrypt FILE.quorate --output COPY\n  \
              quorate --profile {profile} cluster status\n  \
-             quorate --profile {profile} key create docs\n\nCtrl-C stops it; its data stay.",
+             quorate --profile {profile} key list\n\nCtrl-C stops it; its data stay.",
             ready.nodes.join(" ")
         )
     });
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let listen = |kind| signal(kind).map_err(|e| Failure::new(Code::Internal, e.to_string()));
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
     let mut watch = tokio::time::interval(Duration::from_secs(1));
     let mut ends: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
             _ = watch.tick() => {
                 for node in &mut cluster.nodes {
                     if let Some(status) = node.ended() {

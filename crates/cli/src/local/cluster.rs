@@ -11,7 +11,7 @@ use super::processes::{NodeProcess, Place, end_all, free_ports, private_folder};
 use crate::app::App;
 use crate::args::NodeArgs;
 use crate::commands::{cluster, node};
-use crate::failure::{Code, Failure, Outcome};
+use crate::failure::{Code, Failure, Outcome, plain};
 
 /// How long all nodes together may take to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -40,7 +40,6 @@ impl LocalCluster {
         laws: &[Jurisdiction],
         base_port: Option<u16>,
     ) -> Outcome<Self> {
-        private_folder(dir)?;
         let count = laws.len();
         let addresses = match base_port {
             None => free_ports(count)?,
@@ -49,6 +48,15 @@ impl LocalCluster {
                 .collect::<Option<_>>()
                 .ok_or_else(|| Failure::new(Code::Usage, "--base-port leaves no ports"))?,
         };
+        // The roster names the ports for good, so they are tried before it is made.
+        for address in &addresses {
+            std::net::TcpListener::bind(address).map_err(|e| {
+                Failure::new(Code::Usage, format!("{address} cannot be listened at: {}", plain(&e)))
+                    .unchanged("Nothing was made.")
+                    .next("Choose another --base-port, or none for free ones.")
+            })?;
+        }
+        private_folder(dir)?;
         let mut places = Vec::with_capacity(count);
         let mut cards = Vec::with_capacity(count);
         for (i, (listen, law)) in addresses.into_iter().zip(laws).enumerate() {
