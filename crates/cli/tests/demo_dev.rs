@@ -262,3 +262,17 @@ fn a_second_dev_is_told_of_the_first_and_ignored_flags_are_named() {
     lost.names(&place.at("home/quorate/profiles/dev").display().to_string());
     assert!(!folder.exists());
 }
+
+/// The roster names ports for good. Fails when they are not tried before anything is made: then each later run fails as
+/// well.
+#[test]
+fn dev_at_a_port_that_is_taken_makes_nothing() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ran = place.run(["--json", "dev", "--base-port", &port]);
+    ran.failed(2, "usage");
+    ran.names(&port);
+    assert!(!place.at("home/quorate/dev/node-1").exists());
+    assert!(!place.at("home/quorate/profiles/dev").exists());
+}
