@@ -102,7 +102,7 @@ impl Summary {
                 ),
                 unchanged: "What is done is whole and has its name; for the rest nothing was written, and no original was touched.".to_owned(),
                 next: match stopped.exit {
-                    Exit::Interrupted => format!("R{}", &again[1..]),
+                    Exit::Interrupted => format!("R{}", again.trim_start_matches('r')),
                     _ => format!("{} Then {again}", stopped.next),
                 },
                 ..stopped
