@@ -93,7 +93,27 @@ pub fn vectors() -> Value {
     .unwrap();
     let seeds = [103, 106, 109];
     let signatures = seeds.iter().map(|n| statement.sign(key(*n))).collect();
-    let certificate = Certificate::assemble(statement, signatures).unwrap();
+    let certificate = Certificate::assemble(statement.clone(), signatures).unwrap();
+    // Node 1 has lost its share; the same members.
+    let nodes = [1, 2, 3].map(|n| (node(n).id, node(n).identity_key));
+    let second = Order::numbered(2, 2, nodes, &[node(1).id]).unwrap();
+    let repair = KeyOrder {
+        tenant: c.tenant_id(),
+        key: id,
+        version: KeyVersion::FIRST,
+        first: order.digest(id, KeyVersion::FIRST),
+        base: Some(c.key.digest()),
+        settles: Vec::new(),
+        order: second.clone(),
+    };
+    let repair = first(Body::KeyOrder(repair), Some(&c.tenant), 8, &[10]);
+    let mut shared = statement.commitments().to_vec();
+    shared[1] = shared[0];
+    let reshared =
+        Statement::of_reshare(&statement, &second, shared, Generation::from_bytes([6; 32]));
+    let reshared = reshared.unwrap();
+    let signatures = seeds.iter().map(|n| reshared.sign(key(*n))).collect();
+    let reshared = Certificate::assemble(reshared, signatures).unwrap();
     json!({
         "about": "Signed documents of spec/documents.md. All bytes are lower-case hexadecimal. \
                   Signatures are in the order of signer_seeds (Ed25519 seeds, RFC 8032).",
@@ -112,6 +132,8 @@ pub fn vectors() -> Value {
             document("grant, signed by the principal", &[10], &grant),
             document("terms of the root tenant, signed under the roster", &[1, 3], &terms),
             document("second version of the key: to be destroyed", &[4], &going),
+            document("second order of the key's version: node 1 gets a share again", &[10],
+                &repair),
         ],
         "certificate": {
             "signer_seeds": seeds.map(|n| HEX.encode(&[n; 32])),
@@ -119,6 +141,11 @@ pub fn vectors() -> Value {
             "key_version": 1,
             "order_digest": HEX.encode(order.digest(id, KeyVersion::FIRST).as_bytes()),
             "envelope": envelope(certificate.envelope()),
+        },
+        "reshare_certificate": {
+            "signer_seeds": seeds.map(|n| HEX.encode(&[n; 32])),
+            "order_digest": HEX.encode(second.digest(id, KeyVersion::FIRST).as_bytes()),
+            "envelope": envelope(reshared.envelope()),
         },
     })
 }

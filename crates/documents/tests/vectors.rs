@@ -68,5 +68,13 @@ fn every_document_of_the_file_is_read_admitted_and_counts() {
         version.number,
         &version.order,
     );
-    assert!(certificate.is_ok());
+    let certificate = certificate.unwrap();
+    let vector = &file["reshare_certificate"];
+    let orders = set.orders(&heads, version.number).unwrap();
+    let newest = orders.newest().unwrap();
+    let digest = newest.digest(heads.key_id(), version.number);
+    assert_eq!(digest.as_bytes()[..], bytes(&vector["order_digest"]));
+    let reshared =
+        Certificate::verify_reshare(envelope(&vector["envelope"]), newest, certificate.statement());
+    assert!(reshared.unwrap().statement().rank() > certificate.statement().rank());
 }

@@ -206,12 +206,20 @@ fn gather(reads: &Reads<'_>, elapsed_ms: u64) -> Result<Ready, Stop> {
         after: None,
         limit: MAX_SHARES,
     });
+    // A dealer's seed in a session of a reshare, with its recorded messages, is the share that it dealt.
+    let sessions = reads.range(Read::Range {
+        table: Table::Sessions,
+        prefix: key.as_bytes().to_vec(),
+        after: None,
+        limit: MAX_SHARES,
+    });
     let heads = rows::heads::<Key>(heads?)?;
     let settled = match &heads {
         Some(heads) => settled(reads, heads.tenant())?,
         None => false,
     };
-    let shares = shares?.iter().map(|entry| entry.key().clone()).collect();
+    let (shares, sessions) = (shares?, sessions?);
+    let shares = shares.iter().chain(sessions).map(|entry| entry.key().clone()).collect();
     let due = Due { key, due, row: rows::message(row?)?, heads, settled, shares };
     Ok(Ready { running, waiting, due: Some(due) })
 }

@@ -119,6 +119,7 @@ fn plant(world: &mut World, tenant: quorate_types::TenantId, sessions: usize, by
         expires_at: NOW.0 + 1,
         opener: vec![7; 32],
         bytes: bytes as u32,
+        place: Vec::new(),
     };
     let row = OpenSessionsRow { sessions: (0..sessions).map(session).collect() };
     let place = RowKey::open_sessions(tenant);

@@ -3,7 +3,8 @@
 //! `cargo run --release -p quorate-sim --example campaign -- --seeds 10000 [--first 0] [--threads 2]`
 //!
 //! `--replay SEED` prints the event log of one seed; `--until-failure` begins no seed after one that failed;
-//! `--with NAME` plays only the seeds in which a strategy of that name takes part.
+//! `--with NAME` plays only the seeds in which a strategy of that name takes part. `--reshare` plays refreshes,
+//! repairs and moves instead of DKGs.
 //!
 //! Exits with 1 when an invariant did not hold, and of 10,000 seeds or more also when a strategy fired fewer
 //! than 100 times or fewer than 99 % of the seeds without liars ended in a usable key.
@@ -100,7 +101,126 @@ fn table<S: Copy + Ord>(
     all.iter().map(|strategy| (fired(strategy), name(*strategy))).min()
 }
 
+/// Reshares, in which the same is asked.
+mod resharing {
+    use super::{
+        AtomicU64, BTreeMap, ExitCode, FIRINGS, Instant, Mutex, Ordering, USABLE, WHOLE, number,
+        table,
+    };
+    use quorate_sim::participant::Named;
+    use quorate_sim::reshare::hostile::Strategy;
+    use quorate_sim::reshare::liar::Lie;
+    use quorate_sim::reshare::{Ending, Scenario, run};
+
+    #[derive(Default)]
+    struct Totals {
+        endings: BTreeMap<Ending, u64>,
+        clean: (u64, u64),
+        lies: BTreeMap<Lie, (u64, u64)>,
+        hostilities: BTreeMap<Strategy, (u64, u64)>,
+        events: u64,
+        failures: Vec<(u64, String)>,
+    }
+
+    fn one(seed: u64, totals: &Mutex<Totals>) {
+        let scenario = Scenario::random(seed);
+        let stopping = |lie: &Lie| lie.expected() != Named::Harmless;
+        let clean = scenario.rounds.iter().all(|round| {
+            !round.liars.iter().any(|(_, lie)| stopping(lie)) && round.hostile.is_empty()
+        });
+        let result = run(seed, &scenario);
+        let Ok(mut totals) = totals.lock() else { return };
+        match result {
+            Err(error) => totals.failures.push((seed, error.to_string())),
+            Ok(report) => {
+                totals.events += report.events;
+                let carried_out = !report.endings.contains(&Ending::Stopped);
+                totals.clean.0 += u64::from(clean);
+                totals.clean.1 += u64::from(clean && carried_out);
+                for ending in report.endings {
+                    *totals.endings.entry(ending).or_default() += 1;
+                }
+                for (lie, fired) in report.lies {
+                    let entry = totals.lies.entry(lie).or_default();
+                    *entry = (entry.0 + 1, entry.1 + fired);
+                }
+                for (strategy, fired) in report.hostilities {
+                    let entry = totals.hostilities.entry(strategy).or_default();
+                    *entry = (entry.0 + 1, entry.1 + fired);
+                }
+                let found = report.violations.iter().map(|v| (seed, v.to_string()));
+                totals.failures.extend(found);
+            }
+        }
+    }
+
+    pub(super) fn replay(seed: u64) -> ExitCode {
+        let scenario = Scenario { keep_log: true, ..Scenario::random(seed) };
+        match run(seed, &scenario) {
+            Ok(report) => {
+                println!("{}", report.log.join("\n"));
+                println!("{:?}, log hash {}", report.endings, report.hash);
+                for violation in &report.violations {
+                    println!("{violation}");
+                }
+                ExitCode::from(u8::from(!report.violations.is_empty()))
+            }
+            Err(error) => {
+                println!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    pub(super) fn campaign(first: u64, seeds: u64) -> ExitCode {
+        let (began, next) = (Instant::now(), AtomicU64::new(first));
+        let totals = Mutex::new(Totals::default());
+        std::thread::scope(|scope| {
+            for _ in 0..number("--threads", 2) {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= first + seeds {
+                            break;
+                        }
+                        one(seed, &totals);
+                    }
+                });
+            }
+        });
+        let Ok(mut totals) = totals.into_inner() else { return ExitCode::FAILURE };
+        totals.failures.sort();
+        println!("{seeds} seeds of reshares from {first}, {} events", totals.events);
+        for (ending, count) in &totals.endings {
+            println!("{count:>8} {ending:?}");
+        }
+        let lies = table("lying participant", Lie::ALL, Lie::name, &totals.lies);
+        let hostile =
+            table("lying coordinator", Strategy::ALL, Strategy::name, &totals.hostilities);
+        println!();
+        for (seed, failure) in &totals.failures {
+            println!("seed {seed}: {failure}");
+        }
+        let violations = totals.failures.len();
+        let (clean, good) = totals.clean;
+        println!("{violations:>8} violations");
+        println!("{good:>8} of {clean} seeds without stopping liars carried out");
+        let least = lies.into_iter().chain(hostile).min().unwrap_or_default();
+        println!("{:>8} times the strategy that fired least: {}", least.0, least.1);
+        println!("{:>8.0} seconds", began.elapsed().as_secs_f64());
+        let whole = seeds < WHOLE || (least.0 >= FIRINGS && good * 100 >= clean * USABLE);
+        ExitCode::from(u8::from(violations > 0 || !whole))
+    }
+}
+
 fn main() -> ExitCode {
+    let reshare = std::env::args().any(|argument| argument == "--reshare");
+    if reshare {
+        return match number("--replay", u64::MAX) {
+            u64::MAX => resharing::campaign(number("--first", 0), number("--seeds", 1000)),
+            seed => resharing::replay(seed),
+        };
+    }
     let replay = number("--replay", u64::MAX);
     if replay != u64::MAX {
         let scenario = Scenario { keep_log: true, ..Scenario::random(replay) };

@@ -16,7 +16,7 @@ use crate::access::Account;
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
 use crate::handlers::evaluate::certificate;
-use crate::handlers::reshare;
+use crate::handlers::reshare::{self, Generations, order_documents};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
@@ -57,6 +57,8 @@ pub(crate) fn prepare<'a>(
         Statement::from_payload(&envelope.payload).map_err(|error| invalid(error.to_string()))?;
     let (id, version) = (statement.key(), statement.version());
     let signed = reads.row(&RowKey::signed(id, version));
+    // Read whichever it is: which of both it is must not show in what a stranger's request costs.
+    let (_, _) = (Generations::gather(reads, id, version), order_documents(reads, id));
     // Also the DKG's, where this node took no part in it: an order may let it in.
     let absent = matches!(&signed, Ok(entry) if entry.bytes().is_none());
     if statement.parent().is_some() || absent {

@@ -73,8 +73,7 @@ fn deal(
         || Refused::new(RefusalCode::ShareNotHeld, "this node has no share of the parent");
     let index = reshare.own.parent_index.ok_or_else(not_held)?;
     let held = reshare.generations.share(reshare.core, reshare.parent.generation())?;
-    let (_, held) = held.ok_or_else(not_held)?;
-    let share = held.signing_share().to_bytes();
+    let share = held.ok_or_else(not_held)?.signing_share().to_bytes();
     let dealing = session
         .redeal(index, &seeds.receive_key(), &seeds.round1, &share)
         .map_err(|error| Refused::new(RefusalCode::SessionConflict, error.to_string()))?;

@@ -148,14 +148,14 @@ impl Generations {
         self.share_of(generation).is_some()
     }
 
-    /// The share of a generation, with its index, where it is here.
+    /// The share of a generation, where it is here.
     pub(super) fn share(
         &self,
         core: &NodeCore,
         generation: Generation,
-    ) -> Result<Option<(u32, Arc<SharedShare>)>, Refused> {
+    ) -> Result<Option<SharedShare>, Refused> {
         let Some(entry) = self.share_of(generation) else { return Ok(None) };
-        Ok(held(core, entry)?.map(|held| (held.index, Arc::new(SharedShare(held)))))
+        Ok(held(core, entry)?.map(SharedShare))
     }
 
     /// Takes a complete certificate of a higher rank than any here: from now on its generation's share is the

@@ -10,4 +10,4 @@ mod session;
 pub(crate) mod sign;
 pub(crate) mod state;
 
-pub(crate) use generations::order_documents;
+pub(crate) use generations::{Generations, order_documents};

@@ -120,7 +120,7 @@ fn round0(
     let parent = check::parent(&reshare.parent)?;
     let held = reshare.generations.share(reshare.core, generation)?;
     match (said.share_statement(&reshare.binding, &parent), held) {
-        (Some(statement), Some((_, held))) => {
+        (Some(statement), Some(held)) => {
             let share = held.signing_share().to_bytes();
             let proof = reshare::prove_share::<Prf>(&share, &statement, deciding.rng);
             said.share_proof = Some(proof.ok_or_else(|| {
@@ -131,7 +131,7 @@ fn round0(
         _ => return Err(not_held()),
     }
     Ok(ReshareRound0 {
-        session: reshare.session_id().as_bytes().to_vec(),
+        session: reshare.id.as_bytes().to_vec(),
         order: reshare.binding.order.as_bytes().to_vec(),
         index: check::number(said.index),
         parent_index: check::number(said.parent_index),

@@ -258,10 +258,6 @@ impl Reshare<'_> {
         let row = self.row.as_ref().filter(|row| now.0 < row.expires_at);
         row.ok_or_else(crate::handlers::dkg::unknown)
     }
-
-    pub(super) fn session_id(&self) -> SessionId {
-        self.id
-    }
 }
 
 /// Seconds until the order allows this reshare; none where it never does.

@@ -7,7 +7,7 @@ use quorate_documents::Statement;
 use quorate_schemes::dkg::evidence::{self, NoEvidence};
 use quorate_schemes::dkg::{Round1Message, Round2Error, Round2Output, Session};
 use quorate_types::{Generation, ParticipantIndex};
-use quorate_wire::proto::store::v1::{OpenSessionsRow, PromiseRow, SessionRow, ShareRow};
+use quorate_wire::proto::store::v1::{OpenSessionsRow, PromiseRow, ShareRow};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, RefusalCode};
 
@@ -88,7 +88,7 @@ impl Ready<'_> {
         }
         let seeds = Seeds::open_at(reshare.core, &reshare.place, &row)?;
         let output = receive(&reshare, index, &session, &seeds, &messages, request, deciding)?;
-        let (statement, mut writes) = promise(&reshare, index, &row, &output, deciding)?;
+        let (statement, mut writes) = promise(&reshare, index, &output, deciding)?;
         if let Some((key, mut list)) = list {
             list.sessions.retain(|session| session.session != reshare.id.as_bytes());
             writes.push(sessions::write(key, &list));
@@ -152,7 +152,6 @@ fn receive(
 fn promise(
     reshare: &Reshare<'_>,
     index: ParticipantIndex,
-    row: &SessionRow,
     output: &Round2Output<Prf>,
     deciding: &mut Deciding<'_>,
 ) -> Result<(Envelope, Vec<Write>), Refused> {
@@ -174,11 +173,10 @@ fn promise(
         index: index.get().into(),
         share: Some(sealed),
     };
-    // The seeds in the row end with it; so does what they and the recorded messages would give.
-    let _ = row;
     let writes = vec![
         Write::Put(share_key, share.encode_to_vec()),
         Write::Put(RowKey::promise(key, version, generation), promise.encode_to_vec()),
+        // The seeds in the row end with it; so does what they and the recorded messages would give.
         Write::Delete(reshare.place.clone()),
     ];
     Ok((envelope, writes))

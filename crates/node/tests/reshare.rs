@@ -1,0 +1,498 @@
+//! Reshares at the level of nodes: the checks of `spec/reshare.md` by their numbers, and what is kept and erased.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
+
+mod support;
+
+use quorate_documents::{Body, Draft, KeyOrder, Order, SignedDocument};
+use quorate_node::{Outcome, Reply, Request, RowKey, Table};
+use quorate_schemes::dkg::merkle;
+use quorate_types::limits::{MAX_PROMISES_PER_PARENT, SESSION_SECONDS};
+use quorate_types::{Action, Generation, KeyId, KeyVersion, NodeId, Threshold, UnixSeconds};
+use quorate_wire::SigningKey;
+use quorate_wire::proto::v1;
+use support::{World, code, evaluated, item};
+
+const NOW: UnixSeconds = support::NOW;
+const V1: KeyVersion = KeyVersion::FIRST;
+/// Seconds between two refreshes.
+const EVERY: u64 = 3600;
+
+/// A key of 2 of 3 in a cluster of four nodes, and what was ordered since.
+struct Shares {
+    world: World,
+    key: SignedDocument,
+    order: Order,
+    last: Option<SignedDocument>,
+    generation: Generation,
+    root: v1::Envelope,
+    nonce: u8,
+}
+
+fn members(at: &[usize]) -> Vec<(NodeId, quorate_wire::PublicKey)> {
+    at.iter().map(|at| support::entry(*at)).map(|entry| (entry.id, entry.identity_key)).collect()
+}
+
+impl Shares {
+    fn new() -> Self {
+        let mut world = World::new(4);
+        let mut body = world.key_body(2, "files");
+        let order = Order::new(2, members(&[0, 1, 2])).unwrap();
+        body.versions[0].order = order.with_refresh_seconds(EVERY);
+        let order = body.versions[0].order.clone();
+        let key = world.sign_key(body);
+        world.put_all(std::slice::from_ref(&key));
+        let session = world.session(&key, V1);
+        let three = 0..3;
+        let round0: Vec<_> =
+            three.clone().map(|at| support::round0(world.open(at, &session))).collect();
+        let deals: Vec<_> =
+            three.clone().map(|at| support::dealt(world.deal(at, &session, &round0))).collect();
+        let of = Threshold::new(1, 3).unwrap();
+        let mut signatures = Vec::new();
+        for at in three.clone() {
+            let mut request = world.sign_request(at, &session, &deals);
+            for (delivery, deal) in request.deliveries.iter_mut().zip(&deals) {
+                let paths = merkle::paths(of.indices(), &deal.ciphertexts);
+                delivery.path = paths[at].iter().map(|d| d.as_bytes().to_vec()).collect();
+            }
+            signatures.push(support::signed(world.sign(at, request)));
+        }
+        for at in three {
+            let request = world.certificate(at, &signatures);
+            assert!(world.certify(at, request).is_ok());
+        }
+        let root = world.certificate(0, &signatures).certificate.unwrap();
+        let statement = quorate_documents::Statement::from_payload(&root.payload).unwrap();
+        let generation = statement.generation();
+        Self { world, key, order, last: None, generation, root, nonce: 0 }
+    }
+
+    fn id(&self) -> KeyId {
+        self.key.id().into()
+    }
+
+    /// The next order, at every node.
+    fn reorder(&mut self, t: u16, at: &[usize], entering: &[usize]) {
+        let entering: Vec<NodeId> = entering.iter().map(|at| support::entry(*at).id).collect();
+        let nodes = members(at);
+        let number = self.order.number() + 1;
+        let order = Order::numbered(number, t, nodes, &entering).unwrap();
+        let order = order.with_refresh_seconds(EVERY);
+        let Body::Key(body) = self.key.body() else { panic!() };
+        let body = Body::KeyOrder(KeyOrder {
+            tenant: self.world.acme.id().into(),
+            key: self.id(),
+            version: V1,
+            first: body.versions[0].order.digest(self.id(), V1),
+            base: self.last.is_none().then(|| self.key.digest()),
+            settles: Vec::new(),
+            order: order.clone(),
+        });
+        let authority = Some(self.world.acme.digest());
+        let draft = match &self.last {
+            None => Draft::first(body, authority, NOW, &mut self.world.rng).unwrap(),
+            Some(last) => Draft::succeed(&[last], body, authority, Vec::new(), NOW).unwrap(),
+        };
+        let document = draft.sign(&[&self.world.administrator]).unwrap();
+        self.world.put_all(std::slice::from_ref(&document));
+        self.order = order;
+        self.last = Some(document);
+    }
+
+    fn session(&mut self, dealers: &[u32]) -> v1::Session {
+        self.nonce += 1;
+        v1::Session {
+            key: self.id().as_bytes().to_vec(),
+            key_version: 1,
+            order: self.order.digest(self.id(), V1).as_bytes().to_vec(),
+            roster: self.world.roster.digest().as_bytes().to_vec(),
+            parent: self.generation.as_bytes().to_vec(),
+            attempt: 1,
+            nonce: vec![self.nonce; 32],
+            dealers: dealers.to_vec(),
+        }
+    }
+
+    fn ask(&mut self, now: UnixSeconds, at: usize, request: Request) -> Outcome {
+        let owner = again(&self.world.owner);
+        self.world.nodes[at].ask_at(now, &owner, request)
+    }
+
+    fn open(&mut self, now: UnixSeconds, at: usize, session: &v1::Session) -> Outcome {
+        let node = self.world.nodes[at].id();
+        let session = Some(session.clone());
+        self.ask(now, at, Request::ReshareOpen(v1::ReshareOpenRequest { node, session }))
+    }
+
+    fn opened(&mut self, now: UnixSeconds, at: usize, session: &v1::Session) -> v1::Envelope {
+        match self.open(now, at, session) {
+            Ok(Reply::ReshareOpen(reply)) => reply.round0.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn deal(
+        &mut self,
+        now: UnixSeconds,
+        at: usize,
+        session: &v1::Session,
+        round0: &[v1::Envelope],
+    ) -> Outcome {
+        let (node, session) = (self.world.nodes[at].id(), Some(session.clone()));
+        let round0 = round0.to_vec();
+        self.ask(now, at, Request::ReshareDeal(v1::ReshareDealRequest { node, session, round0 }))
+    }
+
+    fn sign_request(
+        &self,
+        at: usize,
+        session: &v1::Session,
+        round0: &[v1::Envelope],
+        dealt: &[v1::ReshareDealReply],
+    ) -> v1::ReshareSignRequest {
+        let me = support::entry(at).id;
+        let position = self.order.members().iter().position(|m| m.node == me).unwrap_or(0);
+        let of = self.order.threshold();
+        v1::ReshareSignRequest {
+            node: self.world.nodes[at].id(),
+            session: Some(session.clone()),
+            round0: round0.to_vec(),
+            round1: dealt.iter().map(|deal| deal.round1.clone().unwrap()).collect(),
+            deliveries: dealt
+                .iter()
+                .map(|deal| v1::Delivery {
+                    ciphertext: deal.ciphertexts[position].clone(),
+                    path: merkle::paths(of.indices(), &deal.ciphertexts)[position]
+                        .iter()
+                        .map(|digest| digest.as_bytes().to_vec())
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+
+    fn sign(&mut self, now: UnixSeconds, at: usize, request: v1::ReshareSignRequest) -> Outcome {
+        self.ask(now, at, Request::ReshareSign(request))
+    }
+
+    /// Everything up to the certificate, by the nodes at these places in the order's order, with these
+    /// dealers by place in the cluster; others deal who are no members.
+    fn run(
+        &mut self,
+        now: UnixSeconds,
+        session: &v1::Session,
+        seats: &[usize],
+        dealers: &[usize],
+    ) -> v1::Envelope {
+        let round0: Vec<_> = seats.iter().map(|at| self.opened(now, *at, session)).collect();
+        let mut dealt = Vec::new();
+        for at in dealers {
+            match self.deal(now, *at, session, &round0) {
+                Ok(Reply::ReshareDeal(reply)) => dealt.push(reply),
+                other => panic!("{other:?}"),
+            }
+        }
+        let n = self.order.members().len();
+        let mut certificate: Option<v1::Envelope> = None;
+        for at in &seats[..n] {
+            let request = self.sign_request(*at, session, &round0, &dealt);
+            let Ok(Reply::ReshareSign(reply)) = self.sign(now, *at, request) else { panic!() };
+            let signed = reply.statement.unwrap();
+            match &mut certificate {
+                None => certificate = Some(signed),
+                Some(all) => {
+                    assert_eq!(all.payload, signed.payload);
+                    all.signatures.extend(signed.signatures);
+                }
+            }
+        }
+        certificate.unwrap()
+    }
+
+    fn put(
+        &mut self,
+        now: UnixSeconds,
+        at: usize,
+        certificate: &v1::Envelope,
+        root: bool,
+    ) -> Outcome {
+        let request = v1::PutCertificateRequest {
+            node: self.world.nodes[at].id(),
+            certificate: Some(certificate.clone()),
+            transcript_signatures: Vec::new(),
+            root: root.then(|| self.root.clone()),
+        };
+        self.ask(now, at, Request::PutCertificate(request))
+    }
+
+    fn take(&mut self, certificate: &v1::Envelope) {
+        let statement = quorate_documents::Statement::from_payload(&certificate.payload).unwrap();
+        self.generation = statement.generation();
+    }
+
+    fn shares(&self, at: usize) -> Vec<RowKey> {
+        let rows = self.world.nodes[at].store.rows.keys();
+        rows.filter(|key| key.table == Table::Shares).cloned().collect()
+    }
+}
+
+fn again(key: &SigningKey) -> SigningKey {
+    let seed = key.seed().reveal();
+    SigningKey::from_seed(quorate_secret::SigningSeed::new(quorate_secret::Secret::from_fn(
+        |bytes| bytes.copy_from_slice(seed),
+    )))
+}
+
+fn later(seconds: u64) -> UnixSeconds {
+    NOW.plus(seconds)
+}
+
+/// A refresh: the old shares are gone where the certificate was taken, and nowhere before.
+#[test]
+fn attack_08_a_share_is_erased_by_the_certificate_and_by_nothing_else() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let session = s.session(&[1, 3]);
+    let old = RowKey::share(s.id(), V1, s.generation);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 2]);
+    for at in 0..3 {
+        assert_eq!(s.shares(at).len(), 2, "the old one is in use, the new one promised");
+        assert!(s.shares(at).contains(&old));
+    }
+    // The old generation is still the one that answers.
+    let id = s.id();
+    let request = s.world.evaluate_request(
+        0,
+        id,
+        s.generation,
+        Action::Encrypt,
+        vec![v1::Item { created_at: now.0, ..item(1) }],
+    );
+    assert_eq!(evaluated(s.ask(now, 0, Request::Evaluate(request))).index, 1);
+    // One signature less is no certificate, and erases nothing.
+    let mut less = certificate.clone();
+    less.signatures.pop();
+    assert_eq!(code(s.put(now, 0, &less, false)), "certificate_invalid");
+    assert!(s.shares(0).contains(&old));
+    let before = s.generation;
+    s.take(&certificate);
+    for at in 0..3 {
+        let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
+            panic!()
+        };
+        assert_eq!(reply.generation, s.generation.as_bytes());
+        assert_eq!(s.shares(at), [RowKey::share(s.id(), V1, s.generation)]);
+    }
+    // Again, and what is lower: nothing happens.
+    assert!(s.put(now, 0, &certificate, false).is_ok());
+    let root = s.root.clone();
+    let Ok(Reply::PutCertificate(reply)) = s.put(now, 0, &root, false) else { panic!() };
+    assert_eq!(reply.generation, s.generation.as_bytes());
+    // Who asks for the old generation is shown the new certificate.
+    let at = |created| v1::Item { created_at: created, ..item(2) };
+    let request = s.world.evaluate_request(1, id, before, Action::Encrypt, vec![at(now.0)]);
+    let refusal = s.ask(now, 1, Request::Evaluate(request)).unwrap_err();
+    assert_eq!(
+        (refusal.code.as_str(), refusal.certificate.is_some()),
+        ("generation_not_held", true)
+    );
+    let generation = s.generation;
+    let request = s.world.evaluate_request(1, id, generation, Action::Encrypt, vec![at(now.0)]);
+    assert_eq!(evaluated(s.ask(now, 1, Request::Evaluate(request))).index, 2);
+}
+
+/// Checks 2 to 9 and 11: what no session is opened for.
+#[test]
+fn attack_06_sessions_of_another_order_parent_or_time_are_refused() {
+    let mut s = Shares::new();
+    let good = s.session(&[1, 2]);
+    // 9: before its time, by this node's clock.
+    assert_eq!(code(s.open(later(EVERY - 1), 0, &good)), "refresh_not_due");
+    let now = later(EVERY);
+    let with = |change: &dyn Fn(&mut v1::Session)| {
+        let mut session = good.clone();
+        change(&mut session);
+        session
+    };
+    let mismatch = [
+        with(&|s| s.order = vec![1; 32]),
+        with(&|s| s.roster = vec![1; 32]),
+        with(&|s| s.attempt = 0),
+        with(&|s| s.attempt = 17),
+        with(&|s| s.nonce.truncate(31)),
+        with(&|s| s.dealers = vec![1]),
+        with(&|s| s.dealers = vec![2, 1]),
+        with(&|s| s.dealers = vec![1, 1]),
+        with(&|s| s.dealers = vec![1, 4]),
+        with(&|s| s.dealers.clear()),
+    ];
+    for session in &mismatch {
+        assert_eq!(code(s.open(now, 0, session)), "order_mismatch", "{session:?}");
+    }
+    assert_eq!(code(s.open(now, 0, &with(&|s| s.parent = vec![1; 32]))), "generation_not_held");
+    assert_eq!(code(s.open(now, 0, &with(&|s| s.parent.clear()))), "malformed");
+    // 7: a node that is neither member nor dealer.
+    assert_eq!(code(s.open(now, 3, &good)), "key_not_ready");
+    let root = s.root.clone();
+    assert_eq!(code(s.put(now, 3, &root, false)), "certificate_invalid", "no part in the key");
+    // A DKG's session is none of these, and the other way round.
+    let owner = again(&s.world.owner);
+    let node = s.world.nodes[0].id();
+    let request = v1::DkgOpenRequest { node, session: Some(good.clone()) };
+    let outcome = s.world.nodes[0].ask_at(now, &owner, Request::DkgOpen(request));
+    assert_eq!(code(outcome), "order_mismatch");
+    // 1: who may not.
+    let encrypter = again(&s.world.encrypter);
+    let node = s.world.nodes[0].id();
+    let request = v1::ReshareOpenRequest { node, session: Some(good.clone()) };
+    let outcome = s.world.nodes[0].ask_at(now, &encrypter, Request::ReshareOpen(request));
+    assert_eq!(code(outcome), "not_permitted");
+    assert!(s.open(now, 0, &good).is_ok());
+    // A lower order than the one in force; under the new one no time is waited for.
+    s.reorder(2, &[0, 1, 3], &[3]);
+    assert_eq!(code(s.open(now, 1, &good)), "order_mismatch");
+    let session = s.session(&[1, 2]);
+    assert!(s.open(later(1), 0, &session).is_ok());
+}
+
+/// A move with a new member, which is brought the DKG's certificate, and an old holder that is left out.
+#[test]
+fn attack_11_who_enters_is_named_by_the_order() {
+    let mut s = Shares::new();
+    // Not named: it has nothing to show.
+    s.reorder(2, &[0, 1, 3], &[]);
+    let root = s.root.clone();
+    assert!(s.put(NOW, 3, &root, false).is_ok());
+    let session = s.session(&[1, 3]);
+    assert_eq!(code(s.open(NOW, 3, &session)), "share_not_held");
+    s.reorder(2, &[0, 1, 3], &[3]);
+    let session = s.session(&[1, 3]);
+    let certificate = s.run(NOW, &session, &[0, 1, 3, 2], &[0, 2]);
+    s.take(&certificate);
+    for at in 0..4 {
+        assert!(s.put(NOW, at, &certificate, true).is_ok());
+    }
+    assert!(s.shares(2).is_empty(), "node 2 is a member no more");
+    assert_eq!(s.shares(3).len(), 1);
+    // Once: under the same order nobody comes in without a share again.
+    s.world.nodes[3].store.rows.retain(|key, _| key.table != Table::Shares);
+    let session = s.session(&[1, 2]);
+    assert_eq!(code(s.open(later(EVERY), 3, &session)), "share_not_held");
+    // Repair: an order that names it.
+    s.reorder(2, &[0, 1, 3], &[3]);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(NOW, &session, &[0, 1, 3], &[0, 1]);
+    assert!(s.put(NOW, 3, &certificate, false).is_ok());
+    assert_eq!(s.shares(3).len(), 1);
+}
+
+/// Check 10, and that signing again gives the same bytes; and that one complete certificate ends all others.
+#[test]
+fn attack_10_promises_of_one_parent_are_bounded_and_kept() {
+    let mut s = Shares::new();
+    s.reorder(1, &[0, 1], &[]);
+    let mut sessions = Vec::new();
+    let mut certificates = Vec::new();
+    for _ in 0..MAX_PROMISES_PER_PARENT {
+        let session = s.session(&[1, 2]);
+        certificates.push(s.run(NOW, &session, &[0, 1], &[0, 1]));
+        sessions.push(session);
+    }
+    let one_more = s.session(&[1, 2]);
+    assert_eq!(code(s.open(NOW, 0, &one_more)), "attempts_exhausted");
+    assert_eq!(s.shares(0).len(), MAX_PROMISES_PER_PARENT + 1);
+    let request = s.sign_request(0, &sessions[0], &[], &[]);
+    let Ok(Reply::ReshareSign(reply)) = s.sign(NOW, 0, request) else { panic!() };
+    assert_eq!(reply.statement.unwrap().signatures[0], certificates[0].signatures[0]);
+    assert_eq!(code(s.open(NOW, 0, &sessions[0])), "already_signed");
+    // All have one height: the smallest name ends all others, another one only those above it.
+    certificates.sort_by_key(|certificate| {
+        let statement = quorate_documents::Statement::from_payload(&certificate.payload);
+        *statement.unwrap().generation().as_bytes()
+    });
+    let middle = certificates[5].clone();
+    assert!(s.put(NOW, 0, &middle, false).is_ok());
+    assert_eq!(s.shares(0).len(), 6, "those with smaller names are kept, and its own");
+    let first = certificates[0].clone();
+    assert!(s.put(NOW, 0, &first, false).is_ok());
+    assert_eq!(s.shares(0).len(), 1);
+    let Ok(Reply::PutCertificate(reply)) = s.put(NOW, 0, &middle, false) else { panic!() };
+    s.take(&first);
+    assert_eq!(reply.generation, s.generation.as_bytes(), "the higher one stays");
+}
+
+/// Check 13 and 18 at a node: its own messages, one set of round 0, and nothing before its time.
+#[test]
+fn attack_01_one_round_0_and_one_dealing_in_a_session() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let session = s.session(&[1, 2]);
+    let round0: Vec<_> = (0..3).map(|at| s.opened(now, at, &session)).collect();
+    assert_eq!(s.opened(now, 0, &session), round0[0], "the same bytes again");
+    let empty = s.sign_request(0, &session, &round0, &[]);
+    assert_eq!(code(s.sign(now, 0, empty)), "session_conflict", "it has not dealt yet");
+    assert_eq!(code(s.deal(now, 2, &session, &round0)), "session_conflict", "it does not deal");
+    assert_eq!(code(s.deal(now, 0, &session, &round0[..2])), "relay_fault");
+    let swapped = [round0[1].clone(), round0[0].clone(), round0[2].clone()];
+    assert_eq!(code(s.deal(now, 0, &session, &swapped)), "relay_fault");
+    let Ok(Reply::ReshareDeal(first)) = s.deal(now, 0, &session, &round0) else { panic!() };
+    let Ok(Reply::ReshareDeal(again)) = s.deal(now, 0, &session, &round0) else { panic!() };
+    assert_eq!(first, again);
+    let other = s.session(&[1, 2]);
+    let elsewhere = s.opened(now, 1, &other);
+    let mixed = [round0[0].clone(), elsewhere, round0[2].clone()];
+    assert_eq!(code(s.deal(now, 0, &session, &mixed)), "session_conflict");
+    let Ok(Reply::ReshareDeal(second)) = s.deal(now, 1, &session, &round0) else { panic!() };
+    // A signature of an honest dealer is wanted, and the ciphertext under its root.
+    let mut request = s.sign_request(2, &session, &round0, &[first.clone(), second.clone()]);
+    request.deliveries[0].ciphertext[0] ^= 1;
+    assert_eq!(code(s.sign(now, 2, request)), "relay_fault");
+    let mut request = s.sign_request(2, &session, &round0, &[first.clone(), second.clone()]);
+    request.round1.swap(0, 1);
+    assert_eq!(code(s.sign(now, 2, request)), "relay_fault");
+    // After its time there is no session.
+    let request = s.sign_request(2, &session, &round0, &[first, second]);
+    let late = now.plus(SESSION_SECONDS);
+    assert_eq!(code(s.sign(late, 2, request.clone())), "session_unknown");
+    assert!(s.sign(now, 2, request).is_ok());
+}
+
+/// `attacks.md` line 27: a dealer's sealed seed and its recorded messages would be the share that it dealt.
+#[test]
+fn attack_27_sessions_of_a_key_version_are_erased_with_its_shares() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let (lost, session) = (s.session(&[1, 2]), s.session(&[1, 2]));
+    let round0: Vec<_> = (0..3).map(|at| s.opened(now, at, &lost)).collect();
+    assert!(s.deal(now, 0, &lost, &round0).is_ok());
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    let sessions = |s: &Shares| {
+        let rows = s.world.nodes[0].store.rows.keys();
+        rows.filter(|key| key.table == Table::Sessions).count()
+    };
+    assert_eq!(sessions(&s), 1);
+    assert!(s.put(now, 0, &certificate, false).is_ok());
+    assert_eq!(sessions(&s), 0);
+    let promises = s.world.nodes[0].store.rows.keys().filter(|k| k.table == Table::Promises);
+    assert_eq!(promises.count(), 0);
+}
+
+/// A certificate in a node's name that it never signed raises the alarm, and one for another's key is refused.
+#[test]
+fn a_certificate_in_its_name_that_it_never_signed_raises_the_alarm() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    let place = RowKey { table: Table::Promises, key: Vec::new() };
+    s.world.nodes[0].store.rows.retain(|key, _| key.table != place.table);
+    assert_eq!(code(s.put(now, 0, &certificate, false)), "certificate_forged");
+    assert!(s.put(now, 1, &certificate, false).is_ok());
+}
