@@ -33,8 +33,15 @@ const PLAIN: [u8; 5] = [0xff; 5];
 /// Numbers remembered in memory; past it all are looked up again. About 1 MB.
 const MAX_REMEMBERED: usize = 8192;
 
-/// Dictionaries at most: half a megabyte in memory.
-const MAX_DICTIONARIES: usize = 32;
+/// Dictionaries at most: 2.4 MB in memory. Their numbers fit a byte.
+const MAX_DICTIONARIES: usize = 200;
+
+/// Dictionaries that new values are packed with, whichever makes them shortest: documents of tenants, of keys
+/// and certificates come in turns.
+const TRIED_AT_ONCE: usize = 4;
+
+/// By how many parts of a hundred values must be shorter with another dictionary.
+const WORTH: usize = 10;
 
 /// Values packed before another dictionary is tried.
 const TRIED_EVERY: usize = 256;
@@ -98,12 +105,11 @@ const fn is_packed(table: Table) -> bool {
 
 /// The id of a key that is numbered, where the key has one.
 fn id_of<'k>(table: Table, key: &'k [u8]) -> Option<&'k [u8]> {
-    let Keys::Numbered { at, rest } = keys(table) else { return None };
+    let Keys::Numbered { at, .. } = keys(table) else { return None };
     // A session's id, which is used once.
     if table == Table::Signed && key.len() != ID + 4 {
         return None;
     }
-    let _ = rest;
     key.get(at..at.checked_add(ID)?)
 }
 
@@ -197,8 +203,8 @@ fn logical(
     Some(out)
 }
 
-/// The row that a row of this key would lean on: its table, and the first and last key that it may have.
-fn leans_on(table: Table) -> Option<Table> {
+/// The table of the rows that rows of this one lean on.
+const fn leans_on(table: Table) -> Option<Table> {
     match table {
         Table::Heads => Some(Table::Documents),
         Table::Signed => Some(Table::Certificates),
@@ -229,7 +235,9 @@ fn damaged() -> rusqlite::Error {
 #[derive(Default)]
 pub(super) struct Layout {
     numbers: Mutex<HashMap<[u8; ID], u32>>,
-    dictionaries: RwLock<Vec<Arc<Dictionary>>>,
+    dictionaries: RwLock<Vec<Arc<Vec<u8>>>>,
+    /// Those that new values are packed with, by their numbers.
+    used: RwLock<Vec<(usize, Arc<Dictionary>)>>,
 }
 
 /// What one transaction has added, until it is durable.
@@ -246,6 +254,8 @@ pub(super) struct Samples {
     recent: Vec<Vec<u8>>,
     bytes: usize,
     since: usize,
+    /// How often each dictionary that is used made a value shortest since another was tried.
+    best: HashMap<usize, usize>,
 }
 
 impl Samples {
@@ -276,27 +286,38 @@ impl Layout {
         let layout = Self::default();
         let mut statement = connection.prepare("SELECT bytes FROM dictionaries ORDER BY number")?;
         let all = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-        for bytes in all {
-            layout.push(Dictionary::new(bytes?));
+        for (number, bytes) in all.enumerate() {
+            layout.push(number, Dictionary::new(bytes?), &HashMap::new());
         }
         Ok(layout)
     }
 
-    fn push(&self, dictionary: Dictionary) {
+    /// Uses another dictionary, in place of the one that was the best of the fewest values.
+    fn push(&self, number: usize, dictionary: Dictionary, best: &HashMap<usize, usize>) {
         let mut all = self.dictionaries.write().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::new(dictionary));
+        all.push(Arc::new(dictionary.bytes().to_vec()));
+        let mut used = self.used.write().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= TRIED_AT_ONCE {
+            let least = used.iter().enumerate().min_by_key(|(_, (n, _))| best.get(n).copied());
+            if let Some(at) = least.map(|(at, _)| at) {
+                used.remove(at);
+            }
+        }
+        used.push((number, Arc::new(dictionary)));
     }
 
-    fn dictionary(&self, number: usize) -> Option<Arc<Dictionary>> {
+    fn dictionary(&self, number: usize) -> Option<Arc<Vec<u8>>> {
         let all = self.dictionaries.read().unwrap_or_else(PoisonError::into_inner);
         all.get(number).cloned()
     }
 
-    /// The newest dictionary and its number.
-    fn newest(&self) -> Option<(usize, Arc<Dictionary>)> {
-        let all = self.dictionaries.read().unwrap_or_else(PoisonError::into_inner);
-        let last = all.len().checked_sub(1)?;
-        Some((last, Arc::clone(all.get(last)?)))
+    /// The dictionaries that new values are packed with.
+    fn used(&self) -> Vec<(usize, Arc<Dictionary>)> {
+        self.used.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self) -> usize {
+        self.dictionaries.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The number of an id, where it has one. `added` is the writer's, who sees its own transaction.
@@ -398,7 +419,8 @@ impl Layout {
         } else if *kind != ALONE {
             return Err(damaged());
         }
-        unpack(dictionary.as_deref(), &[&base, key], rest, MAX_ROW_BYTES).map_err(|_| damaged())
+        let dictionary = dictionary.as_ref().map_or(&[] as &[u8], |bytes| bytes.as_slice());
+        unpack(dictionary, &[&base, key], rest, MAX_ROW_BYTES).map_err(|_| damaged())
     }
 
     /// The value of the row that another leans on, by its key in the database.
@@ -596,9 +618,20 @@ impl Layout {
             return Ok(raw());
         }
         // Of what is sealed nothing is kept in memory or in a sample.
-        let newest = self.newest().filter(|_| !key.table.holds_secrets());
-        let number = newest.as_ref().and_then(|(number, _)| u8::try_from(number + 1).ok());
-        let dictionary = newest.as_ref().map(|(_, dictionary)| dictionary.as_ref());
+        let used = if key.table.holds_secrets() { Vec::new() } else { self.used() };
+        let mut shortest = |near: &[&[u8]]| {
+            let alone = (0, pack(None, near, value));
+            let with = |(number, dictionary): &(usize, Arc<Dictionary>)| {
+                let said = u8::try_from(number + 1).ok()?;
+                Some((said, pack(Some(dictionary), near, value)))
+            };
+            let all = used.iter().filter_map(with).chain([alone]);
+            let (said, packed) = all.min_by_key(|(_, packed)| packed.len()).unwrap_or_default();
+            if said > 0 {
+                *samples.best.entry(usize::from(said) - 1).or_default() += 1;
+            }
+            (said, packed)
+        };
         let mut out = Vec::new();
         let leant = match leans_on(key.table).filter(|_| id_of(key.table, &key.key).is_some()) {
             None => None,
@@ -618,18 +651,20 @@ impl Layout {
         match leant.filter(|leant| leant.len() - place.len() <= usize::from(u8::MAX)) {
             Some(leant) => {
                 let suffix = leant.get(place.len()..).unwrap_or_default();
-                out.extend_from_slice(&[LEANING, number.unwrap_or(0), suffix.len() as u8]);
-                out.extend_from_slice(suffix);
                 let on = leans_on(key.table).ok_or_else(damaged)?;
                 let base = self.base(connection, on, &key.key, &leant)?;
-                out.extend(pack(dictionary, &[&base, &key.key], value));
+                let (said, packed) = shortest(&[&base, &key.key]);
+                out.extend_from_slice(&[LEANING, said, suffix.len() as u8]);
+                out.extend_from_slice(suffix);
+                out.extend(packed);
             }
             None => {
+                let (said, packed) = shortest(&[&[], &key.key]);
+                out.extend_from_slice(&[ALONE, said]);
+                out.extend(packed);
                 if !key.table.holds_secrets() {
                     samples.see(value);
                 }
-                out.extend_from_slice(&[ALONE, number.unwrap_or(0)]);
-                out.extend(pack(dictionary, &[&[], &key.key], value));
             }
         }
         Ok(if out.len() > value.len() { raw() } else { out })
@@ -693,9 +728,8 @@ impl Layout {
         samples: &mut Samples,
         added: &mut Added,
     ) -> rusqlite::Result<()> {
-        let newest = self.newest();
-        let count = newest.as_ref().map_or(0, |(number, _)| number + 1);
-        let first = newest.is_none() && samples.bytes >= FIRST_AT;
+        let count = self.count();
+        let first = count == 0 && samples.bytes >= FIRST_AT;
         if count >= MAX_DICTIONARIES || !(first || samples.since >= TRIED_EVERY) {
             return Ok(());
         }
@@ -705,19 +739,23 @@ impl Layout {
         let mut bytes: Vec<u8> = sample.concat();
         let more = bytes.len().saturating_sub(DICTIONARY_BYTES);
         let dictionary = Dictionary::new(bytes.split_off(more));
-        let sum = |dictionary: Option<&Dictionary>| {
-            tried.iter().map(|value| pack(dictionary, &[], value).len()).sum::<usize>()
-        };
-        let (with, without) =
-            (sum(Some(&dictionary)), sum(newest.as_ref().map(|(_, newest)| newest.as_ref())));
-        if !first && with * 100 > without * 95 {
+        let used = self.used();
+        let (mut with, mut without) = (0, 0);
+        for value in tried {
+            let known = used.iter().map(|(_, used)| pack(Some(used), &[], value).len()).min();
+            let known = known.unwrap_or(value.len());
+            without += known;
+            with += known.min(pack(Some(&dictionary), &[], value).len());
+        }
+        if !first && with * 100 > without * (100 - WORTH) {
             return Ok(());
         }
         connection
             .prepare_cached("INSERT INTO dictionaries (number, bytes) VALUES (?1, ?2)")?
             .execute(params![i64::try_from(count).unwrap_or(i64::MAX), dictionary.bytes()])?;
         // Nobody reads a row that needs it before the transaction is durable.
-        self.push(dictionary);
+        self.push(count, dictionary, &samples.best);
+        samples.best.clear();
         added.dictionary = true;
         Ok(())
     }
@@ -735,6 +773,7 @@ impl Layout {
     pub(super) fn forget(&self, samples: &mut Samples, added: Added) {
         if added.dictionary {
             self.dictionaries.write().unwrap_or_else(PoisonError::into_inner).pop();
+            self.used.write().unwrap_or_else(PoisonError::into_inner).pop();
         }
         // Numbers that were not given out may be given to others: nothing that holds them is there.
         if let Some(least) = added.numbers.values().min() {
@@ -917,13 +956,13 @@ mod tests {
             added
         };
         layout.accept(fill(&layout, &mut samples, 0));
-        assert!(layout.newest().is_none());
+        assert!(layout.used().is_empty());
         connection.execute_batch("BEGIN").unwrap();
         let added = fill(&layout, &mut samples, 60);
-        assert!(layout.newest().is_some());
+        assert!(!layout.used().is_empty());
         connection.execute_batch("ROLLBACK").unwrap();
         layout.forget(&mut samples, added);
-        assert!(layout.newest().is_none());
+        assert!(layout.used().is_empty());
         layout.accept(fill(&layout, &mut samples, 120));
         let shortest = stored(&connection, Table::Documents).iter().map(|(_, v)| *v).min().unwrap();
         assert!(shortest < 40, "{shortest}");

@@ -151,14 +151,13 @@ pub(super) fn pack(dictionary: Option<&Dictionary>, near: &[&[u8]], value: &[u8]
     out
 }
 
-/// Unpacks what [`pack`] made with the same dictionary and the same rows near.
+/// Unpacks what [`pack`] made with the same dictionary, of which only the bytes are needed, and the same rows near.
 pub(super) fn unpack(
-    dictionary: Option<&Dictionary>,
+    dictionary: &[u8],
     near: &[&[u8]],
     mut packed: &[u8],
     most: usize,
 ) -> Result<Vec<u8>, Damaged> {
-    let dictionary = dictionary.map(Dictionary::bytes).unwrap_or_default();
     let length = number(&mut packed)?;
     if length > most {
         return Err(Damaged);
@@ -209,12 +208,12 @@ mod tests {
         let value = [b"name".as_slice(), &committee, &[7; 40]].concat();
         let packed = pack(Some(&dictionary), &[], &value);
         assert!(packed.len() < 24, "{}", packed.len());
-        assert_eq!(unpack(Some(&dictionary), &[], &packed, 1000).unwrap(), value);
+        assert_eq!(unpack(dictionary.bytes(), &[], &packed, 1000).unwrap(), value);
         let key = [9, 8, 7, 6, 5, 4, 3, 2, 1];
         let packed = pack(None, &[&key], &key);
         assert!(packed.len() <= 4, "{}", packed.len());
-        assert_eq!(unpack(None, &[&key], &packed, 9).unwrap(), key);
-        assert_eq!(unpack(None, &[&key], &packed, 8), Err(Damaged));
+        assert_eq!(unpack(&[], &[&key], &packed, 9).unwrap(), key);
+        assert_eq!(unpack(&[], &[&key], &packed, 8), Err(Damaged));
     }
 
     proptest! {
@@ -228,14 +227,14 @@ mod tests {
             let value = [value, random].concat();
             let dictionary = Dictionary::new(dictionary);
             let packed = pack(Some(&dictionary), &[&near], &value);
-            prop_assert_eq!(unpack(Some(&dictionary), &[&near], &packed, value.len()), Ok(value));
+            prop_assert_eq!(unpack(dictionary.bytes(), &[&near], &packed, value.len()), Ok(value));
         }
 
         /// What is on a disk may be anything.
         #[test]
         fn any_bytes_unpack_or_are_damaged(packed in proptest::collection::vec(any::<u8>(), 0..300)) {
             let dictionary = Dictionary::new(vec![1; 100]);
-            if let Ok(value) = unpack(Some(&dictionary), &[&[2; 40]], &packed, 10_000) {
+            if let Ok(value) = unpack(dictionary.bytes(), &[&[2; 40]], &packed, 10_000) {
                 prop_assert!(value.len() <= 10_000);
             }
         }
