@@ -332,3 +332,21 @@ fn names_of_files_do_nothing_to_a_terminal() {
         assert!(ran.all().contains("\\u{1b}"), "{}", ran.all());
     }
 }
+
+/// A write beyond the limit for a file's length kills a program that does not see to the signal, and what it had
+/// begun stays. Fails when nothing waits for that signal.
+#[test]
+fn a_limit_for_the_length_of_files_leaves_nothing_behind() {
+    let (cluster, place) = (Cluster::shared(), Place::new());
+    place.file("big", noise(1, 2 << 20));
+    let encrypt = cluster.admin_in(place.path(), ["--json", "encrypt", "big"]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -f 1000; exec \"$0\" \"$@\""]);
+    limited.arg(encrypt.get_program()).args(encrypt.get_args()).env_clear();
+    limited.envs(encrypt.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.current_dir(place.path());
+    let ran = run(limited, b"");
+    ran.failed(7, "output_unwritable");
+    ran.names("ulimit");
+    assert_eq!(place.names(), ["big"]);
+}
