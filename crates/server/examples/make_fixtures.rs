@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use quorate_documents::{
-    Administrators, Body, DocumentSet, Draft, Key, KeyVersionEntry, Kind, Order, Principal, Roster,
-    SignedDocument, Tenant,
+    Administrators, Body, Destruction, DocumentSet, Draft, Key, KeyVersionEntry, Kind, Order,
+    Principal, Roster, SignedDocument, Tenant,
 };
 use quorate_schemes::dkg::merkle;
 use quorate_sdk::{
-    AdminKey, Client, ClusterRequest, CreatedKey, EncryptionContext, KeySpecRequest, NodeCard,
-    ParsedHeader, Permission, Profile, create_cluster,
+    Above, AdminKey, Client, ClusterRequest, CreatedKey, EncryptionContext, FragmentLock,
+    Fragments, KeyChange, KeySpecRequest, NewGrant, NewTenant, NodeCard, ParsedHeader, Permission,
+    Profile, TenantRequest, create_cluster, make_fragment_key_file,
 };
 use quorate_server::{
     CARD_FILE, CONFIG_FILE, InitOptions, JoinOptions, NewNode, RootKeySource, RunOptions,
@@ -121,7 +122,9 @@ impl Output {
 
     fn copy_all(&self, directory: &str) {
         for file in std::fs::read_dir(directory).unwrap() {
-            self.copy(file.unwrap().path().to_str().unwrap());
+            let path = file.unwrap().path();
+            let name = path.to_str().unwrap();
+            if path.is_dir() { self.copy_all(name) } else { self.copy(name) }
         }
     }
 
@@ -183,7 +186,8 @@ impl Cluster {
     /// Every version of every document.
     async fn documents(&mut self, at: usize) -> Vec<SignedDocument> {
         let kinds = Kind::ALL.iter().map(|kind| kind.number()).collect();
-        let request = v1::GetDocumentsRequest { node: self.id(at), kinds, ..Default::default() };
+        let node = self.id(at);
+        let request = v1::GetDocumentsRequest { node, kinds, below: true, ..Default::default() };
         let reply: v1::GetDocumentsReply = self.call(at, "GetDocuments", &request).await;
         assert!(reply.next.is_empty());
         reply.documents.into_iter().map(|e| SignedDocument::parse(e).unwrap()).collect()
@@ -207,24 +211,7 @@ impl Cluster {
         let members = self.nodes.iter().map(|n| (n.new.entry.id, n.new.entry.identity_key));
         let order = Order::new(2, members).unwrap();
         let version = KeyVersion::FIRST;
-        let entry = KeyVersionEntry { number: version, created_at: now(), order: order.clone() };
-        let key = Key {
-            tenant: tenant.id().into(),
-            alias: alias.to_owned(),
-            spec: KeySpec::PrfRistretto255Sha512,
-            usage: KeyUsage::EncryptDecrypt,
-            state: KeyState::Active,
-            minimum_committee: 3,
-            allow_fragile: false,
-            jurisdictions: ["CH", "DE", "IS"].map(|j| j.parse().unwrap()).to_vec(),
-            fragment_required: false,
-            versions: vec![entry],
-            tags: Vec::new(),
-            rotation_seconds: 0,
-            state_history: Vec::new(),
-            coordinator: None,
-            destruction: None,
-        };
+        let key = key_body(tenant, alias, order.clone());
         let document = Draft::first(Body::Key(key), Some(tenant.digest()), now(), rng)
             .unwrap()
             .sign(&[&self.owner])
@@ -238,6 +225,7 @@ impl Cluster {
             parent: Vec::new(),
             attempt: 1,
             nonce: vec![7; 32],
+            ..v1::Session::default()
         };
         let id = digests::session_id(&session).as_bytes().to_vec();
         let mut round0 = Vec::new();
@@ -287,6 +275,9 @@ impl Cluster {
         let request = v1::DkgSignatureRequest { node: self.id(0), key, key_version: 1 };
         let again: v1::DkgSignReply = self.call(0, "DkgSignature", &request).await;
         assert_eq!(again, signed[0]);
+        let call = Some(v1::dkg_call::Call::Signature(request));
+        let batch = v1::DkgBatchRequest { node: self.id(0), calls: vec![v1::DkgCall { call }] };
+        let _: v1::DkgBatchReply = self.call(0, "DkgBatch", &batch).await;
         let mut certificate = signed[0].statement.clone().unwrap();
         for other in &signed[1..] {
             certificate.signatures.extend(other.statement.clone().unwrap().signatures);
@@ -297,6 +288,7 @@ impl Cluster {
             node: self.id(at),
             certificate: Some(certificate.clone()),
             transcript_signatures: transcript_signatures.clone(),
+            ..v1::PutCertificateRequest::default()
         };
         (0..NODES).map(request).collect()
     }
@@ -389,6 +381,114 @@ async fn data_keys(client: &Client, key: &quorate_sdk::Key, out: &Output) -> Vec
     keep(out, &mut list, &generated);
     list
 }
+
+/// What a key document says that has one version of this order.
+fn key_body(tenant: &SignedDocument, alias: &str, order: Order) -> Key {
+    Key {
+        tenant: tenant.id().into(),
+        alias: alias.to_owned(),
+        spec: KeySpec::PrfRistretto255Sha512,
+        usage: KeyUsage::EncryptDecrypt,
+        state: KeyState::Active,
+        minimum_committee: 3,
+        allow_fragile: false,
+        jurisdictions: ["CH", "DE", "IS"].map(|j| j.parse().unwrap()).to_vec(),
+        fragment_required: false,
+        versions: vec![KeyVersionEntry { number: KeyVersion::FIRST, created_at: now(), order }],
+        tags: Vec::new(),
+        rotation_seconds: 0,
+        state_history: Vec::new(),
+        coordinator: None,
+        destruction: None,
+    }
+}
+
+/// A tenant below with terms, a policy that forbids and permits somebody who is not there, a grant to the tenant below,
+/// tags and a period of a key, and a principal that has another key than it had.
+async fn control_plane(client: &Client, admin: &AdminKey) -> (Value, Vec<v1::Envelope>) {
+    let administration = client.admin(admin);
+    let mut branch = Profile::create("profiles/branch").unwrap();
+    let new = NewTenant {
+        name: "branch".into(),
+        requests: vec![TenantRequest::of(&branch).unwrap()],
+        quorum: None,
+        recovery: None,
+        support_contact: "help@branch.example".into(),
+    };
+    let (made, _) = administration.create_tenants(Above::Tenant, vec![new]).await.unwrap();
+    let (below, invitation) = (made[0].id, &made[0].invitation);
+    let told = invitation.fingerprint();
+    let joined = branch.prepare_tenant(invitation, told, "branch").await.unwrap();
+    branch.join_tenant(&joined, invitation).unwrap();
+    assert_eq!(client.put_documents(&joined.documents()).await.confirmed(), NODES);
+    let contact = Some("sales@fixtures.example");
+    administration.set_quota("branch", contact, |quota| quota.keys = 10).await.unwrap();
+    administration.set_policy("house", POLICY).await.unwrap();
+    let key = client.key("files").await.unwrap();
+    let class = ("class".to_owned(), Some("secret".to_owned()));
+    for change in [KeyChange::Tags([class].into()), KeyChange::Rotation(90 * DAY)] {
+        let key = client.key("files").await.unwrap();
+        client.change_key(&key, &change, Some(admin)).await.unwrap();
+    }
+    let grantee = branch.membership().unwrap().principal;
+    let grant = NewGrant {
+        grantee,
+        grantee_tenant: below,
+        actions: vec![Action::Decrypt],
+        key: key.id(),
+        context: context(&[("customer", "4711")]),
+        days: 7,
+    };
+    let (grant, _) = client.create_grant(&grant, Some(admin)).await.unwrap();
+    let mut app = Profile::open("profiles/app").unwrap();
+    let before = app.public_key().to_string();
+    app.rotate_key(&Client::open(&app).unwrap()).await.unwrap();
+    let known = json!({
+        "tenant": below.to_string(),
+        "grantee": grantee.to_string(),
+        "grant": grant.to_string(),
+        "policy": POLICY,
+        "retired": before,
+    });
+    (known, joined.documents())
+}
+
+/// A fragment in the founder's profile, its shares, and an object that is bound to it.
+async fn with_fragment(
+    client: &Client,
+    key: &quorate_sdk::Key,
+    out: &Output,
+    rng: &mut ChaCha20Rng,
+) -> Value {
+    let key_file = Path::new("fragment.key");
+    make_fragment_key_file(key_file).unwrap();
+    let lock = FragmentLock::KeyFile(key_file.to_owned());
+    let store = Profile::open("profiles/founder").unwrap().fragments();
+    let id = store.create(&lock).unwrap();
+    let fragment = store.unlock(id, &lock).unwrap();
+    for (share, number) in
+        quorate_object::fragment::split(&fragment, 2, 3, rng).unwrap().iter().zip(1..)
+    {
+        out.write(&format!("fragment/share-{number}.txt"), share.lines().as_bytes());
+    }
+    let sealing = client.with_fragments(Fragments::in_profile(store, Some(lock)).sealing_with(id));
+    let (plaintext, customer) = (b"bound to a fragment", context(&[("customer", "4711")]));
+    let sealed = sealing.encrypt(key, plaintext, &customer).await.unwrap();
+    out.write("fragment/fragment.key", std::fs::read(key_file).unwrap());
+    out.write("fragment/object.quorate", sealed);
+    out.write("fragment/object.plain", plaintext);
+    let version = key.versions().last().unwrap().number.get();
+    json!({ "id": id.to_string(), "key_version": version, "context": pairs(&customer) })
+}
+
+/// Policies about somebody who is not there, so that they change nothing of what else the set shows.
+const POLICY: &str = "@id(\"guests\") forbid (principal, action, resource)\n\
+    when { principal.name == \"guest\" && resource.hasTag(\"class\") };\n\
+    permit (principal, action == Quorate::Action::\"decrypt\", resource)\n\
+    when { principal.name == \"auditor\" && context.encryption.hasTag(\"customer\") };\n";
+
+/// Methods of which a set has no messages: resharing begins with the next one.
+const NOT_IN_SETS: [&str; 4] = ["ReshareState", "ReshareOpen", "ReshareDeal", "ReshareSign"];
 
 fn key_facts(made: &[&CreatedKey]) -> Value {
     let versions: Vec<Value> = made
@@ -543,7 +643,27 @@ async fn make(output: Output) {
             .unwrap();
         cluster.put(&version).await;
     }
+    let (control, of_branch) = control_plane(&client, &admin).await;
+    let key = client.key("files").await.unwrap();
+    let fragment = with_fragment(&client, &key, &cluster.output, rng).await;
     drop(client);
+    let app = Profile::open("profiles/app").unwrap();
+
+    // A key that is to be destroyed.
+    let members = cluster.nodes.iter().map(|n| (n.new.entry.id, n.new.entry.identity_key));
+    let body = key_body(&tenant, "doomed", Order::new(2, members).unwrap());
+    let doomed = Draft::first(Body::Key(body.clone()), Some(tenant.digest()), now(), rng)
+        .unwrap()
+        .sign(&[&cluster.owner])
+        .unwrap();
+    cluster.put(&doomed).await;
+    let destruction = Some(Destruction { requested_at: now(), wait_seconds: 7 * DAY });
+    let body = Body::Key(Key { destruction, ..body });
+    let doomed = Draft::succeed(&[&doomed], body, Some(tenant.digest()), Vec::new(), now())
+        .unwrap()
+        .sign(&[administrator])
+        .unwrap();
+    cluster.put(&doomed).await;
 
     // Every method once; ceremonies that stand still after dealing and after signing.
     let node = cluster.id(0);
@@ -576,6 +696,15 @@ async fn make(output: Output) {
         from_version: 0,
     };
     let _: v1::EvaluateReply = cluster.call(0, "Evaluate", &evaluate).await;
+    let audit = v1::GetAuditRequest { node: node.clone(), ..Default::default() };
+    let _: v1::GetAuditReply = cluster.call(0, "GetAudit", &audit).await;
+    let proof = v1::GetProofRequest { node: node.clone(), ..Default::default() };
+    let proof: v1::GetProofReply = cluster.call(0, "GetProof", &proof).await;
+    let mark = v1::Mark { checkpoint: proof.checkpoint, ..Default::default() };
+    let marks = v1::PutMarksRequest { node: node.clone(), marks: vec![mark] };
+    let _: v1::PutMarksReply = cluster.call(0, "PutMarks", &marks).await;
+    let usage = v1::GetUsageRequest { node: node.clone(), ..Default::default() };
+    let _: v1::GetUsageReply = cluster.call(0, "GetUsage", &usage).await;
     let as_app = v1::EvaluateRequest { action: Action::Decrypt.number(), ..evaluate };
     let mut refused = cluster.connect(0, app.principal_key()).await;
     let refused = refused.post("Evaluate", "application/proto", as_app.encode_to_vec()).await;
@@ -601,12 +730,31 @@ async fn make(output: Output) {
         let id = quorate_types::KeyId::from_slice(&ceremony.session.key).unwrap();
         pending.insert(name.to_owned(), Value::from(id.to_string()));
     }
-    assert_eq!(cluster.methods.len(), quorate_node::METHODS.len(), "{:?}", cluster.methods);
+    let missing = quorate_node::METHODS.iter().filter(|method| !cluster.methods.contains(**method));
+    let missing: BTreeSet<&str> = missing.copied().collect();
+    assert_eq!(missing, BTreeSet::from(NOT_IN_SETS));
+
+    // Every node's log as an auditor gets it.
+    let client = Client::open(&Profile::open("profiles/founder").unwrap()).unwrap();
+    for log in client.audit_logs().await {
+        let (id, log) = (log.node.id, log.result.unwrap());
+        client.verify_log(&log).unwrap();
+        cluster.output.write(&format!("audit/{id}.jsonl"), log.to_lines().unwrap());
+        cluster.output.write(&format!("audit/{id}.checkpoint"), log.checkpoint());
+    }
+    drop(client);
 
     let mut documents = cluster.documents(0).await;
     documents.sort_by_key(|d| (d.kind().number(), *d.id().as_bytes(), d.version(), d.digest()));
     for at in 1..NODES {
         assert_eq!(cluster.documents(at).await.len(), documents.len());
+    }
+    // What the tenant below has of its own is not shown to those above.
+    for envelope in of_branch {
+        let document = SignedDocument::parse(envelope).unwrap();
+        if documents.iter().all(|known| known.digest() != document.digest()) {
+            documents.push(document);
+        }
     }
     for (document, number) in documents.iter().zip(1..) {
         let kind = format!("{:?}", document.kind()).to_lowercase();
@@ -623,9 +771,14 @@ async fn make(output: Output) {
         // A stopped node has emptied its write-ahead log: the database is whole without it.
         let log = std::fs::metadata(data(number).join(format!("{DATABASE_FILE}-wal")));
         assert!(log.map_or(0, |log| log.len()) == 0, "the write-ahead log is not empty");
-        for file in [DATABASE_FILE, SLOTS_FILE, CONFIG_FILE, CARD_FILE] {
+        for file in [DATABASE_FILE, SLOTS_FILE, CARD_FILE] {
             output.copy(data(number).join(file).to_str().unwrap());
         }
+        // A node writes down where its key file is; here that is no place on this machine.
+        let config = data(number).join(CONFIG_FILE);
+        let here = format!("{}/", std::env::current_dir().unwrap().display());
+        let text = std::fs::read_to_string(&config).unwrap().replace(&here, "");
+        output.write(config.to_str().unwrap(), text);
         output.copy(key_file(number).to_str().unwrap());
         described.push(json!({
             "id": node.new.entry.id.to_string(),
@@ -633,7 +786,7 @@ async fn make(output: Output) {
             "card_fingerprint": node.new.fingerprint.to_string(),
         }));
     }
-    for profile in ["profiles/founder", "profiles/app", "profiles/gone"] {
+    for profile in ["profiles/founder", "profiles/app", "profiles/gone", "profiles/branch"] {
         output.copy_all(profile);
     }
     let torn = torn.id().to_string();
@@ -654,6 +807,9 @@ async fn make(output: Output) {
         "ceremonies": pending,
         "objects": objects,
         "data_keys": data_keys,
+        "control": control,
+        "doomed": doomed.id().to_string(),
+        "fragment": fragment,
     });
     output.write("facts.json", serde_json::to_vec_pretty(&facts).unwrap());
 }
@@ -672,6 +828,7 @@ async fn main() {
     let work = tempfile::tempdir().unwrap();
     std::env::set_current_dir(work.path()).unwrap();
     std::fs::create_dir("set").unwrap();
+    std::fs::create_dir("nodes").unwrap();
     make(Output(work.path().join("set"))).await;
     copy(&work.path().join("set"), &target);
     println!("{}", target.display());

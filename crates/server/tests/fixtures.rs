@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use quorate_authz::Caller;
+use quorate_authz::policy::{PolicySet, PolicySource};
 use quorate_documents::{
     Authority, Certificate, DocumentSet, Head, Kind, NodeEntry, Principal, SignedDocument,
     Statement,
@@ -23,11 +24,12 @@ use quorate_node::{
     Call, Facts, METHODS, NodeCore, Outcome, Read, Reply, Request, RowKey, Table, View, sealing,
 };
 use quorate_object::cobblestone::StreamDecryptor;
+use quorate_object::fragment::Share;
 use quorate_object::{ParsedHeader, Stanza, WrappedDataKey};
 use quorate_schemes::group::Ristretto;
 use quorate_schemes::prf::{Combiner, Labels, Proof};
 use quorate_schemes::sharing::PublicShares;
-use quorate_sdk::{Invitation, NodeCard, Profile};
+use quorate_sdk::{AuditLog, Client, FragmentId, FragmentLock, Invitation, NodeCard, Profile};
 use quorate_secret::{PrfOutput, RootKey, Secret, SecretVec, SigningSeed};
 use quorate_server::{CARD_FILE, KeySlotError, KeySlots, NodeConfig, RootKeySource};
 use quorate_storage::{Answer, SqliteOptions, SqliteStore, Store};
@@ -37,8 +39,8 @@ use quorate_types::{
     PrincipalId, TenantId, UnixSeconds,
 };
 use quorate_wire::proto::store::v1::{
-    AttemptsRow, AuditRow, DestructionRow, DocumentRow, HeadsRow, OpenSessionsRow, Sealed,
-    SessionRow, ShareRow, SignedRow, SignedSessionRow, TenantCountsRow,
+    AttemptsRow, AuditRow, DestructionRow, DocumentRow, HeadsRow, LineageRow, OpenSessionsRow,
+    PromiseRow, Sealed, SessionRow, ShareRow, SignedRow, SignedSessionRow, TenantCountsRow,
 };
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{EncryptionContext, Label, PublicKey, SigningKey, digests, strict};
@@ -48,13 +50,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Every set that there is. A version adds one where it changes what is written, and takes none away.
-const SETS: [&str; 1] = ["v1"];
+const SETS: [&str; 2] = ["v1", "v2"];
 
 /// Tables that came after the set v1 was made: its nodes have no policies, terms or grants, and what later
 /// versions count beside documents begins with the first document that they take. Of every table that is
 /// not here, v1 has rows, so that a new table is either in a new set or a known exception.
-const AFTER_V1: [Table; 5] =
-    [Table::Counting, Table::Granted, Table::TenantCounts, Table::Complete, Table::Destructions];
+const AFTER_V1: [Table; 7] = [
+    Table::Counting,
+    Table::Granted,
+    Table::TenantCounts,
+    Table::Complete,
+    Table::Destructions,
+    Table::Promises,
+    Table::Lineages,
+];
+
+/// Tables of which v2 has no rows: it was made before anything was dealt anew.
+const AFTER_V2: [Table; 2] = [Table::Promises, Table::Lineages];
 
 /// What the generator knew of a set.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +86,28 @@ struct Known {
     ceremonies: BTreeMap<String, KeyId>,
     objects: Vec<KnownObject>,
     data_keys: Vec<KnownObject>,
+    /// Since v2.
+    control: Option<KnownControl>,
+    doomed: Option<DocumentId>,
+    fragment: Option<KnownFragment>,
+}
+
+/// What the control plane wrote.
+#[derive(Debug, Clone, Deserialize)]
+struct KnownControl {
+    tenant: TenantId,
+    grantee: PrincipalId,
+    grant: DocumentId,
+    policy: String,
+    retired: String,
+}
+
+/// An object that is bound to a fragment.
+#[derive(Debug, Clone, Deserialize)]
+struct KnownFragment {
+    id: String,
+    key_version: u32,
+    context: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -444,7 +478,8 @@ async fn stored_nodes_refuse_whom_they_refused() {
         assert!(node.ask(now, founder, ask()).await.is_ok());
         assert_eq!(refused(node.ask(now, app, ask()).await), "not_permitted");
         assert_eq!(refused(node.ask(now, gone, ask()).await), "principal_revoked");
-        let later = now.plus(91 * 86_400);
+        // The first administrator is good for a year.
+        let later = now.plus(366 * 86_400);
         assert_eq!(refused(node.ask(later, founder, ask()).await), "principal_expired");
 
         let status = Request::Status(v1::StatusRequest { node: node.id() });
@@ -501,6 +536,8 @@ fn decoded(key: &RowKey, bytes: &[u8]) -> Option<Sealed> {
             assert!(row::<SignedRow>(bytes).statement.is_some());
         }
         Table::Signed => assert!([1, 2].contains(&row::<SignedSessionRow>(bytes).key_version)),
+        Table::Promises => assert!(row::<PromiseRow>(bytes).statement.is_some()),
+        Table::Lineages => assert!(row::<LineageRow>(bytes).taken_at > 0),
         Table::Sessions => return row::<SessionRow>(bytes).seeds,
         Table::OpenSessions => assert!(!row::<OpenSessionsRow>(bytes).sessions.is_empty()),
         Table::Attempts => assert_eq!(row::<AttemptsRow>(bytes).opened, 1),
@@ -524,7 +561,8 @@ fn every_stored_row_decodes_and_every_sealed_one_opens() {
             for table in Table::ALL {
                 let read = Read::Range { table, prefix: Vec::new(), after: None, limit: 10_000 };
                 let Answer::Range(entries) = store.read(&read).unwrap() else { panic!() };
-                assert!(!entries.is_empty() || AFTER_V1.contains(&table), "{table:?}");
+                let exceptions: &[Table] = if name == "v1" { &AFTER_V1 } else { &AFTER_V2 };
+                assert!(!entries.is_empty() || exceptions.contains(&table), "{table:?}");
                 for entry in entries {
                     if let Some(sealed) = decoded(entry.key(), entry.bytes().unwrap()) {
                         let secret = sealing::open(&root, entry.key(), &sealed).unwrap();
@@ -565,6 +603,7 @@ async fn stored_ceremonies_go_on() {
                     .iter()
                     .map(|s| s.transcript_signature.clone())
                     .collect(),
+                ..v1::PutCertificateRequest::default()
             };
             let stored = set.message(&format!("ceremonies/signed-{}.PutCertificate.bin", at + 1));
             for request in [dealt, stored] {
@@ -645,6 +684,112 @@ fn stored_documents_are_admitted_and_have_the_same_heads() {
     }
 }
 
+/// What the control plane wrote counts as it did: a policy, a grant, terms, a key's tags and period, a key that is to
+/// be destroyed, a principal with another key than it had.
+#[test]
+fn stored_control_documents_count() {
+    for (set, control) in with_control() {
+        let documents = set.documents();
+        let only = |kind: Kind| -> DocumentId {
+            let ids: Vec<DocumentId> = documents.ids(kind).collect();
+            let [id] = ids.as_slice() else { panic!("{ids:?}") };
+            *id
+        };
+        let policy = documents.heads::<quorate_documents::Policy>(&only(Kind::Policy)).unwrap();
+        let source = PolicySource::of(&policy);
+        assert_eq!((source.name.as_str(), &source.heads[0].text), ("house", &control.policy));
+        let parsed = PolicySet::of_tenant(set.known.tenant, &[&policy]);
+        assert_eq!((parsed.len(), parsed.unusable()), (2, None));
+        let grant = documents.heads::<quorate_documents::Grant>(&control.grant).unwrap();
+        assert_eq!((grant.grantee(), grant.grantee_tenant()), (control.grantee, control.tenant));
+        assert!(grant.allows(Action::Decrypt, set.now()));
+        assert!(!grant.allows(Action::Decrypt, set.now().plus(8 * 86_400)));
+        let terms = documents.heads::<quorate_documents::Terms>(&only(Kind::Terms)).unwrap();
+        assert_eq!((terms.tenant(), terms.quota().keys), (control.tenant, 10));
+        let key = |id: DocumentId| documents.heads::<quorate_documents::Key>(&id).unwrap();
+        let files = key(set.known.files.id.into());
+        assert_eq!(files.tags(), [("class", "secret")]);
+        assert!(files.rotation_due().is_some());
+        let doomed = key(set.known.doomed.unwrap());
+        assert_eq!(doomed.iter().next().unwrap().body().destruction.unwrap().wait_seconds, 604_800);
+        assert_eq!(doomed.state(), quorate_types::KeyState::Suspended);
+        let app = documents.heads::<Principal>(&set.known.app.into()).unwrap();
+        let app = app.iter().next().unwrap().body();
+        assert_eq!(app.retired_keys, [control.retired.parse::<PublicKey>().unwrap()]);
+        assert_eq!(app.public_key, set.profile("app").public_key());
+    }
+}
+
+/// The sets that have what the control plane writes.
+fn with_control() -> Vec<(Set, KnownControl)> {
+    let sets = SETS.iter().map(|name| Set::open(name));
+    let sets: Vec<_> =
+        sets.filter_map(|set| set.known.control.clone().map(|control| (set, control))).collect();
+    assert_eq!(sets.len(), SETS.len() - 1, "every set since v2 has it");
+    sets
+}
+
+/// An object that is bound to a fragment opens with the fragment of the profile, and with the one that two of its three
+/// shares give.
+#[tokio::test]
+async fn stored_fragments_open_what_is_bound_to_them() {
+    for (set, _) in with_control() {
+        let known = set.known.fragment.clone().unwrap();
+        let lock = FragmentLock::KeyFile(set.path("fragment/fragment.key"));
+        let id: FragmentId = known.id.parse().unwrap();
+        let kept = set.profile("founder").fragments().unlock(id, &lock).unwrap();
+        let shares: Vec<_> = [1, 3]
+            .iter()
+            .flat_map(|n| Share::read_all(&set.text(&format!("fragment/share-{n}.txt"))))
+            .map(Result::unwrap)
+            .collect();
+        let restored = quorate_object::fragment::restore(&shares).unwrap().fragment;
+        let file = set.bytes("fragment/object.quorate");
+        let header = ParsedHeader::parse(&file).unwrap();
+        let stanza = &header.stanzas()[0];
+        assert_eq!(stanza.facts().version.get(), known.key_version);
+        let context = EncryptionContext::new(&known.context).unwrap();
+        let label = stanza.label(Some(&context)).unwrap();
+        let mut nodes = Node::all(&set);
+        let prf = evaluate(&mut nodes, [0, 2], &set, &label, &context).await;
+        assert!(stanza.kek(&label, &prf, None).is_err(), "the nodes alone open it");
+        for fragment in [kept, restored] {
+            let header = ParsedHeader::parse(&file).unwrap();
+            let stanza = &header.stanzas()[0];
+            let term = stanza.customer_term(&fragment, &label).unwrap();
+            let kek = stanza.kek(&label, &prf, Some(&term)).unwrap();
+            let length = header.length();
+            let data_key = header.open_stanza(0, &kek).unwrap();
+            let header = header.authenticate(data_key).unwrap();
+            let (prefix, chunks) = file[length..].split_first_chunk().unwrap();
+            let stream = header.decryptor(prefix).unwrap().stream();
+            let mut opened = vec![0; StreamDecryptor::finish_len(chunks.len()).unwrap()];
+            stream.finish(chunks, &mut opened).unwrap();
+            assert_eq!(opened, set.bytes("fragment/object.plain"));
+        }
+    }
+}
+
+/// Exported audit logs verify without asking anybody, and no other node's log verifies in their place.
+#[tokio::test]
+async fn stored_audit_logs_verify() {
+    for (set, _) in with_control() {
+        let client = Client::open(&set.profile("founder")).unwrap();
+        assert_eq!(set.files("audit").len(), 2 * set.known.nodes.len());
+        for (node, other) in set.known.nodes.iter().zip(set.known.nodes.iter().cycle().skip(1)) {
+            let lines = set.text(&format!("audit/{}.jsonl", node.id));
+            let checkpoint = set.bytes(&format!("audit/{}.checkpoint", node.id));
+            let read = |id: NodeId| {
+                let log = client.log_of(id).unwrap();
+                AuditLog::from_lines(log, &lines, checkpoint.clone())
+                    .and_then(|log| client.verify_log(&log))
+            };
+            assert!(read(node.id).unwrap().records > 10);
+            assert!(read(other.id).is_err());
+        }
+    }
+}
+
 /// Canonical protobuf and JSON say the same, and encode to the same bytes again.
 fn both_ways<M: Message + Default + DeserializeOwned + PartialEq>(set: &Set, name: &str) {
     let bytes = set.bytes(&format!("messages/{name}.bin"));
@@ -686,6 +831,15 @@ fn stored_messages_decode_and_encode_to_the_same_bytes() {
             DkgSign, DkgSignRequest, DkgSignReply;
             DkgSignature, DkgSignatureRequest, DkgSignReply;
             PutCertificate, PutCertificateRequest, PutCertificateReply;
+        }
+        if name != "v1" {
+            methods! {
+                DkgBatch, DkgBatchRequest, DkgBatchReply;
+                GetAudit, GetAuditRequest, GetAuditReply;
+                GetProof, GetProofRequest, GetProofReply;
+                PutMarks, PutMarksRequest, PutMarksReply;
+                GetUsage, GetUsageRequest, GetUsageReply;
+            }
         }
         both_ways::<v1::Refusal>(&set, "Refusal");
         assert_eq!(set.files("messages").len(), seen.len() * 4 + 3);
