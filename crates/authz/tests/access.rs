@@ -344,8 +344,9 @@ fn a_permission_a_grant_or_a_policy_allows_and_any_forbid_denies() {
     }
 }
 
-/// Grants hold for their grantee, tenant, key, actions, time and encryption context. Each line fails
-/// when its comparison is removed from `KeyAccess::find` or `Found::ask`.
+/// Grants hold for their grantee, tenant, key, actions, time and encryption context. Fails without any one of the
+/// four comparisons in `KeyAccess::find`, when `Found::ask` takes grants that allow nothing now, and when
+/// `Ask::covering` takes the first grant (tried).
 #[test]
 fn a_grant_is_for_what_it_says() {
     let with = |change: &dyn Fn(&mut Grant)| {
@@ -430,7 +431,7 @@ fn over_read(world: &World) -> Result<(), Denied> {
 }
 
 /// Suspension of either tenant, or of one above, stops a grant; the answer names whom to ask. Fails when
-/// `KeyAccess::find` does not look at the owner.
+/// `KeyAccess::find` does not look at the owner (tried).
 #[test]
 fn suspension_of_either_tenant_stops_and_says_whom_to_ask() {
     let suspended = |own: bool, which: &dyn Fn(&World) -> TenantId| {
@@ -517,7 +518,8 @@ fn policies_see_from_where_the_connection_comes() {
     assert_eq!(world.denied().code(), RefusalCode::PolicyForbids);
 }
 
-/// Fails when the set that cannot be used is taken for an empty one.
+/// Fails when the set that cannot be used is taken for an empty one, and when the set's tenant is not compared with
+/// the key's (tried).
 #[test]
 fn policies_that_fail_or_are_another_tenants_deny() {
     let mut world = World::new(true, &Action::ALL);
@@ -565,7 +567,7 @@ fn ceremonies_are_for_who_may_make_or_drive_them_and_for_the_keys_coordinator() 
 }
 
 /// NIST SP 800-57 part 1: what each state allows, also under grants. Fails when `state_allows` is not
-/// asked.
+/// asked (tried).
 #[test]
 fn the_state_of_a_key_binds_grantees_too() {
     for own in [true, false] {

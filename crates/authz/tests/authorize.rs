@@ -304,7 +304,7 @@ fn standing_is_lost_by_revocation_expiry_suspension_and_an_old_roster() {
 }
 
 /// `attacks.md` line 17 at this level: whatever is asked of a foreign key is answered as for a key
-/// that does not exist. Fails when the tenant is not compared.
+/// that does not exist. Fails when the tenant is not compared (tried).
 #[test]
 fn attack_17_cross_tenant() {
     let w = World::new(&Action::ALL);
@@ -342,7 +342,8 @@ fn attack_17_cross_tenant() {
     assert_eq!(w.evaluate(Some(&ours), &request), Err(Denied::KeyUnknown));
 }
 
-/// `attacks.md` line 18. Each part fails when its check in `origin` or `version` is removed.
+/// `attacks.md` line 18. Fails without the comparison of the creator or of the time in `origin`, and without that of
+/// the version in `version` (tried).
 #[test]
 fn attack_18_encrypt_only() {
     let w = World::new(&[Action::Encrypt]);
@@ -378,7 +379,8 @@ fn attack_18_encrypt_only() {
     }
 }
 
-/// `attacks.md` line 18, second half.
+/// `attacks.md` line 18, second half. Fails when `version` does not compare the two versions, and when it takes a
+/// `from_version` for other actions (tried).
 #[test]
 fn attack_18_rewrap_changes_the_version_only() {
     let w = World::new(&[Action::Decrypt, Action::Rewrap]);
@@ -419,7 +421,7 @@ fn pair(name: &str, value: &str) -> v1::Attribute {
 }
 
 /// `attacks.md` line 22 at the node: only canonical contexts, each item bound to its own. Fails when
-/// `EncryptionContext::new`, which mends, takes the place of `from_canonical`.
+/// `EncryptionContext::new`, which mends, takes the place of `from_canonical` (tried).
 #[test]
 fn attack_22_contexts_are_canonical_or_refused() {
     let w = World::new(&PURPOSES);
@@ -525,7 +527,8 @@ fn batches_are_bounded_and_nonces_have_their_length() {
     assert_eq!(with(&|r| r.key.truncate(31)), Denied::KeyUnknown);
 }
 
-/// `attacks.md` line 34 at this level: fails when `open_ceremony` does not ask the roster.
+/// `attacks.md` line 34 at this level. Fails when a ceremony does not compare members with the roster's identity keys,
+/// or nodes with the key's jurisdictions (tried).
 #[test]
 fn attack_34_ceremony_outside_the_jurisdictions_or_the_roster() {
     let w = World::new(&[Action::Coordinate]);
