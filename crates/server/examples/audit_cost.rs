@@ -13,7 +13,7 @@ mod support;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -87,7 +87,8 @@ impl Bench {
         Self { cluster, principals, key, health, rng }
     }
 
-    async fn serve(&self, audited: bool) -> Served {
+    async fn start(&mut self, audited: bool) -> Result<Running, String> {
+        self.health = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let place = &self.cluster.places[0];
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -101,7 +102,24 @@ impl Bench {
         } else {
             tokio::spawn(quorate_server::run_without_audit_for_benchmarks(options, stopped))
         };
-        let running = Running::of(address.await.expect("the node listens"), stop, task);
+        match address.await {
+            Ok(address) => Ok(Running::of(address, stop, task)),
+            Err(_) => Err(format!("the node does not run: {:?}", task.await)),
+        }
+    }
+
+    async fn serve(&mut self, audited: bool) -> Served {
+        let mut tries = 0;
+        let running = loop {
+            // Of the node before, tasks may hold its port and its directory for a moment more.
+            match self.start(audited).await {
+                Ok(running) => break running,
+                Err(error) if tries == 50 => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+            tries += 1;
+        };
+        let place = &self.cluster.places[0];
         let mut clients = Vec::new();
         for principal in &self.principals {
             for _ in 0..CONNECTIONS {
