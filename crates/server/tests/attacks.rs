@@ -202,6 +202,46 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
         target.cluster.client(0).await.call("PutCertificate", &put).await;
     target.nothing_happens_twice("PutCertificate").await;
 
+    let reshare = target.cluster.order_again(&session, put.generation, 1).await;
+    target.nothing_happens_twice("a second order").await;
+    let (key, some) = (session.key.clone(), Some(reshare));
+    let state = v1::ReshareStateRequest { node: node.clone(), key, key_version: 1 };
+    let mut client = target.cluster.client(0).await;
+    let _: v1::ReshareStateReply = client.call("ReshareState", &state).await;
+    let open_again = v1::ReshareOpenRequest { node: node.clone(), session: some.clone() };
+    let opened: v1::ReshareOpenReply = client.call("ReshareOpen", &open_again).await;
+    target.nothing_happens_twice("ReshareOpen").await;
+    let round0 = vec![opened.round0.unwrap()];
+    let deal_again = v1::ReshareDealRequest {
+        node: node.clone(),
+        session: some.clone(),
+        round0: round0.clone(),
+    };
+    let dealt: v1::ReshareDealReply =
+        target.cluster.client(0).await.call("ReshareDeal", &deal_again).await;
+    target.nothing_happens_twice("ReshareDeal").await;
+    let sign_again = v1::ReshareSignRequest {
+        node: node.clone(),
+        session: some,
+        round0,
+        round1: vec![dealt.round1.unwrap()],
+        deliveries: vec![v1::Delivery {
+            ciphertext: dealt.ciphertexts[0].clone(),
+            path: Vec::new(),
+        }],
+    };
+    let signed: v1::ReshareSignReply =
+        target.cluster.client(0).await.call("ReshareSign", &sign_again).await;
+    target.nothing_happens_twice("ReshareSign").await;
+    let put = v1::PutCertificateRequest {
+        node: node.clone(),
+        certificate: signed.statement,
+        ..v1::PutCertificateRequest::default()
+    };
+    let put: v1::PutCertificateReply =
+        target.cluster.client(0).await.call("PutCertificate", &put).await;
+    target.nothing_happens_twice("PutCertificate of a reshare").await;
+
     // What changes nothing.
     let key = (session.key.clone(), put.generation);
     let mut client = target.cluster.client(0).await;
@@ -329,6 +369,26 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
     let _: v1::ListKeysReply = client.call("ListKeys", &list).await;
     let signature = v1::DkgSignatureRequest { node: node(), key: key.0.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
+    let state = v1::ReshareStateRequest { node: node(), key: key.0.clone(), key_version: 1 };
+    let _: v1::ReshareStateReply = client.call("ReshareState", &state).await;
+    // Without another order, or before its time, nothing comes of these here either.
+    let session = Some(v1::Session {
+        key: key.0.clone(),
+        key_version: 1,
+        order: vec![1; 32],
+        ..v1::Session::default()
+    });
+    let request = v1::ReshareOpenRequest { node: node(), session: session.clone() };
+    client.refused("ReshareOpen", &request).await;
+    let request = v1::ReshareDealRequest {
+        node: node(),
+        session: session.clone(),
+        ..v1::ReshareDealRequest::default()
+    };
+    client.refused("ReshareDeal", &request).await;
+    let request =
+        v1::ReshareSignRequest { node: node(), session, ..v1::ReshareSignRequest::default() };
+    client.refused("ReshareSign", &request).await;
     let call = Some(v1::dkg_call::Call::Signature(signature));
     let batch = v1::DkgBatchRequest { node: node(), calls: vec![v1::DkgCall { call }] };
     let _: v1::DkgBatchReply = client.call("DkgBatch", &batch).await;
@@ -473,6 +533,27 @@ async fn attack_18_encrypt_only_over_sockets() {
     let other: v1::EvaluateReply = owner.call("Evaluate", &decrypt(vec![1; 32])).await;
     assert_ne!(other.partials, own.partials);
     drop((client, owner));
+    cluster.stop().await;
+}
+
+/// Over real sockets: nodes under German law are asked by a coordinator to make a version of a key of which shares may be
+/// in France only, or in France and Germany. Each refuses the first by itself, before it has dealt anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_34_ceremony_outside_the_jurisdictions_over_sockets() {
+    let mut cluster = Cluster::new(2).await;
+    let law = |text: &str| text.parse().unwrap();
+    let outside = cluster.order_key_in(1, vec![law("FR")]).await;
+    for at in 0..2 {
+        let node = cluster.places[at].id();
+        let open = v1::DkgOpenRequest { node, session: Some(outside.clone()) };
+        let refused = cluster.client(at).await.refused("DkgOpen", &open).await.1;
+        // What the principal may do elsewhere, as the next session shows.
+        assert_eq!(refused, "not_permitted");
+    }
+    let inside = cluster.order_key_in(1, vec![law("DE"), law("FR")]).await;
+    let node = cluster.places[0].id();
+    let open = v1::DkgOpenRequest { node, session: Some(inside) };
+    let _: v1::DkgOpenReply = cluster.client(0).await.call("DkgOpen", &open).await;
     cluster.stop().await;
 }
 

@@ -20,14 +20,16 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use quorate_documents::{
-    Administrators, Body, Draft, Key, KeyVersionEntry, Order, Permission, Principal, Roster,
-    SignedDocument, Tenant,
+    Administrators, Body, Draft, Jurisdiction, Key, KeyOrder, KeyVersionEntry, Order, Permission,
+    Principal, Roster, SignedDocument, Tenant,
 };
 use quorate_schemes::dkg::merkle;
 use quorate_server::{
     InitOptions, JoinOptions, NewNode, RootKeySource, RunError, RunOptions, init, join, run,
 };
-use quorate_types::{Action, KeySpec, KeyState, KeyUsage, KeyVersion, Threshold, UnixSeconds};
+use quorate_types::{
+    Action, Digest, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, Threshold, UnixSeconds,
+};
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, SigningKey, digests};
 use rand_chacha::ChaCha20Rng;
@@ -552,6 +554,24 @@ impl Cluster {
         document
     }
 
+    /// A policy that permits everything and is as long as this, at every node.
+    pub async fn add_policy(&mut self, name: &str, bytes: usize) -> SignedDocument {
+        let rule = "permit(principal, action, resource);";
+        let policy = quorate_documents::Policy {
+            tenant: self.tenant.id().into(),
+            name: name.to_owned(),
+            text: format!("// {}\n{rule}", "x".repeat(bytes - rule.len() - 4)),
+            disabled: false,
+        };
+        let authority = Some(self.tenant.digest());
+        let document = Draft::first(Body::Policy(policy), authority, now(), &mut self.rng)
+            .unwrap()
+            .sign(&[&self.administrator])
+            .unwrap();
+        self.put(&[&document]).await;
+        document
+    }
+
     /// A principal's end, at every node.
     pub async fn revoke(&mut self, principal: &SignedDocument) {
         let Body::Principal(body) = principal.body().clone() else { panic!() };
@@ -577,6 +597,11 @@ impl Cluster {
 
     /// Orders a key at all nodes, and the session that makes it.
     pub async fn order_key(&mut self, t: u16) -> v1::Session {
+        self.order_key_in(t, Vec::new()).await
+    }
+
+    /// The same for a key of which shares may be under these laws only.
+    pub async fn order_key_in(&mut self, t: u16, jurisdictions: Vec<Jurisdiction>) -> v1::Session {
         let members = self.places.iter().map(|p| (p.new.entry.id, p.new.entry.identity_key));
         let key = Key {
             tenant: self.tenant.id().into(),
@@ -586,7 +611,7 @@ impl Cluster {
             state: KeyState::Active,
             minimum_committee: 1,
             allow_fragile: true,
-            jurisdictions: Vec::new(),
+            jurisdictions,
             fragment_required: false,
             versions: vec![KeyVersionEntry {
                 number: KeyVersion::FIRST,
@@ -617,6 +642,43 @@ impl Cluster {
             attempt: 1,
             nonce: vec![7; 32],
             ..v1::Session::default()
+        }
+    }
+
+    /// A second order for a key that is made, with the same members, and a session that carries it out: the
+    /// first `t` participants deal.
+    pub async fn order_again(
+        &mut self,
+        made: &v1::Session,
+        parent: Vec<u8>,
+        t: u16,
+    ) -> v1::Session {
+        let members: Vec<_> =
+            self.places.iter().map(|p| (p.new.entry.id, p.new.entry.identity_key)).collect();
+        let key = KeyId::from_slice(&made.key).unwrap();
+        let order = Order::numbered(2, t, members, &[]).unwrap();
+        let digest = order.digest(key, KeyVersion::FIRST);
+        let body = Body::KeyOrder(KeyOrder {
+            tenant: self.tenant.id().into(),
+            key,
+            version: KeyVersion::FIRST,
+            first: Digest::from_slice(&made.order).unwrap(),
+            base: Some(Digest::from_bytes(*key.as_bytes())),
+            settles: Vec::new(),
+            order,
+        });
+        let authority = Some(self.tenant.digest());
+        let document = Draft::first(body, authority, now(), &mut self.rng)
+            .unwrap()
+            .sign(&[&self.administrator])
+            .unwrap();
+        self.put(&[&document]).await;
+        v1::Session {
+            order: digest.as_bytes().to_vec(),
+            parent,
+            dealers: (1..=u32::from(t)).collect(),
+            nonce: vec![8; 32],
+            ..made.clone()
         }
     }
 
