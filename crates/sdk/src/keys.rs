@@ -584,6 +584,7 @@ impl Client {
                 | KeyViewError::NotAdmitted { view, .. }
                 | KeyViewError::VersionUnknown { view, .. }
                 | KeyViewError::Certificate { view, .. }
+                | KeyViewError::OrderUnknown { view, .. }
                     if views.len() > 1 && *view < views.len() =>
                 {
                     let (node, _) = views.remove(*view);
