@@ -139,8 +139,8 @@ mod reading {
         assert_eq!(missing(&["digest-x...", "digest-x..."]), Some("digest-x...".to_owned()));
         assert_eq!(missing(&["digest-x...", "digest-y..."]), None);
         assert_eq!(missing(&["made b"]), Some("made b".to_owned()));
-        assert_eq!(missing(&["fingerprint digest-x... (old)"]).is_some(), true);
-        assert_eq!(missing(&["tenant-... ok"]).is_some(), true, "there is a semicolon between");
+        assert!(missing(&["fingerprint digest-x... (old)"]).is_some());
+        assert!(missing(&["tenant-... ok"]).is_some(), "there is a semicolon between");
     }
 
     #[test]

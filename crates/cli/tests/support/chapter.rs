@@ -241,8 +241,8 @@ fn missing<'a>(
         let pieces = pieces(&wanted);
         let mut new = Vec::new();
         let found = lines.by_ref().any(|line| {
-            let starts = line.char_indices().map(|(at, _)| at);
-            starts.into_iter().any(|at| {
+            let mut starts = line.char_indices().map(|(at, _)| at);
+            starts.any(|at| {
                 new.clear();
                 fits(&line[at..], &pieces, known, &mut new)
             })
