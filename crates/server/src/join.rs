@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use quorate_documents::{Body, SignedDocument};
 use quorate_node::{CommitError, JoinError, MAX_PLAN_ROUNDS, NodeCore, View};
 use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store, StoreError};
-use quorate_types::{ClusterId, Digest};
+use quorate_types::{ClusterId, Digest, NodeId};
 use quorate_wire::proto::v1::Envelope;
 
 use crate::clock::Clock;
-use crate::identity::{self, IdentityError, Unlocked};
+use crate::identity::{self, IdentityError, NodeKeys, Unlocked};
 use crate::keyslots::{KeySlotError, RootKeySource};
 
 /// Which node joins what.
@@ -45,6 +46,17 @@ pub enum JoinFailure {
     /// The roster is not what was pinned, or breaks a rule, or the node has a cluster already.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The roster is what was pinned, and is for other nodes. A node that joined it would serve nobody, and could
+    /// join no other cluster.
+    #[error(
+        "the roster does not name this node, {node}, with an identity key that it has: it names {names}. Send this node's card to the cluster's administrator, or join with the data directory of a node that it names"
+    )]
+    NotNamed {
+        /// The node.
+        node: NodeId,
+        /// Names and ids of the nodes that the roster names.
+        names: String,
+    },
 }
 
 /// Pins the node to the cluster that begins with a roster. Works without network, and only while the
@@ -57,6 +69,9 @@ pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     let unlocked = identity::unlock::<JoinFailure>(&store, &options.data_dir, &options.root_key);
     let Unlocked { root, keys, entry } = unlocked?;
     let node = entry.id;
+    if let Some(names) = named_others(&options, node, &keys) {
+        return Err(JoinFailure::NotNamed { node, names });
+    }
     let core = NodeCore::new(entry, keys.identity.current, root);
     let mut view = View::new();
     for _ in 0..MAX_PLAN_ROUNDS {
@@ -75,4 +90,20 @@ pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     let cluster = joined?;
     tracing::info!(node = %node, %cluster, roster = %options.pinned, "joined");
     Ok(cluster)
+}
+
+/// The nodes that the pinned roster names, where this one is none of them. What else may be wrong with the roster
+/// is said by the core.
+fn named_others(options: &JoinOptions, node: NodeId, keys: &NodeKeys) -> Option<String> {
+    let document = SignedDocument::parse(options.roster.clone()).ok()?;
+    let Body::Roster(roster) = document.body() else { return None };
+    if document.digest() != options.pinned {
+        return None;
+    }
+    let named = roster.node(&node);
+    if named.is_some_and(|n| keys.identity.all().any(|key| key.public() == n.identity_key)) {
+        return None;
+    }
+    let names = roster.nodes.iter().map(|node| format!("{} ({})", node.name, node.id));
+    Some(names.collect::<Vec<_>>().join(", "))
 }

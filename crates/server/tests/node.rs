@@ -14,6 +14,7 @@ use std::path::Path;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use quorate_documents::{Body, Draft, Roster, SignedDocument};
 use quorate_server::{
     InitError, JoinFailure, JoinOptions, KeySlotError, NodeConfig, RootKeySource, RunError, init,
     join, run,
@@ -307,6 +308,41 @@ async fn a_running_node_keeps_joining_and_a_second_process_out() {
         other => panic!("{other:?}"),
     }
     place.start().await.stop().await.unwrap();
+}
+
+/// A node that joined it would belong to a cluster for ever in which nobody asks it. Fails when `join` looks at the
+/// digest alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_no_cluster_whose_roster_does_not_name_it() {
+    let cluster = Cluster::new(1).await;
+    let other = Place::new("other").await;
+    let options = |roster: &SignedDocument| JoinOptions {
+        data_dir: other.data(),
+        root_key: other.root_key(),
+        roster: roster.envelope().clone(),
+        pinned: roster.digest(),
+    };
+    let Err(JoinFailure::NotNamed { node, names }) = join(options(&cluster.roster)).await else {
+        panic!("it joined")
+    };
+    assert_eq!(node, other.new.entry.id);
+    let named = &cluster.places[0].new.entry;
+    assert_eq!(names, format!("{} ({})", named.name, named.id));
+
+    // Named, and with the keys of another one that has its name: a folder made again.
+    let first = |mut entry: quorate_documents::NodeEntry| {
+        entry.id = other.new.entry.id;
+        let Body::Roster(body) = cluster.roster.body().clone() else { panic!() };
+        let body = Body::Roster(Roster { nodes: vec![entry], ..body });
+        let rng = &mut ChaCha20Rng::from_seed([1; 32]);
+        let draft = Draft::first(body, None, support::now(), rng).unwrap();
+        draft.sign(&[&cluster.administrator]).unwrap()
+    };
+    let wrong = first(cluster.places[0].new.entry.clone());
+    assert!(matches!(join(options(&wrong)).await, Err(JoinFailure::NotNamed { .. })));
+    // It is as it was, and joins the cluster that is its own.
+    join(options(&first(other.new.entry.clone()))).await.unwrap();
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
