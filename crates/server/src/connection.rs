@@ -102,7 +102,6 @@ impl<S: Store> Shared<S> {
                 return;
             }
         };
-        drop(leave);
         let tls = match accepted {
             Ok(Ok(tls)) => tls,
             failed => {
@@ -128,6 +127,8 @@ impl<S: Store> Shared<S> {
             self.turned_away();
             return;
         };
+        // In the porch until there is a place for it: finding out whose it is may wait for the disk.
+        drop(leave);
         if door.made_room {
             node.metrics().connections_made_room.fetch_add(1, Ordering::Relaxed);
             self.doors.lacking(Lacking::MadeRoom);
