@@ -378,7 +378,7 @@ impl Client {
         for Job { at, order } in jobs {
             let begun = match refused.get(&order.key()) {
                 Some(error) => Err(error.clone()),
-                None => self.begin(&order),
+                None => self.begin(&order, true),
             };
             match begun {
                 Ok(machine) => {
@@ -388,7 +388,26 @@ impl Client {
                 Err(error) => done.push((at, (order, Err(error)))),
             }
         }
-        let (outcomes, reasons) = self.relay(machines).await;
+        let (mut outcomes, mut reasons) = self.relay(machines).await;
+        // A session in which a node dealt, and whose time is over, is never opened again: then another one.
+        let over = RefusalCode::SessionUnknown.code();
+        let is_over = |outcome: &Option<Outcome>| match outcome {
+            Some(Outcome::Failed(failed)) => {
+                failed.signed.is_empty() && failed.refusals.iter().any(|(_, r)| r.code == over)
+            }
+            _ => false,
+        };
+        let again: Vec<usize> =
+            (0..running.len()).filter(|at| outcomes.get(*at).is_some_and(is_over)).collect();
+        let machines =
+            again.iter().filter_map(|at| self.begin(&running.get(*at)?.order, false).ok());
+        let (others, more) = self.relay(machines.collect()).await;
+        reasons.extend(more);
+        for (at, other) in again.into_iter().zip(others) {
+            if let Some(outcome) = outcomes.get_mut(at) {
+                *outcome = other;
+            }
+        }
         let (mut unfinished, mut finishing) = (Vec::new(), Vec::new());
         for (job, outcome) in running.into_iter().zip(outcomes) {
             let id = job.order.key();
@@ -430,11 +449,21 @@ impl Client {
         done
     }
 
-    fn begin(&self, order: &KeyOrder) -> Result<Dkg, Error> {
+    /// A ceremony for an order. Its first session is the same whenever it is begun: so one that was interrupted goes
+    /// on with the sessions that nodes still have open, and is not held up by them.
+    fn begin(&self, order: &KeyOrder, first: bool) -> Result<Dkg, Error> {
         let invalid = |why: String| Error::from(RequestError::Invalid(why));
         let (id, version) = (order.key(), KeyVersion::FIRST);
         let members = order.order().ok_or_else(|| invalid("it orders no key".into()))?;
-        let session = new_session(id, version, members, self.roster_digest(), 1, &mut os_rng());
+        let roster = self.roster_digest();
+        let mut session = new_session(id, version, members, roster, 1, &mut os_rng());
+        if first {
+            let nonce = Transcript::new("key-order-session")
+                .field(id.as_bytes())
+                .field(roster.as_bytes())
+                .digest();
+            session.nonce = nonce.as_bytes().to_vec();
+        }
         Dkg::new(&session, members).map_err(|e| invalid(e.to_string()))
     }
 

@@ -60,7 +60,8 @@ Options:
   --large          97-of-100 with 100 node processes as well; takes some minutes
   --million        a million labels as well; takes some minutes
   --millions N     N million labels instead, with as many samples; about a minute each
-  --tenants N      N tenants; 160,000 take about an hour
+  --tenants N      N tenants; 160,000 take half an hour
+  --keys-alone     with --tenants: a key for each, and a principal only for those that are asked
   --huge           files: 10 GiB instead of 1 GiB; needs 22 GiB of disk
   --output FILE    where the JSON goes (target/bench.json)";
 
@@ -77,6 +78,8 @@ pub struct Plan {
     pub millions: usize,
     /// Tenants of the section `tenants`.
     pub tenants: usize,
+    /// Principals for the tenants that are asked only.
+    pub keys_alone: bool,
     /// Rounds of what is measured in turns.
     pub rounds: usize,
     /// The program whose `node run` is started.
@@ -96,6 +99,7 @@ fn main() -> Result<(), Failure> {
         huge: false,
         millions: 1,
         tenants: 1000,
+        keys_alone: false,
         rounds: 9,
         binary: release.join("quorate"),
         scratch: target.to_path_buf(),
@@ -110,6 +114,7 @@ fn main() -> Result<(), Failure> {
             "--large" => plan.large = true,
             "--huge" => plan.huge = true,
             "--million" => million = true,
+            "--keys-alone" => plan.keys_alone = true,
             "--tenants" => {
                 plan.tenants = args.next().ok_or("--tenants needs a number")?.parse()?;
                 sections.push("tenants".to_owned());

@@ -73,7 +73,7 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
         (0..resellers).map(|number| reseller(&local, number)).collect::<Result<_, _>>()?;
     // The first hundred, which are asked before there are more, and after.
     let first = new_tenants(&local, &providers[0], "first", FEW)?;
-    let mut sampled = keys(&local, &providers[0], &first, 1)?;
+    let mut sampled = keys(plan, &local, &providers[0], &first, 1)?;
     let few = |local: &Local| -> Result<Vec<Business>, Failure> {
         sampled.iter().map(|s| business(local, &providers[0], s)).collect()
     };
@@ -90,13 +90,16 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
         new_tenants(&local, &providers[number], &format!("business-{number}"), share(number))
     })?;
     let tenant_seconds = tenants_from.elapsed().as_secs_f64();
-    println!("  {more} tenants in {tenant_seconds:.0} s: {:.0} a second", more as f64 / tenant_seconds);
+    println!(
+        "  {more} tenants in {tenant_seconds:.0} s: {:.0} a second",
+        more as f64 / tenant_seconds
+    );
     let (keys_from, cpu) = (Instant::now(), (own_cpu_seconds(), nodes_cpu(&local)));
     let done = AtomicUsize::new(0);
     let made = at_once(resellers, |number| {
         let mut sampled = Vec::new();
         for some in tenants[number].chunks(1024) {
-            sampled.extend(keys(&local, &providers[number], some, every)?);
+            sampled.extend(keys(plan, &local, &providers[number], some, every)?);
             let done = done.fetch_add(some.len(), Ordering::Relaxed) + some.len();
             let seconds = keys_from.elapsed().as_secs_f64();
             println!(
@@ -222,6 +225,7 @@ pub fn run(plan: &Plan) -> Result<Value, Failure> {
     );
     Ok(json!({
         "tenants": all,
+        "principal_of_each": !plan.keys_alone,
         "resellers": resellers,
         "threshold": T,
         "nodes": N,
@@ -337,9 +341,10 @@ fn new_tenants(
     Ok(tenants.into_iter().map(|tenant| tenant.id).zip(admins).collect())
 }
 
-/// Makes a key and a principal for each of these tenants, ordered by the tenant's own administrator. Of every so many
+/// Makes a key, and as a rule a principal, for each of these tenants, ordered by the tenant's own administrator. Of every so many
 /// the profile is kept.
 fn keys(
+    plan: &Plan,
     local: &Local,
     reseller: &Reseller,
     tenants: &[(TenantId, AdminKey)],
@@ -351,7 +356,8 @@ fn keys(
     let mut profiles: BTreeMap<TenantId, Profile> = BTreeMap::new();
     let mut orders = Vec::with_capacity(tenants.len());
     for (number, (tenant, admin)) in tenants.iter().enumerate() {
-        let public_key = if number % every == 0 {
+        let asked = number % every == 0;
+        let public_key = if asked {
             let profile = Profile::create(folder.join(tenant.to_string()))?;
             let public_key = profile.public_key();
             profiles.insert(*tenant, profile);
@@ -374,7 +380,7 @@ fn keys(
                 ..KeySpecRequest::default()
             },
             coordinator: reseller.client.principal(),
-            principals: vec![app],
+            principals: if asked || !plan.keys_alone { vec![app] } else { Vec::new() },
         };
         orders.push(KeyOrder::sign(&reseller.client, admin, order, at)?);
     }
