@@ -21,6 +21,7 @@ use std::path::Path;
 
 use http::StatusCode;
 use quorate_node::{METHODS, Outcome, Reply, Request};
+use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, SigningKey};
 use support::{Client, Cluster, Identity, client_config, now};
 use tree::{Answers, Relation, Tree, decoded, encoded, identifiers};
