@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::run::{Outcome, cargo, must, output, root};
-use crate::{docs, named};
+use crate::{docs, named, removals};
 
 /// Formatting, architecture, purity, named tests, clippy with warnings as errors, generated documents.
 pub fn run() -> Outcome {
@@ -15,6 +15,7 @@ pub fn run() -> Outcome {
     purity()?;
     transcripts()?;
     named::verify()?;
+    removals::check()?;
     must(cargo().args([
         "clippy",
         "--quiet",

@@ -229,6 +229,27 @@ fn apply(copy: &Path, rows: &[Row]) -> Outcome {
     fs::write(&types, text).map_err(|e| format!("types: {e}"))
 }
 
+/// Whether every row still finds the check that it removes, so that a change of the code takes its rows
+/// with it.
+pub fn check() -> Outcome {
+    let mut lost = Vec::new();
+    for row in rows(&root().join("crates/sim/checks"))? {
+        for change in &row.changes {
+            let path = root().join("crates").join(&change.file);
+            let found = fs::read_to_string(&path)
+                .map_err(|e| e.to_string())
+                .and_then(|text| Ok(place(&text, change).map(|_| ())?));
+            if let Err(why) = found {
+                lost.push(format!("row {}: {}: {why}: {}", row.id, change.file, change.old));
+            }
+        }
+    }
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(format!("rows of crates/sim/checks no longer fit the code:\n{}", lost.join("\n")))
+}
+
 /// Where the text of a change stands: exactly once, or first after its anchor. Spaces and line breaks are
 /// as good as one another, so that formatting does not matter.
 fn place(text: &str, change: &Change) -> Result<(usize, usize), &'static str> {

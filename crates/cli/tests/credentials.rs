@@ -336,7 +336,7 @@ fn administrators_rotate_their_keys() {
     worker(&cluster, "app");
     let (admin, thief) = (profile(&cluster, "admin"), profile(&cluster, "thief"));
     copy(&admin, &thief);
-    let old = AdminKey::read(&admin.join("admin.key")).unwrap().public().to_string();
+    let old = AdminKey::read(admin.join("admin.key")).unwrap().public().to_string();
 
     let rotated = cluster.admin(["admin", "rotate", "--wait", "all"]).json();
     assert_eq!(rotated["retired"], old.as_str());
@@ -347,7 +347,7 @@ fn administrators_rotate_their_keys() {
         assert_eq!(listed["administrators"], serde_json::json!([new]), "{listed}");
         assert_eq!(listed["own"], new);
     }
-    let present = AdminKey::read(&admin.join("admin.key")).unwrap().public().to_string();
+    let present = AdminKey::read(admin.join("admin.key")).unwrap().public().to_string();
     assert_eq!(present, new);
     assert!(!admin.join("admin-next.key").exists() && !admin.join("admin-former.key").exists());
     // It does everything that the old one did.
@@ -365,7 +365,7 @@ fn administrators_rotate_their_keys() {
         as_worker(&cluster, "thief", command).failed(2, "not_administrator");
     }
     // Not at the nodes either, to whom somebody brings what it signs under the documents of its time, or of now.
-    let key = AdminKey::read(&thief.join("admin.key")).unwrap();
+    let key = AdminKey::read(thief.join("admin.key")).unwrap();
     let kept = |profile: &Path| -> Vec<SignedDocument> {
         let bytes = fs::read(profile.join("documents.json")).unwrap();
         let all: Vec<Envelope> = serde_json::from_slice(&bytes).unwrap();

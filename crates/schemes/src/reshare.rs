@@ -276,11 +276,14 @@ pub fn session<S: Suite>(
     Ok(Session::reshare(binding, setup, members, resharing))
 }
 
-/// Who deals, in the order of their indices in the parent, and what each must deal.
+/// Who deals and what each must deal, and the keys that they deal with.
+type Dealers<S> = (Vec<Redealer<S>>, Vec<DealerKey<S>>);
+
+/// The dealers, in the order of their indices in the parent.
 fn dealers<S: Suite>(
     parent: &Parent<S>,
     said: &[Participant<S>],
-) -> Result<(Vec<Redealer<S>>, Vec<DealerKey<S>>), ReshareError> {
+) -> Result<Dealers<S>, ReshareError> {
     let mut dealing: Vec<(ParticipantIndex, &Participant<S>)> = said
         .iter()
         .filter(|said| said.deals)

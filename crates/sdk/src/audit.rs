@@ -274,10 +274,8 @@ impl Client {
         // An export that is older than the log's key.
         let signed = match now {
             Ok(signed) => signed,
-            Err(error) => {
-                SignedCheckpoint::verify_any(&log.checkpoint, &known.id, &known.former)
-                    .map_err(|_| error)?
-            }
+            Err(error) => SignedCheckpoint::verify_any(&log.checkpoint, &known.id, &known.former)
+                .map_err(|_| error)?,
         };
         let size = signed.checkpoint().size;
         let held = marks.held(node);

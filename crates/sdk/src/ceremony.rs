@@ -462,7 +462,12 @@ impl Client {
         }
     }
 
-    pub(crate) fn failed(&self, id: KeyId, failed: Failed, reasons: &BTreeMap<NodeId, Unreachable>) -> Error {
+    pub(crate) fn failed(
+        &self,
+        id: KeyId,
+        failed: Failed,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Error {
         let provable = failed.blamed.iter().any(|b| b.evidence.is_some());
         CeremonyError {
             what: if failed.signed.is_empty() {

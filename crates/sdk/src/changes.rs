@@ -10,6 +10,7 @@ use quorate_wire::proto::v1::Envelope;
 use quorate_wire::{PublicKey, Transcript};
 
 use crate::admin::{Admin, deliver};
+use crate::changed_fields::differing;
 use crate::client::Client;
 use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, RequestError};
@@ -140,9 +141,32 @@ impl Change {
         Ok(complete)
     }
 
-    /// Refuses what would take away what was added since the change was made.
+    /// Whether a version is shown by the nodes, or part of the change itself.
+    fn shows(&self, set: &DocumentSet, digest: &Digest) -> bool {
+        set.version(digest).is_some() || self.documents.iter().any(|d| d.digest() == *digest)
+    }
+
+    /// Refuses what would take away what was added since the change was made, and what nobody can explain: a
+    /// version whose predecessor is not shown, or a frontier with a document that is not. That would count whatever
+    /// it says, as soon as somebody brought it.
     fn fits(&self, set: &DocumentSet) -> Result<(), Error> {
         let stale = |why: String| Error::from(ClusterError::ChangeStale(why));
+        for document in &self.documents {
+            if let Some(unseen) = document.predecessors().iter().find(|d| !self.shows(set, d)) {
+                let kind = document.kind();
+                return Err(stale(format!(
+                    "the {kind} follows a version that no node shows: {unseen}"
+                )));
+            }
+            let unseen = document.frontier().iter().find(|entry| !self.shows(set, &entry.digest));
+            if let Some(entry) = unseen {
+                return Err(Error::from(ClusterError::ChangeInvalid(format!(
+                    "it would make version {} of the document {} count, which no node shows, so nobody can say \
+                     what it is",
+                    entry.version, entry.id
+                ))));
+            }
+        }
         for document in self.documents.iter().filter(|d| d.kind().is_authority()) {
             if document.version() == 1 {
                 continue;
@@ -168,6 +192,30 @@ impl Change {
             }
         }
         Ok(())
+    }
+}
+
+impl Change {
+    /// What the frontier of a document makes count that does not count now, in words.
+    fn revives(&self, set: &DocumentSet, document: &SignedDocument) -> Vec<String> {
+        if !document.kind().is_authority() || document.version() == 1 {
+            return Vec::new();
+        }
+        let counting = set.frontier(&document.id());
+        let new = document.frontier().iter().filter(|entry| !counting.contains(entry));
+        // What the change holds itself is explained in its own place.
+        let own = |digest: &Digest| self.documents.iter().any(|d| d.digest() == *digest);
+        let shown = new.filter(|entry| !own(&entry.digest)).map(|entry| {
+            let mut said = vec![format!(
+                "MAKES COUNT what does not count now: version {} of the document {}, which",
+                entry.version, entry.id
+            )];
+            let document = set.version(&entry.digest);
+            let effects = document.map(|document| effects_of(set, document)).unwrap_or_default();
+            said.extend(effects.into_iter().map(|effect| format!("    {effect}")));
+            said
+        });
+        shown.flatten().collect()
     }
 }
 
@@ -215,6 +263,7 @@ impl Client {
         let (mut signed, mut others): (Vec<PublicKey>, Vec<PublicKey>) = (Vec::new(), Vec::new());
         for document in &change.documents {
             effects.extend(effects_of(&set, document));
+            effects.extend(change.revives(&set, document));
             for entitled in entitled(&set, document)?.iter().take(1) {
                 let has = |key: &&PublicKey| document.signers().contains(key);
                 let count = entitled.keys().iter().filter(has).count();
@@ -464,8 +513,12 @@ fn effects_of(set: &DocumentSet, document: &SignedDocument) -> Vec<String> {
             }
             said
         }
-        (body, _) => vec![format!("writes a {} that this version cannot explain", body.kind())],
+        (Body::Key(after), None) => vec![format!("makes the key {}", after.alias)],
+        (body, None) => vec![format!("makes a {}", body.kind())],
+        (body, Some(_)) => vec![format!("changes a {}", body.kind())],
     };
+    // The sentences above are for reading; that nothing is hidden is for these lines.
+    said.extend(differing(before.map(|b| b.body()), document.body()));
     if merged > 1 {
         said.push(format!("settles {merged} versions that contend"));
     }
@@ -534,4 +587,121 @@ fn principal_effects(before: &Principal, after: &Principal, at: UnixSeconds) -> 
         said.push(format!("changes the attributes of the principal {name}"));
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_documents::Draft;
+
+    use super::*;
+    use crate::cluster::{
+        ClusterRequest, all_permissions, create_cluster, principal_body, tests::card,
+    };
+    use crate::profile::AdminKey;
+    use crate::rng::{now, os_rng};
+
+    struct World {
+        admin: AdminKey,
+        cluster: ClusterId,
+        set: DocumentSet,
+        tenant: SignedDocument,
+        principal: SignedDocument,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let admin = AdminKey::generate();
+            let bundle = create_cluster(ClusterRequest {
+                name: "test".into(),
+                cards: vec![card(1), card(2)],
+                admin: &admin,
+                recovery: None,
+                principal_name: "founder".into(),
+                principal_key: AdminKey::generate().public(),
+            })
+            .unwrap();
+            let parse = |e: &Envelope| SignedDocument::parse(e.clone()).unwrap();
+            let all: Vec<_> =
+                core::iter::once(&bundle.roster).chain(&bundle.documents).map(parse).collect();
+            let mut set = DocumentSet::partial(bundle.cluster);
+            assert!(set.insert_all(all.clone()).is_empty());
+            let [_, tenant, principal] = &all[..] else { panic!("{all:?}") };
+            let (tenant, principal) = (tenant.clone(), principal.clone());
+            Self { admin, cluster: bundle.cluster, set, tenant, principal }
+        }
+
+        fn change(&self, document: SignedDocument) -> Change {
+            Change::new(self.cluster, "a harmless change", vec![document])
+        }
+
+        /// The tenant's next version, which says something else about its contact and keeps these as well.
+        fn next(&self, before: &SignedDocument, also: &[&SignedDocument]) -> SignedDocument {
+            let Body::Tenant(body) = before.body() else { panic!() };
+            let mut body = body.clone();
+            body.support_contact.push('x');
+            let mut frontier = self.set.frontier(&before.id());
+            frontier.extend(also.iter().map(|document| document.frontier_entry()));
+            let authority = Some(before.digest());
+            let draft =
+                Draft::succeed(&[before], Body::Tenant(body), authority, frontier, now()).unwrap();
+            draft.sign(&[self.admin.signing_key()]).unwrap()
+        }
+
+        /// A principal with all permissions under a version of the tenant, which nobody has seen.
+        fn ghost(&self, under: &SignedDocument) -> SignedDocument {
+            let key = AdminKey::generate().public();
+            let body = principal_body(
+                under.id().into(),
+                "ghost".into(),
+                key,
+                now().plus(86_400),
+                all_permissions(),
+            );
+            let draft = Draft::first(body, Some(under.digest()), now(), &mut os_rng()).unwrap();
+            draft.sign(&[self.admin.signing_key()]).unwrap()
+        }
+    }
+
+    /// Attack 32: who signs a tenant's version signs for everything in its frontier. Fails when the frontier
+    /// is not looked at for more than what it leaves out.
+    #[test]
+    fn attack_32_a_frontier_smuggles_nothing_past_those_who_sign() {
+        let mut world = World::new();
+        let ghost = world.ghost(&world.tenant);
+        let smuggling = world.change(world.next(&world.tenant, &[&ghost]));
+        let error = smuggling.fits(&world.set).unwrap_err();
+        assert_eq!(error.code(), "change_invalid", "{error}");
+
+        // Shown by nodes, but superseded: what signing would bring back is said.
+        let second = world.next(&world.tenant, &[]);
+        assert!(world.set.insert_all([second.clone(), ghost.clone()]).is_empty());
+        let smuggling = world.change(world.next(&second, &[&ghost]));
+        smuggling.fits(&world.set).unwrap();
+        let said = smuggling.revives(&world.set, &smuggling.documents[0]).join("\n");
+        assert!(said.contains("MAKES COUNT"), "{said}");
+        assert!(said.contains("adds the principal ghost"), "{said}");
+
+        let honest = world.change(world.next(&second, &[]));
+        honest.fits(&world.set).unwrap();
+        assert!(honest.revives(&world.set, &honest.documents[0]).is_empty());
+    }
+
+    /// Fails when only the fields are said that have a sentence.
+    #[test]
+    fn every_field_of_a_changed_document_is_said() {
+        let world = World::new();
+        let Body::Principal(body) = world.principal.body() else { panic!() };
+        let mut body = body.clone();
+        body.attributes = vec![("department".to_owned(), "x-ray".to_owned())];
+        let draft = Draft::succeed(
+            &[&world.principal],
+            Body::Principal(body),
+            Some(world.tenant.digest()),
+            Vec::new(),
+            now(),
+        );
+        let document = draft.unwrap().sign(&[world.admin.signing_key()]).unwrap();
+        let said = effects_of(&world.set, &document).join("\n");
+        assert!(said.contains("department") && said.contains("x-ray"), "{said}");
+    }
 }

@@ -28,6 +28,7 @@ mod admin;
 mod administrators;
 mod audit;
 mod ceremony;
+mod changed_fields;
 mod changes;
 mod client;
 mod cluster;
@@ -89,19 +90,19 @@ pub use nodes::{HAND_OVER, NodeChange};
 pub use objects::{OpeningKey, SealingKey};
 pub use policies::{PolicyInfo, PolicyText};
 pub use profile::{AdminKey, Membership, Profile};
-pub use provision::{
-    KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey,
-};
+pub use provision::{KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey};
 pub use range::ObjectReader;
 pub use rotation::{AdminRotated, Rotated};
 pub use stream::StreamSummary;
 pub use tenants::{
     Above, CreatedTenant, NewTenant, TenantInfo, TenantInvitation, TenantJoined, TenantRequest,
 };
-pub use usage::{ClientCounters, DayUsage, TenantUsage};
 pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
+pub use usage::{ClientCounters, DayUsage, TenantUsage};
 
-pub use quorate_documents::{FormerKey, Jurisdiction, KeyPurpose, NodeEntry, Permission, Quota, Roster};
+pub use quorate_documents::{
+    FormerKey, Jurisdiction, KeyPurpose, NodeEntry, Permission, Quota, Roster,
+};
 pub use quorate_object::cobblestone::{Decryptor, Encryptor};
 pub use quorate_object::header::{MAX_HEADER_BYTES, ParsedHeader};
 pub use quorate_object::kek::FragmentId;

@@ -519,11 +519,11 @@ impl Client {
                         Ok(reply) => match reply.results.get(at) {
                             Some(v1::DocumentResult { refusal: None, .. }) => continue,
                             Some(v1::DocumentResult { refusal: Some(refusal), .. }) => {
-                                Why::Refused(refusal.clone())
+                                Why::Refused(Box::new(refusal.clone()))
                             }
                             None => Why::Short,
                         },
-                        Err(CallError::Refused(refusal)) => Why::Refused((**refusal).clone()),
+                        Err(CallError::Refused(refusal)) => Why::Refused(refusal.clone()),
                         Err(CallError::Unreachable(unreachable)) => {
                             Why::Unreachable(unreachable.clone())
                         }
@@ -548,7 +548,9 @@ impl Client {
             wrong: Vec::new(),
         };
         match why {
-            Why::Refused(refusal) => error.refused.push(NodeRefusal { name, refusal }),
+            Why::Refused(refusal) => {
+                error.refused.push(NodeRefusal { name, refusal: *refusal });
+            }
             Why::Unreachable(unreachable) => error.unreachable.push(unreachable),
             Why::Short => error.wrong.push(crate::WrongAnswer {
                 name,
@@ -661,7 +663,7 @@ impl Client {
 
 /// Why a node has not stored an order's documents.
 enum Why {
-    Refused(v1::Refusal),
+    Refused(Box<v1::Refusal>),
     Unreachable(Unreachable),
     Short,
 }

@@ -447,7 +447,8 @@ impl Client {
     pub(crate) async fn managed_with(&self, key: &PublicKey) -> Result<Vec<String>, Error> {
         let set = self.set_with_below(Vec::new()).await?;
         let all = set.ids(Kind::Tenant).filter_map(|id| info(&set, id));
-        let below = all.filter(|t| t.parent == Some(self.tenant()) && t.administrators.contains(key));
+        let below =
+            all.filter(|t| t.parent == Some(self.tenant()) && t.administrators.contains(key));
         Ok(below.map(|tenant| tenant.name).collect())
     }
 

@@ -148,7 +148,7 @@ async fn a_refused_item_stops_no_other_of_its_batch() {
     let keys = client.derive_sealing_keys(&key, 100, &[context()]).await.unwrap();
     let headers: Vec<ParsedHeader> =
         keys.into_iter().map(|key| ParsedHeader::parse(&key.start().0).unwrap()).collect();
-    let even = |header: &ParsedHeader| header.stanzas()[0].nonce()[0] % 2 == 0;
+    let even = |header: &ParsedHeader| header.stanzas()[0].nonce()[0].is_multiple_of(2);
     for node in 0..3 {
         cluster.behave(node, Behaviour::RefusesEven);
     }

@@ -296,10 +296,9 @@ fn main() {
             _ => output = Some(arg),
         }
     }
-    assert!(
-        !cfg!(debug_assertions),
-        "a build without optimisation measures nothing: use --release"
-    );
+    if cfg!(debug_assertions) {
+        panic!("a build without optimisation measures nothing: use --release");
+    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let figures = runtime.block_on(measure(quick));
     if let Some(output) = output {

@@ -617,7 +617,7 @@ async fn make(output: Output) {
     drop(client);
     let founder = Profile::open("profiles/founder").unwrap();
     let client = Client::open(&founder).unwrap();
-    let app = Profile::open("profiles/app").unwrap();
+    let _app = Profile::open("profiles/app").unwrap();
     assert_eq!(client.roster_digest(), roster.digest());
     // Pins the alias in the profile, and shows that everything still opens.
     let key = client.key("files").await.unwrap();

@@ -270,8 +270,11 @@ pub struct Chapter {
     known: BTreeMap<String, String>,
     running: Vec<Guarded>,
     /// What differs at a machine: its name and the text of a command, or of what it prints.
-    adapt: Box<dyn Fn(&str, &str) -> String>,
+    adapt: Adapt,
 }
+
+/// A command or what it prints, as it is at this machine.
+type Adapt = Box<dyn Fn(&str, &str) -> String>;
 
 /// How much of a chapter was run.
 #[derive(Debug, PartialEq, Eq)]

@@ -103,7 +103,9 @@ pub enum UnreachableReason {
     #[error("its TLS key differs from the roster: someone else answers there")]
     KeyDiffers,
     /// The server's key is one that the node had once, and gave up.
-    #[error("ALARM: it answers with a TLS key that was retired: a copy of the node, or a thief of that key")]
+    #[error(
+        "ALARM: it answers with a TLS key that was retired: a copy of the node, or a thief of that key"
+    )]
     KeyRetired,
     /// The TLS handshake failed otherwise.
     #[error("TLS failed: {0}")]

@@ -320,7 +320,7 @@ impl World {
                 self.mortal = round.dies.map(|boundary| (self.actors.len(), boundary));
             }
             // Some know nothing but the DKG's certificate.
-            let known = self.rng.next_u32() % 3 != 0;
+            let known = !self.rng.next_u32().is_multiple_of(3);
             if let Some(reshare) = self.machine(known) {
                 self.actors.push((Actor::Honest(Box::new(reshare)), owner));
             }

@@ -103,8 +103,11 @@ const fn is_packed(table: Table) -> bool {
     )
 }
 
+/// A row that leans on another: its table, its key in the database, and its value.
+type Leaning = (Table, Vec<u8>, Vec<u8>);
+
 /// The id of a key that is numbered, where the key has one.
-fn id_of<'k>(table: Table, key: &'k [u8]) -> Option<&'k [u8]> {
+fn id_of(table: Table, key: &[u8]) -> Option<&[u8]> {
     let Keys::Numbered { at, .. } = keys(table) else { return None };
     // A session's id, which is used once.
     if table == Table::Signed && key.len() != ID + 4 {
@@ -677,7 +680,7 @@ impl Layout {
         table: Table,
         key: &[u8],
         place: &[u8],
-    ) -> rusqlite::Result<Option<(Table, Vec<u8>, Vec<u8>)>> {
+    ) -> rusqlite::Result<Option<Leaning>> {
         let Some(by) = leant_on_by(table).filter(|_| id_of(table, key).is_some()) else {
             return Ok(None);
         };
