@@ -43,14 +43,14 @@ impl PossessionKind {
         }
     }
 
-    /// The tags of the statement and of the challenge.
-    const fn tags(self) -> (&'static str, &'static str) {
+    /// Whether it is about a reshare, whose statements have tags of their own.
+    const fn reshares(self) -> bool {
         match self {
-            Self::ReceiveKey | Self::Ephemeral => (tags::POSSESSION, tags::POSSESSION_CHALLENGE),
+            Self::ReceiveKey | Self::Ephemeral => false,
             Self::ReshareReceiveKey
             | Self::ReshareDealerKey
             | Self::ReshareEphemeral
-            | Self::ReshareShare => (tags::RESHARE_POSSESSION, tags::RESHARE_POSSESSION_CHALLENGE),
+            | Self::ReshareShare => true,
         }
     }
 }
@@ -76,7 +76,12 @@ pub struct PossessionStatement<S: Suite> {
 
 impl<S: Suite> PossessionStatement<S> {
     pub(crate) fn hash(&self) -> [u8; 64] {
-        Transcript::new(self.kind.tags().0)
+        let transcript = if self.kind.reshares() {
+            Transcript::new(tags::RESHARE_POSSESSION)
+        } else {
+            Transcript::new(tags::POSSESSION)
+        };
+        transcript
             .field(S::ID.as_bytes())
             .number(self.kind.number())
             .field(self.session.as_bytes())
@@ -88,7 +93,12 @@ impl<S: Suite> PossessionStatement<S> {
     }
 
     pub(crate) fn challenge(&self, r: &S::PointBytes) -> S::Scalar {
-        let wide = Transcript::new(self.kind.tags().1).field(&self.hash()).field(r.as_ref()).wide();
+        let transcript = if self.kind.reshares() {
+            Transcript::new(tags::RESHARE_POSSESSION_CHALLENGE)
+        } else {
+            Transcript::new(tags::POSSESSION_CHALLENGE)
+        };
+        let wide = transcript.field(&self.hash()).field(r.as_ref()).wide();
         S::scalar_from_wide(&wide)
     }
 }
