@@ -226,6 +226,13 @@ impl Failure {
 
     /// Reading `path` failed.
     pub fn reading(path: &Path, error: &io::Error) -> Self {
+        // Whatever a read says once the program is told to end, that is why.
+        if crate::files::stream::interrupted() {
+            return Self::new(
+                Code::Interrupted,
+                format!("{}: the program was told to end", path.display()),
+            );
+        }
         let code = if is_loop(error) { Code::SymlinkLoop } else { Code::Input };
         Self::new(code, format!("{} could not be read: {}", path.display(), plain(error)))
     }

@@ -62,20 +62,28 @@ fn key_batch_provisions_300_tenants_and_goes_on_after_a_kill() {
     drop(first);
     assert_eq!(before.len(), 40);
 
-    let again = reseller.run(["key", "create", "--batch", "keys.jsonl"]).ok();
-    let all = lines(&again.text());
+    let again = reseller.run(["key", "create", "--batch", "keys.jsonl"]);
+    let all = lines(&String::from_utf8_lossy(&again.stdout));
+    // A kill between the nodes' signatures leaves key versions that some have signed and others cannot: those are
+    // named, and everything else is made.
+    let half_signed = again.stderr.matches("have signed, and all must").count();
+    assert_eq!(again.code, Some(if half_signed == 0 { 0 } else { 6 }), "{}", again.all());
     let ids: BTreeSet<&str> = all.iter().map(|made| made["key"].as_str().unwrap()).collect();
     let tenants: BTreeSet<&str> = all.iter().map(|made| made["tenant"].as_str().unwrap()).collect();
-    assert_eq!((all.len(), ids.len(), tenants.len()), (BUSINESSES, BUSINESSES, BUSINESSES));
+    let made = BUSINESSES - half_signed;
+    assert_eq!((all.len(), ids.len(), tenants.len()), (made, made, made));
     for line in &before {
         let made: Value = serde_json::from_str(line).unwrap();
         assert!(all.contains(&made), "{made} was made, and is another now");
     }
     assert!(all.iter().all(|made| made.get("lacking").is_none()), "a node lacks a certificate");
     // A third time nothing is left to do, and the same comes out.
-    let third = reseller.run(["key", "create", "--batch", "keys.jsonl"]).ok();
-    let same = |text: &str| lines(text).iter().map(Value::to_string).collect::<BTreeSet<_>>();
-    assert_eq!(same(&third.text()), same(&again.text()));
+    let third = reseller.run(["key", "create", "--batch", "keys.jsonl"]);
+    let same = |out: &[u8]| {
+        let text = String::from_utf8_lossy(out);
+        lines(&text).iter().map(Value::to_string).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(same(&third.stdout), same(&again.stdout));
 
     // The business uses its key; whoever had it made can do nothing with it.
     let own = all.iter().find(|made| made["line"] == 8).unwrap();

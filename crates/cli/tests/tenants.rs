@@ -221,7 +221,7 @@ fn tenant_batch_makes_many() {
     }
     let listed = reseller.run(["tenant", "list"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 72);
-    reseller.0.file("bad.jsonl", "{\"name\": \"x\"}\n");
+    reseller.0.file("bad.jsonl", "{\"called\": \"x\"}\n");
     reseller.run(["tenant", "create", "--batch", "bad.jsonl"]).failed(2, "usage").to_string();
 }
 
