@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Fails when refused requests count (tried).
+    /// Fails when refused requests count.
     #[test]
     fn only_answered_evaluations_count_and_for_the_caller() {
         let counted = Counted::of(&record(9, 5)).unwrap();
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!((row.requests, row.labels), (106, 112));
     }
 
-    /// Fails when the labels of the request itself are not looked at (tried).
+    /// Fails when the labels of the request itself are not looked at.
     #[test]
     fn a_bound_is_never_passed() {
         let counted = |labels| Counted { day: 9, labels, tenant: TenantId::from_bytes([1; 32]) };
