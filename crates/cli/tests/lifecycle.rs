@@ -146,6 +146,9 @@ fn key_lifecycle_destruction_is_shown_and_cancelled() {
 fn key_lifecycle_names_tags_and_rotation_periods() {
     let (cluster, place) = (Cluster::shared(), Place::new());
     sealed(&cluster, &place, "before");
+    // Not by a name that another key has: who encrypts by name would use the other one.
+    cluster.at(&place, ["key", "create", "taken", "--threshold", "2"]).ok();
+    cluster.at(&place, ["key", "alias", "before", "taken"]).failed(2, "key_exists");
     let renamed = cluster.at(&place, ["key", "alias", "before", "after"]).json();
     assert_eq!(renamed["key"]["alias"], "after");
     cluster.at(&place, ["key", "show", "before"]).failed(4, "key_unknown");

@@ -44,6 +44,9 @@ fn policy_forbids_what_a_permission_allows() {
         "forbid (principal, action == Quorate::Action::\"decrypt\", resource)\n\
          when { context.encryption.hasTag(\"class\") && context.encryption.getTag(\"class\") == \"secret\" };\n",
     );
+    // A file that was emptied by mistake replaces nothing.
+    owner.0.file("empty.cedar", "\n");
+    owner.run(["policy", "set", "secrets", "empty.cedar"]).failed(2, "policy_invalid");
     let set = owner.run(["policy", "set", "secrets", "secrets.cedar", "--wait", "all"]).json();
     assert_eq!((&set["confirmed"], &set["holds_against_lying_nodes"]), (&3.into(), &1.into()));
     open("b").failed(4, "policy_forbids");

@@ -183,8 +183,16 @@ async fn test(app: &App, cases: &Path, files: &[PathBuf]) -> Outcome {
 async fn set(app: &App, name: &str, file: &Path, wait: WaitArgs) -> Outcome {
     let text = read_text(file)?;
     let new = PolicySource::draft(name, &text);
-    let checked = PolicySet::parse(std::slice::from_ref(&new));
-    for warning in checked.map_err(|error| wrong(file, &error))?.warnings() {
+    let checked = PolicySet::parse(std::slice::from_ref(&new)).map_err(|e| wrong(file, &e))?;
+    if checked.is_empty() {
+        let message = format!(
+            "{} has no policy in it, and would take away all that {name} says; `quorate policy disable \
+             {name}` does that",
+            file.display()
+        );
+        return Err(Failure::new(Code::PolicyInvalid, message));
+    }
+    for warning in checked.warnings() {
         app.out.warn(warning);
     }
     let admin = app.profile()?.admin_key()?;
