@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ClusterId, Digest, DocumentId, KeyVersion};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyVersion, UnixSeconds};
 use quorate_wire::PublicKey;
 
 use crate::admit_error::{AdmitError, Admitted};
@@ -167,6 +167,34 @@ impl DocumentSet {
         }
         entries.sort_unstable();
         entries
+    }
+
+    /// The same for a version that is made at this time and keeps at most so many documents
+    /// ([`MAX_FRONTIER`](quorate_types::limits::MAX_FRONTIER)). Where there are more, it keeps no principal that is
+    /// revoked and no grant that is revoked or over: those allow nothing, listed or not. What such a principal signed
+    /// stays, being listed itself.
+    #[must_use]
+    pub fn frontier_within(
+        &self,
+        authority: &DocumentId,
+        at: UnixSeconds,
+        most: usize,
+    ) -> Vec<FrontierEntry> {
+        let mut entries = self.frontier(authority);
+        if entries.len() > most {
+            entries.retain(|entry| !self.is_over(&entry.id, at));
+        }
+        entries
+    }
+
+    fn is_over(&self, id: &DocumentId, at: UnixSeconds) -> bool {
+        match self.versions(id).first().map(|v| v.kind()) {
+            Some(Kind::Principal) => self.heads::<Principal>(id).is_some_and(|h| h.revoked()),
+            Some(Kind::Grant) => {
+                self.heads::<Grant>(id).is_some_and(|h| h.revoked() || h.expires_at() <= at)
+            }
+            _ => false,
+        }
     }
 
     fn counting_heads(&self, id: &DocumentId) -> Vec<&SignedDocument> {

@@ -180,6 +180,37 @@ fn several_heads_of_a_grant_allow_what_each_allows() {
     assert!(heads.covers(&context(&[("file", "a"), ("more", "x"), ("team", "b")])));
 }
 
+/// A tenant with more that counts than a version can keep is changed all the same. Fails when what is over is kept,
+/// or left out where there is room.
+#[test]
+fn a_full_frontier_leaves_out_what_is_over_and_nothing_else() {
+    let mut c = Cluster::new();
+    let o = other(&mut c);
+    let gone = add_principal(&mut c, 20, &[Action::Decrypt]);
+    let mut body = principal(c.tenant_id(), 20, &[Action::Decrypt]);
+    body.revoked = true;
+    let revoked = next(&[&gone], Body::Principal(body), Some(&c.tenant), vec![], &[2]);
+    c.add(&revoked);
+    let granted = |salt, change: &dyn Fn(&mut Grant)| {
+        let mut body = grant(&c.key, &o.principal, &[Action::Decrypt]);
+        change(&mut body);
+        first(Body::Grant(body), Some(&c.tenant), salt, &[2])
+    };
+    let short = granted(300, &|g| g.expires_at = AT.plus(10));
+    let used = granted(301, &|g| g.expires_at = AT.plus(1_000));
+    for document in [&short, &used] {
+        c.add(document);
+    }
+    let id = c.tenant.id();
+    let all = c.set.frontier(&id);
+    assert_eq!(c.set.frontier_within(&id, AT.plus(11), all.len()), all);
+    let kept = c.set.frontier_within(&id, AT.plus(11), all.len() - 1);
+    let lost: Vec<_> = all.into_iter().filter(|entry| !kept.contains(entry)).collect();
+    let mut over = vec![revoked.frontier_entry(), short.frontier_entry()];
+    over.sort_unstable();
+    assert_eq!(lost, over);
+}
+
 /// Fails when a principal may sign a policy, or one that only one side of a contest keeps is forgotten.
 #[test]
 fn policies_are_signed_by_a_quorum_and_forbid_on_either_side_of_a_contest() {

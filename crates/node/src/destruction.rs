@@ -14,11 +14,12 @@ use quorate_documents::{Destruction, Heads, Key, Roster};
 use quorate_types::limits::MIN_DESTRUCTION_SECONDS;
 use quorate_types::{Digest, DocumentId, KeyId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
-use quorate_wire::proto::store::v1::{AuditRow, DestructionRow};
+use quorate_wire::proto::store::v1::{AuditRow, DestructionRow, TenantCountsRow};
 use rand_core::CryptoRng;
 
 use crate::access;
 use crate::core::{NodeCore, salt};
+use crate::handlers::documents::places;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::{DUE_PREFIX, RowKey, Table};
@@ -115,6 +116,11 @@ impl Before {
         Ok(Self { row: rows::message(row?)?, running: running? })
     }
 
+    /// Whether the key's shares are gone, for ever.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(fate(self.row.as_ref()), Some(Fate::Destroyed { .. }))
+    }
+
     /// Brings the rows of one key in line with what its heads say now.
     pub(crate) fn follow(self, key: KeyId, heads: Option<&Heads<Key>>, writes: &mut Vec<Write>) {
         let asked = heads.and_then(asked);
@@ -151,6 +157,8 @@ struct Due {
     heads: Option<std::sync::Arc<Heads<Key>>>,
     settled: bool,
     shares: Vec<RowKey>,
+    /// How many documents its tenant has.
+    counts: TenantCountsRow,
 }
 
 /// The running clock as it will be, whether any key waits, and the first that is due.
@@ -214,13 +222,18 @@ fn gather(reads: &Reads<'_>, elapsed_ms: u64) -> Result<Ready, Stop> {
         limit: MAX_SHARES,
     });
     let heads = rows::heads::<Key>(heads?)?;
-    let settled = match &heads {
-        Some(heads) => settled(reads, heads.tenant())?,
-        None => false,
+    let (settled, counts) = match &heads {
+        Some(heads) => {
+            let counts = reads.row(&RowKey::tenant_counts(heads.tenant()));
+            let settled = settled(reads, heads.tenant());
+            (settled?, rows::message(counts?)?.unwrap_or_default())
+        }
+        None => (false, TenantCountsRow::default()),
     };
     let (shares, sessions) = (shares?, sessions?);
     let shares = shares.iter().chain(sessions).map(|entry| entry.key().clone()).collect();
-    let due = Due { key, due, row: rows::message(row?)?, heads, settled, shares };
+    let row = rows::message(row?)?;
+    let due = Due { key, due, row, heads, settled, shares, counts };
     Ok(Ready { running, waiting, due: Some(due) })
 }
 
@@ -232,7 +245,7 @@ impl Due {
         now: UnixSeconds,
         writes: &mut Vec<Write>,
     ) -> (bool, Option<AuditRow>) {
-        let Self { key, due, row, heads, settled, shares } = self;
+        let Self { key, due, row, heads, settled, shares, mut counts } = self;
         let asked = heads.as_deref().and_then(asked);
         let stands = |head: &Digest| {
             let row = row.as_ref().filter(|row| row.destroyed_at == 0 && row.due == due);
@@ -253,6 +266,9 @@ impl Due {
                 };
                 writes.push(Write::Delete(RowKey::due(due, key)));
                 writes.push(Write::Put(RowKey::destruction(key), row.encode_to_vec()));
+                // Its place among the tenant's keys is free.
+                places::destroyed(&mut counts);
+                writes.push(Write::Put(RowKey::tenant_counts(tenant), counts.encode_to_vec()));
                 let record = AuditRow {
                     time: now.0,
                     method: "Destroy".to_owned(),

@@ -16,7 +16,7 @@ use quorate_documents::{
 use quorate_node::{Outcome, Reply, Request, Swept, Table, View};
 use quorate_types::{Action, Generation, KeyId, KeyVersion, UnixSeconds};
 use quorate_wire::SigningKey;
-use quorate_wire::proto::v1;
+use quorate_wire::proto::{store, v1};
 use support::*;
 
 const DAY: u64 = 86_400;
@@ -255,8 +255,17 @@ fn attack_36_a_destroyed_key_is_never_served_again_whatever_documents_say() {
         let rows = &vault.world.nodes[0].store.rows;
         rows.iter().find(|(key, _)| key.table == Table::Shares).map(|(k, v)| (k.clone(), v.clone()))
     };
+    let counts = |vault: &Vault| {
+        let row = quorate_node::RowKey::tenant_counts(vault.world.acme.id().into());
+        let (bytes, _) = vault.world.nodes[0].store.rows[&row].clone();
+        let counts: store::v1::TenantCountsRow = prost::Message::decode(bytes.as_slice()).unwrap();
+        (counts.keys, counts.destroyed)
+    };
+    assert_eq!(counts(&vault), (1, 0));
     vault.run(0, WEEK + 10 * 60);
     assert_eq!(vault.shares(0), 0);
+    // Its place among the tenant's keys is free from then on.
+    assert_eq!(counts(&vault), (0, 1));
     // An old version once more, as a carrier of an old state brings it.
     let key = vault.key.clone();
     vault.world.put_all(std::slice::from_ref(&key));
@@ -288,6 +297,7 @@ fn attack_36_a_destroyed_key_is_never_served_again_whatever_documents_say() {
     vault.world.put_all(std::slice::from_ref(&again));
     assert_eq!((vault.world.nodes[0].store.count(Table::Destructions), before), (1, 1));
     assert_eq!(vault.view(0).destroyed_at, NOW.0);
+    assert_eq!(counts(&vault), (0, 1));
 }
 
 /// What holds and what does not: a node put back to a copy of its disk from before knows nothing of the

@@ -20,7 +20,7 @@ use quorate_types::limits::{
     MAX_DOCUMENTS_PER_TENANT, MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT,
 };
 use quorate_types::{Action, TenantId};
-use quorate_wire::proto::store::v1::TenantCountsRow;
+use quorate_wire::proto::store::v1::{GrantsOver, TenantCountsRow};
 use quorate_wire::proto::v1;
 use support::{NOW, World, principal_document, seed_key, tenant_document};
 
@@ -92,6 +92,135 @@ fn terms_bound_what_a_tenant_has_and_name_whom_to_ask() {
     assert_eq!(put(&mut world, &[there]), [None]);
 }
 
+fn bounded_to(world: &mut World, tenant: &SignedDocument, quota: Quota) {
+    let terms = Terms {
+        tenant: tenant.id().into(),
+        suspended: false,
+        quota,
+        support_contact: "help@platform.example".into(),
+        reason: String::new(),
+    };
+    let roster = world.roster.digest();
+    let terms = Draft::first(Body::Terms(terms), Some(roster), NOW, &mut world.rng)
+        .unwrap()
+        .sign(&[&world.administrator])
+        .unwrap();
+    assert_eq!(put(world, &[terms]), [None]);
+}
+
+fn with_revoked(world: &World, of: &SignedDocument, revoked: bool) -> SignedDocument {
+    let mut body = of.body().clone();
+    match &mut body {
+        Body::Principal(principal) => principal.revoked = revoked,
+        Body::Grant(grant) => grant.revoked = revoked,
+        _ => panic!("it cannot be revoked"),
+    }
+    let acme = Some(world.acme.digest());
+    Draft::succeed(&[of], body, acme, Vec::new(), NOW)
+        .unwrap()
+        .sign(&[&world.administrator])
+        .unwrap()
+}
+
+/// Fails when the place of a revoked principal stays taken, when one that is taken back gets its place unasked, or
+/// when the refusal does not say what is full and who can change it.
+#[test]
+fn a_revoked_principal_gives_its_place_back() {
+    let mut world = World::new(1);
+    let acme = world.acme.clone();
+    let had = counts(&world, &acme).principals;
+    bounded_to(&mut world, &acme, Quota { principals: had + 2, ..Quota::default() });
+    let [a, b, c, d] = [0, 1, 2, 3].map(|number| machine(&mut world, &acme, number));
+    assert_eq!(put(&mut world, &[a.clone(), b]), [None, None]);
+    let result = world.put(0, std::slice::from_ref(&c)).results.remove(0);
+    let refused = result.refusal.unwrap();
+    assert_eq!(refused.code, "quota_reached");
+    let said = format!("has {} principals of the {} that it may", had + 2, had + 2);
+    assert!(refused.message.contains(&said), "{}", refused.message);
+    assert!(refused.message.contains("help@platform.example"), "{}", refused.message);
+    assert!(!refused.next.contains("Split"), "{}", refused.next);
+    let gone = with_revoked(&world, &a, true);
+    assert_eq!(put(&mut world, std::slice::from_ref(&gone)), [None]);
+    assert_eq!(counts(&world, &acme).principals, had + 1);
+    assert_eq!(put(&mut world, std::slice::from_ref(&c)), [None]);
+    // What is stored stays counted apart, so that nobody's history grows without bound.
+    assert!(counts(&world, &acme).stored >= had + 3);
+    // Its place is another's now: it comes back only once there is one.
+    let back = with_revoked(&world, &gone, false);
+    assert!(put(&mut world, std::slice::from_ref(&back))[0].is_some());
+    // In one request what gives a place back serves what came before it.
+    let c_gone = with_revoked(&world, &c, true);
+    assert_eq!(put(&mut world, &[d.clone(), c_gone]), [None, None]);
+    let d_gone = with_revoked(&world, &d, true);
+    assert_eq!(put(&mut world, &[back, d_gone]), [None, None]);
+    assert_eq!(counts(&world, &acme).principals, had + 2);
+}
+
+fn grant(world: &mut World, key: &SignedDocument, days: u64) -> SignedDocument {
+    let acme = world.acme.clone();
+    let grant = quorate_documents::Grant {
+        tenant: acme.id().into(),
+        grantee: world.encrypter_document.id().into(),
+        grantee_tenant: acme.id().into(),
+        actions: vec![Action::Decrypt],
+        key: key.id().into(),
+        context: quorate_wire::EncryptionContext::default(),
+        not_before: NOW,
+        expires_at: NOW.plus(days * 86_400),
+        revoked: false,
+    };
+    let draft = Draft::first(Body::Grant(grant), Some(acme.digest()), NOW, &mut world.rng);
+    draft.unwrap().sign(&[&world.administrator]).unwrap()
+}
+
+/// Fails when a grant that is revoked or over keeps its place among all that a tenant has, or among the grants of one
+/// key to one principal.
+#[test]
+fn grants_that_are_revoked_or_over_give_their_places_back() {
+    let mut world = World::new(1);
+    let (acme, key) = (world.acme.clone(), world.order_key(1, "files"));
+    world.put_all(std::slice::from_ref(&key));
+    let (one, two) = (grant(&mut world, &key, 1), grant(&mut world, &key, 2));
+    assert_eq!(put(&mut world, &[one.clone(), two.clone()]), [None, None]);
+    let today = NOW.0 / 86_400;
+    let ends = |day, grants| GrantsOver { day, grants };
+    let row = counts(&world, &acme);
+    assert_eq!((row.grants, row.over.clone()), (2, vec![ends(today + 1, 1), ends(today + 2, 1)]));
+    let gone = with_revoked(&world, &one, true);
+    assert_eq!(put(&mut world, std::slice::from_ref(&gone)), [None]);
+    let row = counts(&world, &acme);
+    assert_eq!((row.grants, row.over.clone()), (1, vec![ends(today + 2, 1)]));
+    // As many as a tenant may have of all together, one of them over since yesterday.
+    let most = MAX_DOCUMENTS_PER_TENANT - row.principals - row.keys - row.policies - row.tenants;
+    let full = TenantCountsRow { grants: most, over: vec![ends(today, 1)], ..row.clone() };
+    pretend(&mut world, &acme, &full);
+    let one_more = machine(&mut world, &acme, 1);
+    assert!(put(&mut world, std::slice::from_ref(&one_more))[0].is_some());
+    let over = TenantCountsRow { over: vec![ends(today - 1, 1)], ..full };
+    pretend(&mut world, &acme, &over);
+    assert_eq!(put(&mut world, &[one_more]), [None]);
+    pretend(&mut world, &acme, &row);
+    // 256 grants of the key to one principal, the first of them revoked: one more finds room, and only one.
+    let many: Vec<_> = (0..254).map(|_| grant(&mut world, &key, 1)).collect();
+    assert!(put(&mut world, &many).iter().all(Option::is_none));
+    let [first, second] = [0, 1].map(|_| grant(&mut world, &key, 1));
+    assert_eq!(put(&mut world, std::slice::from_ref(&first)), [None]);
+    let listed = |world: &World, grant: &SignedDocument| {
+        let grantee = world.encrypter_document.id().into();
+        let row = RowKey::granted(grantee, key.id().into(), grant.id());
+        world.nodes[0].store.rows.contains_key(&row)
+    };
+    assert!(listed(&world, &first) && !listed(&world, &gone));
+    let refused = put(&mut world, std::slice::from_ref(&second)).remove(0);
+    assert!(refused.is_some_and(|why| why.contains("256 grants")));
+    // The one that was dropped from the list comes back where there is room again, and not before.
+    let back = with_revoked(&world, &gone, false);
+    assert!(put(&mut world, std::slice::from_ref(&back))[0].is_some());
+    let two_gone = with_revoked(&world, &two, true);
+    assert_eq!(put(&mut world, &[two_gone, back.clone()]), [None, None]);
+    assert!(listed(&world, &back) && !listed(&world, &two));
+}
+
 /// H2 of the review: nobody freezes the roster or another tenant with documents. Fails without the bounds.
 #[test]
 fn attack_38_a_tenant_that_is_full_stands_in_nobodys_way() {
@@ -99,9 +228,9 @@ fn attack_38_a_tenant_that_is_full_stands_in_nobodys_way() {
     let (acme, other) = (world.acme.clone(), world.other.clone());
     let before = counts(&world, &acme);
     let full = [
-        TenantCountsRow { grants: MAX_DOCUMENTS_PER_TENANT, ..before },
-        TenantCountsRow { stored: MAX_STORED_PER_TENANT, ..before },
-        TenantCountsRow { bytes: 1 << 30, ..before },
+        TenantCountsRow { grants: MAX_DOCUMENTS_PER_TENANT, ..before.clone() },
+        TenantCountsRow { stored: MAX_STORED_PER_TENANT, ..before.clone() },
+        TenantCountsRow { bytes: 1 << 30, ..before.clone() },
     ];
     for row in full {
         pretend(&mut world, &acme, &row);
@@ -148,13 +277,13 @@ fn a_new_version_of_a_reseller_reads_what_is_right_below_it_and_nothing_further(
     assert!(put(&mut world, &all).iter().all(Option::is_none));
     assert!(put(&mut world, &below).iter().all(Option::is_none));
     let next = next_version(&world, &acme, &kept.iter().collect::<Vec<_>>());
-    let call = Call {
-        caller: Some(Caller::authenticated(administrator.public())),
-        request: Request::PutDocuments(v1::PutDocumentsRequest {
+    let call = Call::new(
+        Some(Caller::authenticated(administrator.public())),
+        Request::PutDocuments(v1::PutDocumentsRequest {
             node: world.nodes[0].id(),
             documents: vec![next.envelope().clone()],
         }),
-    };
+    );
     let view = world.nodes[0].view(&call);
     assert!(view.row(&RowKey::heads(all[0].id())).is_some());
     assert!(below.iter().all(|d| view.row(&RowKey::heads(d.id())).is_none()));

@@ -4,7 +4,7 @@ use quorate_documents::{
     Administrators, Authority, Body, BodyOf, DocumentSet, Draft, Kind, Lookup, Roster,
     SignedDocument, Tenant,
 };
-use quorate_types::limits::ROSTER_DAYS;
+use quorate_types::limits::{MAX_FRONTIER, ROSTER_DAYS};
 use quorate_types::{Action, DocumentId, UnixSeconds};
 use quorate_wire::PublicKey;
 
@@ -223,7 +223,7 @@ impl Admin<'_> {
         let at = client.document_time().await?;
         let none = || ClusterError::Document("no version is in force".to_owned());
         let first = before.first().ok_or_else(none)?;
-        let frontier = set.frontier(&first.id());
+        let frontier = set.frontier_within(&first.id(), at, MAX_FRONTIER);
         // A tenant is its own authority from its second version on.
         let authority = (first.kind() == Kind::Tenant).then(|| first.digest());
         let document = Draft::succeed(before, body, authority, frontier, at)

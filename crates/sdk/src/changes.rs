@@ -5,6 +5,7 @@ use core::fmt;
 use quorate_documents::{
     Administrators, Body, DocumentSet, Kind, Lookup, Principal, SignedDocument, Tenant,
 };
+use quorate_types::limits::MAX_FRONTIER;
 use quorate_types::{ClusterId, Digest, UnixSeconds};
 use quorate_wire::proto::v1::Envelope;
 use quorate_wire::{PublicKey, Transcript};
@@ -167,6 +168,9 @@ impl Change {
                 ))));
             }
         }
+        for document in &self.documents {
+            crate::orders::fits(set, self, document)?;
+        }
         for document in self.documents.iter().filter(|d| d.kind().is_authority()) {
             if document.version() == 1 {
                 continue;
@@ -180,8 +184,9 @@ impl Change {
                 return Err(stale(format!("the {} has a newer version", document.kind())));
             }
             let kept = document.frontier();
+            let counting = set.frontier_within(&id, document.created_at(), MAX_FRONTIER);
             let missing: Vec<_> =
-                set.frontier(&id).into_iter().filter(|entry| !kept.contains(entry)).collect();
+                counting.into_iter().filter(|entry| !kept.contains(entry)).collect();
             if let Some(first) = missing.first() {
                 return Err(stale(format!(
                     "{} documents changed since it was made, and it would take back their changes; \
@@ -465,15 +470,7 @@ fn effects_of(set: &DocumentSet, document: &SignedDocument) -> Vec<String> {
             let state = if policy.disabled { ", disabled" } else { "" };
             vec![format!("{verb} the policy {}{state}:\n{}", policy.name, policy.text)]
         }
-        (Body::KeyOrder(order), _) => {
-            let of = order.order.threshold();
-            vec![format!(
-                "orders the shares of version {} of {} anew: {of}, by order {}",
-                order.version,
-                order.key,
-                order.order.number()
-            )]
-        }
+        (Body::KeyOrder(order), _) => crate::orders::effects(set, document, order),
         (Body::Grant(grant), _) => {
             let actions: Vec<String> = grant.actions.iter().map(ToString::to_string).collect();
             let verb = if grant.revoked { "revokes the grant of" } else { "grants" };

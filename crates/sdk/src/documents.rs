@@ -108,7 +108,7 @@ impl Synced {
 }
 
 /// How handing documents to one node went.
-struct Put {
+pub(crate) struct Put {
     accepted: usize,
     result: Result<(), NodeFailure>,
 }
@@ -140,7 +140,8 @@ struct Asked {
 }
 
 /// Documents in the order in which they stand on one another: rosters, tenants from the top down, then what
-/// belongs to them.
+/// belongs to them. Of that each document whole, and first those that restrict in the end, as what is revoked: so that a
+/// node which had none of them has a place for what came after.
 pub(crate) fn in_order(documents: impl IntoIterator<Item = SignedDocument>) -> Vec<SignedDocument> {
     let mut documents: Vec<SignedDocument> = documents.into_iter().collect();
     let parents: BTreeMap<DocumentId, Option<TenantId>> =
@@ -154,7 +155,18 @@ pub(crate) fn in_order(documents: impl IntoIterator<Item = SignedDocument>) -> V
         }
         depth
     };
-    documents.sort_by_cached_key(|d| (d.kind(), depth(d), d.version()));
+    let mut newest: BTreeMap<DocumentId, (u64, bool)> = BTreeMap::new();
+    for document in &documents {
+        let this = (document.version(), document.body().restricts());
+        let known = newest.entry(document.id()).or_insert(this);
+        *known = this.max(*known);
+    }
+    documents.sort_by_cached_key(|d| {
+        let over = newest.get(&d.id()).is_some_and(|(_, restricts)| *restricts);
+        // Versions of authorities stand on each other's, of one depth.
+        let group = (!d.kind().is_authority()).then(|| (!over, d.id()));
+        (d.kind(), depth(d), group, d.version())
+    });
     documents
 }
 
@@ -185,7 +197,10 @@ impl Client {
     }
 
     /// Hands each node its own documents.
-    async fn put_each(&self, documents: BTreeMap<NodeId, Vec<Envelope>>) -> BTreeMap<NodeId, Put> {
+    pub(crate) async fn put_each(
+        &self,
+        documents: BTreeMap<NodeId, Vec<Envelope>>,
+    ) -> BTreeMap<NodeId, Put> {
         let mut results: BTreeMap<NodeId, Put> =
             documents.keys().map(|node| (*node, Put { accepted: 0, result: Ok(()) })).collect();
         let mut rest: BTreeMap<NodeId, &[Envelope]> =

@@ -23,18 +23,18 @@ pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 /// Bytes of one roster or tenant: [`MAX_FRONTIER`] entries of 72 bytes, and a body of 256 KiB.
 pub const MAX_AUTHORITY_BYTES: usize = 1024 * 1024;
 
-/// Documents that one version of a roster or tenant keeps. A tenant has no more that count
+/// Documents that one version of a roster or tenant keeps. A tenant has no more in use
 /// ([`MAX_DOCUMENTS_PER_TENANT`]), so its administrators can always be changed and lose nothing.
 pub const MAX_FRONTIER: usize = 10_000;
 
-/// Documents that stand directly under one tenant and count: children and what is said of them,
-/// principals, keys, policies and grants. Administrators' change of a tenant looks at each once,
+/// Documents directly under one tenant that are in use: children, principals, keys, policies and grants, and keys
+/// that are destroyed. What is revoked or over is not counted. Administrators' change of a tenant looks at each once,
 /// which takes about a second at this size; larger businesses have child tenants.
 pub const MAX_DOCUMENTS_PER_TENANT: u32 = 10_000;
 
-/// Documents under one tenant at a node, whether they count or not. What an authority version left
-/// out stays stored, so a tenant whose credentials were stolen can shed what was made with them
-/// three times over before its node's operator is asked.
+/// Documents under one tenant at a node, whether they count or not, in use or over. What an authority
+/// version left out stays stored, so a tenant whose credentials were stolen can shed what was made with them
+/// three times over before its node's operator is asked; and one that makes and revokes ten a day goes on for ten years.
 pub const MAX_STORED_PER_TENANT: u32 = 4 * MAX_DOCUMENTS_PER_TENANT;
 
 /// Bytes of all documents under one tenant at a node: 10,000 keys of three nodes with monthly

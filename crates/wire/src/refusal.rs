@@ -119,6 +119,9 @@ codes! {
     /// What a tenant may use in a day is used up.
     QuotaExhausted, "quota_exhausted", Exhausted, "Nothing was evaluated.",
         "Wait until midnight UTC, or ask the contact that the message names for more.";
+    /// A tenant has as many of something as it may.
+    QuotaReached, "quota_reached", Exhausted, "No document was stored.",
+        "Revoke or destroy what is not needed, which gives its place back, or ask whom the message names for more.";
     /// Not a request of this protocol.
     Malformed, "malformed", Invalid, "Nothing was read or changed.",
         "See spec/node-protocol.md for the messages; an older or newer client may be the cause.";

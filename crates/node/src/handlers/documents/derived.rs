@@ -155,19 +155,18 @@ pub(super) fn completed(loaded: &Loaded) -> Vec<Write> {
         .collect()
 }
 
-/// The rows derived from a document, where they change. `before` is its row of heads. Says whether the
-/// document counts.
+/// The rows derived from a document, where they change. `before` is its row of heads. Says whether they do.
 pub(super) fn update(
-    before: Option<HeadsRow>,
+    before: Option<&HeadsRow>,
     loaded: &Loaded,
     cluster: ClusterId,
     id: DocumentId,
     writes: &mut Vec<Write>,
 ) -> bool {
-    let before = before.map(|row| row.payloads);
+    let before = before.map(|row| &row.payloads);
     let derived = derive(loaded, id);
-    if derived.as_ref().map(|d| &d.payloads) == before.as_ref() {
-        return derived.is_some();
+    if derived.as_ref().map(|d| &d.payloads) == before {
+        return false;
     }
     let key = RowKey::heads(id);
     let tenant = match loaded.versions(&id).first() {
@@ -175,7 +174,7 @@ pub(super) fn update(
         None => return false,
     };
     let aliases = derived.as_ref().map(|d| d.aliases.clone()).unwrap_or_default();
-    for payload in before.iter().flatten() {
+    for payload in before.into_iter().flatten() {
         if let Ok(Body::Key(key)) = Document::from_payload(payload).map(|d| d.body().clone())
             && !aliases.contains(&key.alias)
         {
@@ -184,7 +183,7 @@ pub(super) fn update(
     }
     let now = derived.iter().flat_map(|derived| &derived.payloads);
     let named: BTreeSet<PublicKey> =
-        before.iter().flatten().chain(now).flat_map(|payload| keys_named(payload)).collect();
+        before.into_iter().flatten().chain(now).flat_map(|payload| keys_named(payload)).collect();
     writes.extend(named.into_iter().map(|key| owner_of_key(loaded, key)));
     let counts = derived.is_some();
     derived_lists(loaded, id, tenant, counts, writes);
@@ -201,5 +200,5 @@ pub(super) fn update(
         Some(derived) => Write::Put(key, HeadsRow { payloads: derived.payloads }.encode_to_vec()),
         None => Write::Delete(key),
     });
-    counts
+    true
 }

@@ -4,6 +4,7 @@ mod derived;
 pub(crate) mod get;
 mod loaded;
 mod named;
+pub(crate) mod places;
 pub(crate) mod put;
 mod quota;
 mod together;

@@ -25,6 +25,7 @@ use super::loaded::{
     Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, VERSIONS_FOR_RESTRICTIONS, principal_of, version,
 };
 use super::named;
+use super::places::Place;
 use super::quota::Quotas;
 use super::together::Together;
 use crate::access::{addressed, cluster, present};
@@ -421,7 +422,7 @@ fn admit(
     if let Some((together, quotas, now)) = sight {
         rules::first_sight(document, together, now).map_err(|error| refuse(&error))?;
         let kept = rules::kept_by_some(document, together);
-        quotas.check(document, kept)?;
+        quotas.check(document, kept, loaded, now)?;
         if !document.kind().is_authority() && !kept {
             bounded(loaded, together, document, &admitted)?;
         }
@@ -564,37 +565,56 @@ impl Ready<'_> {
         deciding.audit.principal = principal;
         let together = together(&loaded, &candidates, now);
         let mut writes = Vec::new();
-        let mut results = Vec::with_capacity(candidates.len());
-        let mut first_refusal = None;
-        for (digest, parsed) in candidates {
-            let accepted = parsed
-                .and_then(|document| admit(&loaded, &document, Some((&together, &quotas, now))))
-                .and_then(|accepted| {
-                    // What an authority version keeps is taken in any case.
-                    if accepted.new && !rules::kept_by_some(&accepted.document, &together) {
-                        policies.check(&accepted.document, &loaded)?;
-                    }
-                    Ok(accepted)
-                });
-            let refusal = match accepted {
-                Ok(Accepted { document, new }) => {
-                    if new {
-                        deciding.audit.subject.extend_from_slice(digest.as_bytes());
-                        if loaded.get(&digest).is_none() {
-                            quotas.stored(&document);
-                        }
-                        store(&document, &loaded, now, &mut writes);
-                        loaded.insert(document);
-                    }
-                    None
-                }
-                Err(refused) => {
-                    first_refusal.get_or_insert(refused.code());
-                    Some(refused.into_message(now))
-                }
+        let mut refusals: Vec<Option<Refused>> = Vec::with_capacity(candidates.len());
+        let mut store_one = |parsed: &Result<Arc<SignedDocument>, Refused>,
+                             digest: &Digest|
+         -> Result<(), Refused> {
+            let document = parsed.as_ref().map_err(Refused::clone)?;
+            let Accepted { document, new } =
+                admit(&loaded, document, Some((&together, &quotas, now)))?;
+            if !new {
+                return Ok(());
+            }
+            // What an authority version keeps is taken in any case.
+            if !rules::kept_by_some(&document, &together) {
+                policies.check(&document, &loaded)?;
+            }
+            deciding.audit.subject.extend_from_slice(digest.as_bytes());
+            let (id, known) = (document.id(), loaded.get(digest).is_some());
+            store(&document, &loaded, now, &mut writes);
+            if known {
+                loaded.insert(document);
+                return Ok(());
+            }
+            let destroyed = destructions.get(&id).is_some_and(destruction::Before::is_over);
+            let place = |loaded: &Loaded| match document.version() {
+                1 => Place::None,
+                _ => Place::by_documents(loaded, &id, destroyed),
             };
-            results.push(v1::DocumentResult { digest: digest.as_bytes().to_vec(), refusal });
+            let before = place(&loaded);
+            loaded.insert(Arc::clone(&document));
+            quotas.stored(&document, before, place(&loaded));
+            Ok(())
+        };
+        for (digest, parsed) in &candidates {
+            refusals.push(store_one(parsed, digest).err());
         }
+        // What found no place is asked once more: what came after it may have given one back.
+        for (refusal, (digest, parsed)) in refusals.iter_mut().zip(&candidates) {
+            let full = |refused: &Refused| refused.code() == RefusalCode::QuotaReached;
+            if refusal.as_ref().is_some_and(full) {
+                *refusal = store_one(parsed, digest).err();
+            }
+        }
+        let first_refusal = refusals.iter().flatten().map(Refused::code).next();
+        let results: Vec<v1::DocumentResult> = candidates
+            .iter()
+            .zip(refusals)
+            .map(|((digest, _), refusal)| v1::DocumentResult {
+                digest: digest.as_bytes().to_vec(),
+                refusal: refusal.map(|refused| refused.into_message(now)),
+            })
+            .collect();
         if let Some(code) = first_refusal
             && results.iter().all(|result| result.refusal.is_some())
         {
@@ -604,17 +624,20 @@ impl Ready<'_> {
             for id in affected {
                 let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
                 let before: Option<HeadsRow> = rows::message(row)?;
-                let counted = before.is_some();
-                let counts = update(before, &loaded, cluster, id, &mut writes);
-                if let Some(first) = loaded.versions(&id).first().filter(|_| counts != counted) {
-                    quotas.counts(first, counts);
+                if !update(before.as_ref(), &loaded, cluster, id, &mut writes) {
+                    continue;
+                }
+                if let Some(first) = loaded.versions(&id).first() {
+                    let destroyed = destructions.get(&id).is_some_and(destruction::Before::is_over);
+                    let before = Place::by_row(first.kind(), before.as_ref(), destroyed);
+                    quotas.counts(first, before, Place::by_documents(&loaded, &id, destroyed));
                 }
             }
             for (id, before) in destructions {
                 let heads = rules::heads::<Key, _>(&id, &loaded);
                 before.follow(id.into(), heads.as_ref(), &mut writes);
             }
-            writes.extend(quotas.writes());
+            writes.extend(quotas.writes(now));
             writes.extend(completed(&loaded));
             let next = changes.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
@@ -642,6 +665,6 @@ pub(crate) fn join_writes(
     let mut writes = Vec::new();
     store(&roster, &loaded, now, &mut writes);
     loaded.insert(roster);
-    update(None, &loaded, cluster, cluster.into(), &mut writes);
+    let _ = update(None, &loaded, cluster, cluster.into(), &mut writes);
     Ok(writes)
 }

@@ -1,26 +1,30 @@
 //! How many documents a tenant may have at this node.
 //!
 //! Counted when documents come, and never part of what the set means. What an authority version keeps finds half
-//! as much room again as nodes give, since that version waits for it; no more than the tenant's terms allow.
+//! as much room again as nodes give, since that version waits for it; no more than the tenant's terms allow. What is
+//! over gives its place back ([`super::places`]) and stays stored: of that there is a bound of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use prost::Message;
-use quorate_documents::{BodyOf, Document, Grant, Kind, Quota, SignedDocument, Terms};
+use quorate_documents::{BodyOf, Document, Grant, Heads, Kind, Quota, SignedDocument, Terms};
 use quorate_types::limits::{
-    MAX_DOCUMENT_BYTES_PER_TENANT, MAX_DOCUMENTS_PER_TENANT, MAX_POLICIES_PER_TENANT,
-    MAX_STORED_PER_TENANT, MAX_TERMS_PER_TENANT,
+    MAX_DOCUMENT_BYTES_PER_TENANT, MAX_DOCUMENTS_PER_REQUEST, MAX_DOCUMENTS_PER_TENANT,
+    MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT, MAX_TERMS_PER_TENANT,
 };
-use quorate_types::{DocumentId, KeyId, PrincipalId, TenantId};
+use quorate_types::{DocumentId, KeyId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::TenantCountsRow;
 
+use super::loaded::Loaded;
+use super::places::{self, Moves, Place};
 use super::put::{BYTES_OF_SIGNATURE, kind_byte, tenant_slot};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::{RowKey, Table, granted_prefix};
 use crate::rows;
-use crate::rules::{MAX_GRANTS, is_suspended_from_above, way_up};
+use crate::rules::{MAX_GRANTS, borrowed, is_suspended_from_above, way_up};
 use crate::step::Write;
 use crate::view::Read;
 
@@ -43,14 +47,35 @@ fn is_inside(document: &Document) -> bool {
 /// Counts of the tenants that a request concerns, and what their terms say.
 pub(super) struct Quotas {
     counts: BTreeMap<TenantId, TenantCountsRow>,
-    said: BTreeMap<TenantId, (Quota, String)>,
+    said: BTreeMap<TenantId, Quota>,
+    /// Whom each tenant's administrators ask for more.
+    contacts: BTreeMap<TenantId, String>,
     changed: BTreeSet<TenantId>,
     /// Those that were suspended from above, of what comes.
     suspended: BTreeSet<TenantId>,
-    /// Grants of one key to one principal that count, of those that come.
-    granted: BTreeMap<(PrincipalId, KeyId), usize>,
-    /// New documents of this request, which may come to count.
-    coming: BTreeMap<(TenantId, Kind), u32>,
+    /// Grants of one key to one principal in the list that requests read, of those that come.
+    granted: BTreeMap<(PrincipalId, KeyId), Listed>,
+    /// What the documents of this request do to the places.
+    moves: Moves,
+}
+
+/// Grants of one key to one principal that stand in the list.
+#[derive(Default)]
+struct Listed {
+    all: BTreeSet<DocumentId>,
+    /// Of a list that is nearly full, each that may be over.
+    heads: BTreeMap<DocumentId, Arc<Heads<Grant>>>,
+    /// Those that this request revokes.
+    revoked: BTreeSet<DocumentId>,
+}
+
+impl Listed {
+    /// Those that allow nothing any more.
+    fn over(&self, now: UnixSeconds) -> impl Iterator<Item = DocumentId> {
+        let over = move |heads: &Heads<Grant>| heads.revoked() || heads.expires_at() <= now;
+        let heads = self.heads.iter().filter(move |(_, heads)| over(heads)).map(|(id, _)| *id);
+        heads.chain(self.revoked.iter().copied())
+    }
 }
 
 impl Quotas {
@@ -75,7 +100,7 @@ impl Quotas {
                 continue;
             };
             counts.insert(tenant, rows::message(row)?.unwrap_or_default());
-            let mut strictest = (Quota::default(), String::new());
+            let mut strictest = Quota::default();
             for entry in terms {
                 let id = entry.key().key.get(33..).and_then(|id| DocumentId::from_slice(id).ok());
                 let id = id.ok_or_else(|| rows::damaged(entry))?;
@@ -84,10 +109,7 @@ impl Quotas {
                     continue;
                 };
                 if let Some(terms) = rows::heads::<Terms>(row)? {
-                    strictest.0 = strictest.0.strictest(terms.quota());
-                    if strictest.1.is_empty() {
-                        terms.support_contact().clone_into(&mut strictest.1);
-                    }
+                    strictest = strictest.strictest(terms.quota());
                 }
             }
             said.insert(tenant, strictest);
@@ -95,9 +117,9 @@ impl Quotas {
         if unread {
             return Err(Stop::Unread);
         }
-        let (suspended, changed) = (BTreeSet::new(), BTreeSet::new());
-        let (granted, coming) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { counts, said, suspended, changed, granted, coming })
+        let (contacts, suspended, changed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (granted, moves) = (BTreeMap::new(), Moves::default());
+        Ok(Self { counts, said, contacts, suspended, changed, granted, moves })
     }
 
     /// Reads how many grants there are of the same keys to the same principals as those that come.
@@ -106,35 +128,54 @@ impl Quotas {
         reads: &Reads<'_>,
         came: impl Iterator<Item = &'d Document>,
     ) -> Result<(), Stop> {
-        let grants = came.filter(|d| d.version() == 1).filter_map(|d| Grant::of(d.body()));
+        let grants = came.filter_map(|d| Grant::of(d.body()));
         let places: BTreeSet<_> = grants.map(|grant| (grant.grantee, grant.key)).collect();
         let mut unread = false;
         for (grantee, key) in places {
             let (table, prefix) = (Table::Granted, granted_prefix(grantee, key));
-            match reads.range(Read::Range { table, prefix, after: None, limit: MAX_GRANTS }) {
-                Ok(found) => {
-                    self.granted.insert((grantee, key), found.len());
+            let length = prefix.len();
+            let range = Read::Range { table, prefix, after: None, limit: MAX_GRANTS };
+            let Ok(found) = reads.range(range) else {
+                unread = true;
+                continue;
+            };
+            let mut listed = Listed::default();
+            for entry in found {
+                let id = entry.key().key.get(length..).map(DocumentId::from_slice);
+                let id = id.and_then(Result::ok).ok_or_else(|| rows::damaged(entry))?;
+                listed.all.insert(id);
+                if found.len() + MAX_DOCUMENTS_PER_REQUEST <= MAX_GRANTS {
+                    continue;
                 }
-                Err(_) => unread = true,
+                match reads.row(&RowKey::heads(id)) {
+                    Ok(row) => {
+                        listed.heads.extend(rows::heads::<Grant>(row)?.map(|heads| (id, heads)));
+                    }
+                    Err(_) => unread = true,
+                }
             }
+            self.granted.insert((grantee, key), listed);
         }
         if unread { Err(Stop::Unread) } else { Ok(()) }
     }
 
-    /// Reads which of the tenants that documents come of are suspended from above.
+    /// Reads which of the tenants that documents come of are suspended from above, and whom they ask for help.
     pub(super) fn gather_suspended<'d>(
         &mut self,
         reads: &Reads<'_>,
         came: impl Iterator<Item = &'d Document>,
     ) -> Result<(), Stop> {
-        let tenants: BTreeSet<TenantId> = came.filter(|d| is_inside(d)).map(tenant_slot).collect();
+        let slots = came.filter(|d| d.kind() != Kind::Roster);
+        let tenants: BTreeSet<TenantId> = slots.flat_map(|d| [tenant_slot(d), owner(d)]).collect();
         // All asked for before any is missed.
         let ways: Vec<_> =
             tenants.into_iter().map(|tenant| (tenant, way_up(reads, tenant))).collect();
         for (tenant, way) in ways {
-            if is_suspended_from_above(&way?) {
+            let way = way?;
+            if is_suspended_from_above(&way) {
                 self.suspended.insert(tenant);
             }
+            self.contacts.insert(tenant, contact(&way));
         }
         Ok(())
     }
@@ -142,7 +183,13 @@ impl Quotas {
     /// Refuses a version that takes its tenant past a bound. What an authority version keeps finds half as much
     /// room again, since that version waits for it, and what restricts, so that a full tenant can be; but nobody
     /// has more than the tenant's terms say by keeping it before it is there.
-    pub(super) fn check(&self, document: &SignedDocument, kept: bool) -> Result<(), Refused> {
+    pub(super) fn check(
+        &self,
+        document: &SignedDocument,
+        kept: bool,
+        loaded: &Loaded,
+        now: UnixSeconds,
+    ) -> Result<(), Refused> {
         if is_inside(document)
             && !document.body().restricts()
             && self.suspended.contains(&tenant_slot(document))
@@ -150,134 +197,207 @@ impl Quotas {
             let message = "the document's tenant is suspended, so nothing is added to it but what restricts; bring it again once the tenant is resumed";
             return Err(Refused::new(RefusalCode::TenantSuspended, message));
         }
-        if let Some(grant) = Grant::of(document.body()).filter(|_| document.version() == 1)
-            && self.granted.get(&(grant.grantee, grant.key)).is_some_and(|have| *have >= MAX_GRANTS)
+        let takes = takes_a_place(document, loaded);
+        if let Some(grant) = Grant::of(document.body()).filter(|_| takes)
+            && let Some(listed) = self.granted.get(&(grant.grantee, grant.key))
+            && !listed.all.contains(&document.id())
+            && listed.all.len().saturating_sub(listed.over(now).count()) >= MAX_GRANTS
         {
             let message = format!(
-                "there are {MAX_GRANTS} grants of this key to this principal, with those that are revoked or over; change one of them instead"
+                "there are {MAX_GRANTS} grants of this key to this principal that are neither revoked nor over, which is as many as there may be; change one of them, or revoke one"
             );
-            return Err(Refused::new(RefusalCode::TooLarge, message));
+            return Err(Refused::new(RefusalCode::QuotaReached, message));
         }
         let tenant = owner(document);
-        let default = (TenantCountsRow::default(), (Quota::default(), String::new()));
-        let counts = self.counts.get(&tenant).unwrap_or(&default.0);
-        let (quota, contact) = self.said.get(&tenant).unwrap_or(&default.1);
-        let refuse = |what: &str, most: u64| {
-            let ask = if contact.is_empty() { String::new() } else { format!("; ask {contact}") };
-            let message = format!("{tenant} has {most} {what}, which is as many as it may{ask}");
-            Err(Refused::new(RefusalCode::TooLarge, message))
-        };
-        let coming = |kind: Kind| self.coming.get(&(tenant, kind)).copied().unwrap_or_default();
+        let none = (TenantCountsRow::default(), Quota::default());
+        let counts = self.counts.get(&tenant).unwrap_or(&none.0);
+        let quota = self.said.get(&tenant).unwrap_or(&none.1);
+        let (all, kind) = (MAX_DOCUMENTS_PER_TENANT, document.kind());
         let room = |most: u32| if kept { most.saturating_add(most / 2) } else { most };
-        let bounded = |what: &str, have: u32, said: u32, most: u32| {
-            let most = if said == 0 { room(most) } else { room(most).min(said) };
-            if have >= most { refuse(what, most.into()) } else { Ok(()) }
+        let bounded = |quota: QuotaOf, have: u32, said: u32, most: u32| {
+            let by_terms = said != 0 && said <= room(most);
+            let most = if by_terms { said } else { room(most) };
+            if have < most {
+                return Ok(());
+            }
+            Err(self.reached(tenant, quota, have.into(), most.into(), by_terms))
         };
-        let all = MAX_DOCUMENTS_PER_TENANT;
-        if document.version() == 1 {
-            let more = coming(document.kind());
-            match document.kind() {
-                Kind::Tenant => bounded(
-                    "tenants below it",
-                    counts.tenants.saturating_add(more),
-                    quota.tenants,
-                    all,
-                )?,
-                Kind::Principal => bounded(
-                    "principals",
-                    counts.principals.saturating_add(more),
-                    quota.principals,
-                    all,
-                )?,
-                Kind::Key => bounded("keys", counts.keys.saturating_add(more), quota.keys, all)?,
-                Kind::Policy => bounded(
-                    "policies",
-                    counts.policies.saturating_add(more),
-                    0,
-                    MAX_POLICIES_PER_TENANT,
-                )?,
+        if takes {
+            let counted = |counted| self.moves.after(tenant, kind, counted);
+            match kind {
+                Kind::Tenant => {
+                    bounded(QuotaOf::Tenants, counted(counts.tenants), quota.tenants, all)?;
+                }
+                Kind::Principal => {
+                    let have = counted(counts.principals);
+                    bounded(QuotaOf::Principals, have, quota.principals, all)?;
+                }
+                Kind::Key => bounded(QuotaOf::Keys, counted(counts.keys), quota.keys, all)?,
+                Kind::Policy => {
+                    let have = counted(counts.policies);
+                    bounded(QuotaOf::Policies, have, 0, MAX_POLICIES_PER_TENANT)?;
+                }
                 Kind::Terms => {
-                    return bounded(
-                        "terms",
-                        counts.terms.saturating_add(more),
-                        0,
-                        MAX_TERMS_PER_TENANT,
-                    );
+                    let have = counted(counts.terms);
+                    return bounded(QuotaOf::Terms, have, 0, MAX_TERMS_PER_TENANT);
                 }
                 Kind::Grant | Kind::KeyOrder | Kind::Roster => {}
             }
-            let more = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Terms).map(coming).sum();
-            bounded("documents", total(counts).saturating_add(more), 0, all)?;
+            let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Terms);
+            let have = kinds
+                .fold(places::kept(counts, now), |have, kind| self.moves.after(tenant, kind, have));
+            bounded(QuotaOf::Documents, have, 0, all)?;
         }
-        if document.version() == 1 && document.kind() != Kind::Terms {
-            let what = "documents, with those that do not count";
-            bounded(what, counts.stored, 0, MAX_STORED_PER_TENANT)?;
+        if document.version() == 1 && kind != Kind::Terms {
+            bounded(QuotaOf::Stored, counts.stored, 0, MAX_STORED_PER_TENANT)?;
         }
-        let most = match quota.document_bytes {
-            0 => MAX_DOCUMENT_BYTES_PER_TENANT,
-            said => said.min(MAX_DOCUMENT_BYTES_PER_TENANT),
-        };
+        let by_terms = (1..=MAX_DOCUMENT_BYTES_PER_TENANT).contains(&quota.document_bytes);
+        let most = if by_terms { quota.document_bytes } else { MAX_DOCUMENT_BYTES_PER_TENANT };
         let restricts = document.version() > 1 && document.body().restricts();
         let more = (kept && quota.document_bytes == 0) || restricts;
         let most = if more { most.saturating_add(most / 2) } else { most };
         // A tenant can be changed however much it has.
-        let own = document.kind().is_authority() && document.version() > 1;
+        let own = kind.is_authority() && document.version() > 1;
         if !own && counts.bytes.saturating_add(size(document)) > most {
-            return refuse("bytes of documents", most);
+            return Err(self.reached(tenant, QuotaOf::Bytes, counts.bytes, most, by_terms));
         }
         Ok(())
     }
 
-    /// Counts a version that is stored.
-    pub(super) fn stored(&mut self, document: &SignedDocument) {
-        let tenant = owner(document);
+    /// That a quota is reached: which, by how much, what gives places back, and who can raise it.
+    fn reached(
+        &self,
+        tenant: TenantId,
+        quota: QuotaOf,
+        have: u64,
+        most: u64,
+        by_terms: bool,
+    ) -> Refused {
+        let (what, hint) = (quota.what(), quota.hint());
+        let contact = self.contacts.get(&tenant).map(String::as_str).unwrap_or_default();
+        let ask = if contact.is_empty() { String::new() } else { format!("; ask {contact}") };
+        let raise = if by_terms {
+            format!("; whoever administers the tenant above can raise it{ask}")
+        } else {
+            format!(
+                "; no node keeps more for one tenant, so put what is new in a tenant below{ask}"
+            )
+        };
+        let message = format!("{tenant} has {have} {what} of the {most} that it may{hint}{raise}");
+        Refused::new(RefusalCode::QuotaReached, message)
+    }
+
+    /// Counts a version that is stored, and what it does to the places. `before` is where its document stood,
+    /// `now` where it stands with it.
+    pub(super) fn stored(&mut self, document: &SignedDocument, before: Place, now: Place) {
+        let (tenant, slot) = (owner(document), tenant_slot(document));
+        let (kind, id) = (document.kind(), document.id());
         let counts = self.counts.entry(tenant).or_default();
-        counts.stored += u32::from(document.version() == 1 && document.kind() != Kind::Terms);
+        counts.stored += u32::from(document.version() == 1 && kind != Kind::Terms);
         counts.bytes = counts.bytes.saturating_add(size(document));
-        if document.version() == 1 {
-            if let Some(grant) = Grant::of(document.body()) {
-                *self.granted.entry((grant.grantee, grant.key)).or_default() += 1;
+        if let Some(grant) = Grant::of(document.body()) {
+            let listed = self.granted.entry((grant.grantee, grant.key)).or_default();
+            listed.all.insert(id);
+            // It may not be what it was before.
+            listed.heads.remove(&id);
+            listed.revoked.remove(&id);
+            if now == Place::GivenBack {
+                listed.revoked.insert(id);
             }
-            *self.coming.entry((tenant, document.kind())).or_default() += 1;
+        }
+        if document.version() == 1 {
+            self.moves.comes(tenant, kind, id);
+        } else {
+            self.moves.note((slot, kind, id), before, now);
         }
         self.changed.insert(tenant);
     }
 
-    /// Counts a document that has come to count, or does so no more.
-    pub(super) fn counts(&mut self, first: &Document, now_counts: bool) {
+    /// Counts where a document stood, and where it stands now.
+    pub(super) fn counts(&mut self, first: &Document, before: Place, now: Place) {
         let tenant = tenant_slot(first);
-        let counts = self.counts.entry(tenant).or_default();
-        let field = match first.kind() {
-            Kind::Roster => return,
-            Kind::Tenant => &mut counts.tenants,
-            Kind::Principal => &mut counts.principals,
-            Kind::Key => &mut counts.keys,
-            Kind::KeyOrder => &mut counts.orders,
-            Kind::Policy => &mut counts.policies,
-            Kind::Grant => &mut counts.grants,
-            Kind::Terms => &mut counts.terms,
-        };
-        *field = if now_counts { field.saturating_add(1) } else { field.saturating_sub(1) };
+        if first.kind() == Kind::Roster || before == now {
+            return;
+        }
+        places::count(self.counts.entry(tenant).or_default(), first.kind(), before, now);
         self.changed.insert(tenant);
     }
 
-    /// The rows that changed.
-    pub(super) fn writes(&self) -> impl Iterator<Item = Write> {
-        self.changed.iter().filter_map(|tenant| {
-            let row = self.counts.get(tenant)?.encode_to_vec();
-            Some(Write::Put(RowKey::tenant_counts(*tenant), row))
-        })
+    /// The rows that changed; and of lists of grants that were full, those leave that are over.
+    pub(super) fn writes(&mut self, now: UnixSeconds) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for ((grantee, key), listed) in &self.granted {
+            if listed.all.len() > MAX_GRANTS {
+                let over = listed.over(now);
+                writes.extend(over.map(|id| Write::Delete(RowKey::granted(*grantee, *key, id))));
+            }
+        }
+        for tenant in &self.changed {
+            if let Some(counts) = self.counts.get_mut(tenant) {
+                places::forget(counts, now);
+                writes.push(Write::Put(RowKey::tenant_counts(*tenant), counts.encode_to_vec()));
+            }
+        }
+        writes
     }
 }
 
-const fn total(counts: &TenantCountsRow) -> u32 {
-    counts
-        .tenants
-        .saturating_add(counts.principals)
-        .saturating_add(counts.keys)
-        .saturating_add(counts.policies)
-        .saturating_add(counts.grants)
-        .saturating_add(counts.orders)
+/// Whether a version takes a place that its document does not have: it is the first, or says of one that was over
+/// or did not count that it is in use.
+fn takes_a_place(document: &SignedDocument, loaded: &Loaded) -> bool {
+    if document.version() == 1 {
+        return true;
+    }
+    matches!(document.kind(), Kind::Principal | Kind::Grant)
+        && !document.body().restricts()
+        && matches!(
+            Place::by_documents(loaded, &document.id(), false),
+            Place::None | Place::GivenBack
+        )
+}
+
+/// Whom a tenant's administrators ask, by the nearest that says so.
+fn contact(way: &[crate::rules::OwnedRung]) -> String {
+    quorate_documents::standing(&borrowed(way))
+        .map_or_else(|_| String::new(), |s| s.support_contact)
+}
+
+/// What a tenant has only so many of.
+#[derive(Clone, Copy)]
+enum QuotaOf {
+    Tenants,
+    Principals,
+    Keys,
+    Policies,
+    Terms,
+    Documents,
+    Stored,
+    Bytes,
+}
+
+impl QuotaOf {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Tenants => "tenants below it",
+            Self::Principals => "principals",
+            Self::Keys => "keys",
+            Self::Policies => "policies",
+            Self::Terms => "terms about it",
+            Self::Documents => "tenants, principals, keys, policies and grants together",
+            Self::Stored => "documents, with all that are over or do not count",
+            Self::Bytes => "bytes of documents",
+        }
+    }
+
+    /// What gives places back.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Principals => ", those that are revoked not counted",
+            Self::Keys => ", those that are destroyed not counted",
+            Self::Documents => ", what is revoked or over not counted",
+            _ => "",
+        }
+    }
 }
 
 fn size(document: &SignedDocument) -> u64 {
