@@ -2,10 +2,12 @@
 
 use core::{fmt, mem};
 
+use prost::Message;
 use quorate_documents::{Certificate, Member, Order, Statement};
 use quorate_schemes::dkg::{
     Member as Round0Member, Ristretto255, Round1Message, Session, SessionError, cocktail, merkle,
 };
+use quorate_types::limits::MAX_COMMITTEE;
 use quorate_types::{Digest, KeyId, KeyVersion, NodeId, ParticipantIndex, SessionId};
 use quorate_wire::digests;
 use quorate_wire::proto::v1;
@@ -40,6 +42,44 @@ pub fn new_session(
         attempt,
         nonce,
         ..v1::Session::default()
+    }
+}
+
+/// What all participants of a session have dealt. Nothing in it is secret: shares are encrypted to their recipients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dealing {
+    session: v1::Session,
+    round0: Vec<v1::Envelope>,
+    round1: Vec<v1::DkgDealReply>,
+}
+
+impl Dealing {
+    /// Bytes to keep: the session, and each participant's two messages, each preceded by its length.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.session.encode_length_delimited_to_vec();
+        for (round0, round1) in self.round0.iter().zip(&self.round1) {
+            bytes.extend(round0.encode_length_delimited_to_vec());
+            bytes.extend(round1.encode_length_delimited_to_vec());
+        }
+        bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn exchange_round1(&mut self, one: usize, other: usize) {
+        self.round1.swap(one, other);
+    }
+
+    /// Reads what was kept; none where it is something else.
+    #[must_use]
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let session = v1::Session::decode_length_delimited(&mut bytes).ok()?;
+        let (mut round0, mut round1) = (Vec::new(), Vec::new());
+        while !bytes.is_empty() && round0.len() < usize::from(MAX_COMMITTEE) {
+            round0.push(v1::Envelope::decode_length_delimited(&mut bytes).ok()?);
+            round1.push(v1::DkgDealReply::decode_length_delimited(&mut bytes).ok()?);
+        }
+        bytes.is_empty().then_some(Self { session, round0, round1 })
     }
 }
 
@@ -149,6 +189,7 @@ struct Dealt {
 }
 
 struct Sign {
+    round0: Vec<v1::Envelope>,
     session: Session<Ristretto255>,
     dealt: Vec<Dealt>,
     statement: Statement,
@@ -165,6 +206,45 @@ impl Dkg {
         let terms = Terms::new(session, order).ok_or(StartError)?;
         let stage = Stage::Open(Roll::new(order.founders()));
         Ok(Self { terms, stage, failed: Failed::default() })
+    }
+
+    /// What all have dealt, once they have, and until they have signed. Whoever has it can go on from there with
+    /// [`Self::again`]: so a coordinator that keeps it before it asks for the first signature may end at any time.
+    #[must_use]
+    pub fn dealing(&self) -> Option<Dealing> {
+        let Stage::Sign(sign) = &self.stage else { return None };
+        let round1 = |dealt: &Dealt| v1::DkgDealReply {
+            round1: Some(dealt.envelope.clone()),
+            ciphertexts: dealt.ciphertexts.clone(),
+        };
+        Some(Dealing {
+            session: self.terms.session.clone(),
+            round0: sign.round0.clone(),
+            round1: sign.dealt.iter().map(round1).collect(),
+        })
+    }
+
+    /// Goes on where all have dealt and some may have signed. Everything is verified as when it first came.
+    ///
+    /// # Errors
+    /// [`StartError`] where it is no dealing of this order.
+    pub fn again(dealing: Dealing, order: &Order) -> Result<Self, StartError> {
+        let Dealing { session, round0, round1 } = dealing;
+        let mut dkg = Self::new(&session, order)?;
+        let nodes: Vec<NodeId> = order.founders().iter().map(|member| member.node).collect();
+        let round0 =
+            round0.into_iter().map(|e| Reply::DkgOpen(v1::DkgOpenReply { round0: Some(e) }));
+        let round1 = round1.into_iter().map(Reply::DkgDeal);
+        for replies in [round0.collect::<Vec<_>>(), round1.collect()] {
+            // They count as asked.
+            let _ = dkg.poll();
+            for (node, reply) in nodes.iter().zip(replies) {
+                if dkg.on_reply(*node, reply) != Received::Taken {
+                    return Err(StartError);
+                }
+            }
+        }
+        if dkg.step() == Step::Sign { Ok(dkg) } else { Err(StartError) }
     }
 
     /// The session's id.
@@ -406,7 +486,7 @@ impl Dkg {
     }
 
     fn begin_sign(&mut self, deal: Deal) -> Stage {
-        let Deal { session, roll, .. } = deal;
+        let Deal { round0, session, roll, .. } = deal;
         let Some(dealt) = roll.complete() else { return Stage::Over };
         let messages: Vec<_> = dealt.iter().map(|d| d.message.clone()).collect();
         // Only for messages without `t` commitments each, and those were refused on arrival.
@@ -419,7 +499,7 @@ impl Dkg {
             return Stage::Over;
         }
         let roll = Roll::new(self.terms.order.founders());
-        Stage::Sign(Box::new(Sign { session, dealt, statement, transcript, roll }))
+        Stage::Sign(Box::new(Sign { round0, session, dealt, statement, transcript, roll }))
     }
 
     fn begin_deliver(&mut self, sign: Sign) -> Stage {

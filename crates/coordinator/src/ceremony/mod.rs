@@ -15,6 +15,6 @@ mod tests;
 pub use blame::{Blame, Fault, Finding, Unfounded, judge};
 pub use check::{EnvelopeFault, ReplyFault};
 pub use deliver::Certified;
-pub use dkg::{Dkg, Failed, Outcome, StartError, Step, new_session};
+pub use dkg::{Dealing, Dkg, Failed, Outcome, StartError, Step, new_session};
 pub use finish::{Finish, FinishOutcome, Incomplete};
 pub use message::{Received, Reply, Request, Send};

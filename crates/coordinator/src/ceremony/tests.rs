@@ -464,6 +464,38 @@ fn another_coordinator_finishes_what_was_signed() {
     }
 }
 
+/// A coordinator ends between the nodes' signatures: what was dealt, kept before the first of them, brings the others.
+/// Fails when it cannot be read back, or when what is no dealing of the order is taken.
+#[test]
+fn what_was_dealt_is_signed_by_all_though_the_coordinator_ended_after_the_first_signature() {
+    let mut world = World::new(2, 3);
+    let mut dkg = world.dkg();
+    assert_eq!(dkg.dealing(), None);
+    for _ in 0..2 {
+        world.step(&mut dkg);
+    }
+    let kept = dkg.dealing().unwrap().to_bytes();
+    let first = dkg.poll().remove(0);
+    world.answer(&first).unwrap();
+    drop(dkg);
+    let mut finish = Finish::new(KEY, KeyVersion::FIRST, &world.order);
+    let answers: Vec<_> = finish.poll().iter().map(|send| world.answer(send).is_ok()).collect();
+    assert_eq!(answers, [true, false, false]);
+
+    let mut again = Dkg::again(Dealing::from_bytes(&kept).unwrap(), &world.order).unwrap();
+    for _ in 0..2 {
+        world.step(&mut again);
+    }
+    assert_eq!(certified(again.outcome()).delivered.len(), 3);
+
+    assert_eq!(Dealing::from_bytes(&kept[..kept.len() - 1]), None);
+    let other = World::new(2, 2).order;
+    assert!(Dkg::again(Dealing::from_bytes(&kept).unwrap(), &other).is_err());
+    let mut swapped = Dealing::from_bytes(&kept).unwrap();
+    swapped.exchange_round1(0, 1);
+    assert!(Dkg::again(swapped, &world.order).is_err());
+}
+
 /// One participant has not signed: nobody puts a certificate together, and the outcome says who has.
 /// Nor when every node says that what was collected is no certificate.
 #[test]
