@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use quorate_documents::{Heads, Key};
 use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, MAX_BATCH};
-use quorate_types::{Action, Digest, KeyId, KeyVersion, PrincipalId, Purpose, UnixSeconds};
+use quorate_types::{
+    Action, Digest, KeyId, KeyVersion, PrincipalId, Purpose, Threshold, UnixSeconds,
+};
 use quorate_wire::proto::v1::{self, EvaluateRequest};
 use quorate_wire::{EncryptionContext, Label};
 
@@ -28,11 +30,20 @@ pub struct Evaluation {
     pub rotation_due: Option<UnixSeconds>,
 }
 
+/// How far the versions of a key are made at a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The newest version of the key that has a complete certificate here.
+    pub newest: Option<KeyVersion>,
+    /// T-of-N of the version that is asked for, where its shares were dealt anew; none where they are those of its
+    /// making.
+    pub dealt: Option<Threshold>,
+}
+
 /// Authorizes a batch of evaluations: all of it or nothing.
 ///
-/// `access` is about the key that the request names; `newest_certified` is the newest version of the
-/// key that has a complete certificate here. That the node holds the generation asked for is for the
-/// node to check.
+/// `access` is about the key that the request names, and so is `made`. That the node holds the generation asked for
+/// is for the node to check.
 ///
 /// # Errors
 /// [`Denied`], with the first item at fault. A key of another tenant, of which the caller was never
@@ -48,7 +59,7 @@ pub struct Evaluation {
 pub fn evaluate(
     standing: &Standing<'_>,
     access: &KeyAccess<'_>,
-    newest_certified: Option<KeyVersion>,
+    made: Made,
     request: &EvaluateRequest,
     now: UnixSeconds,
 ) -> Result<Authorized<Evaluation>, Denied> {
@@ -70,7 +81,7 @@ pub fn evaluate(
     if !key.state_allows(action) {
         return Err(Denied::KeyState { key: id, state: key.state(), action });
     }
-    let version = version(key, action, newest_certified, request)?;
+    let version = version(key, action, made, request)?;
     check_sizes(request)?;
     let contexts = contexts(&request.contexts)?;
     let hashes: Vec<Digest> = contexts.iter().map(EncryptionContext::hash).collect();
@@ -118,7 +129,7 @@ pub fn evaluate(
 fn version(
     key: &Heads<Key>,
     action: Action,
-    newest_certified: Option<KeyVersion>,
+    made: Made,
     request: &EvaluateRequest,
 ) -> Result<KeyVersion, Denied> {
     let id = key.key_id();
@@ -129,7 +140,8 @@ fn version(
     };
     let entry = known(request.key_version)?;
     let version = entry.number;
-    let newest = newest_certified
+    let newest = made
+        .newest
         .filter(|newest| version <= *newest)
         .ok_or(Denied::KeyNotReady { key: id, version })?;
     match action {
@@ -148,7 +160,9 @@ fn version(
         _ => {}
     }
     let protects = action != Action::Decrypt;
-    if protects && entry.order.fragile() && !key.allow_fragile() {
+    // Of the committee that has the shares, and not of the one that made the key.
+    let fragile = made.dealt.map_or(entry.order.fragile(), |of| of.n() > 1 && of.spare() == 0);
+    if protects && fragile && !key.allow_fragile() {
         return Err(Denied::Fragile { key: id });
     }
     Ok(version)

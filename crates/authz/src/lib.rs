@@ -16,7 +16,7 @@ mod standing;
 
 pub use access::KeyAccess;
 pub use denied::{Denied, GrantFault};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, Made, evaluate};
 pub use operations::{
     Ceremony, ListKeys, ReadAudit, ReadDocuments, ReadKey, ReadProofs, ReadUsage, Status,
     coordinate, finish_ceremony, list_keys, open_ceremony, open_reshare, read_audit,

@@ -23,6 +23,11 @@ use rand_chacha::rand_core::SeedableRng;
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const DAY: u64 = 86_400;
 
+/// Versions up to this one are made, with the shares of their making.
+fn made(newest: u32) -> Made {
+    Made { newest: KeyVersion::new(newest), dealt: None }
+}
+
 fn signer(n: u8) -> SigningKey {
     SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.fill(n))))
 }
@@ -273,9 +278,7 @@ impl World {
     }
 
     fn evaluate(&self) -> Result<Authorized<Evaluation>, Denied> {
-        self.ask(|standing, access| {
-            evaluate(standing, access, KeyVersion::new(2), &self.request(), self.now)
-        })?
+        self.ask(|standing, access| evaluate(standing, access, made(2), &self.request(), self.now))?
     }
 
     fn reasons(&self) -> Vec<String> {
@@ -485,7 +488,7 @@ fn policies_allow_some_items_and_the_first_other_is_named() {
     let mixed = |world: &World| {
         let mut request = world.request();
         request.items[2].context = 0;
-        world.ask(|s, a| evaluate(s, a, KeyVersion::new(2), &request, NOW)).unwrap()
+        world.ask(|s, a| evaluate(s, a, made(2), &request, NOW)).unwrap()
     };
     assert!(matches!(mixed(&world), Err(Denied::ItemNotPermitted { item: 2, .. })));
     // A grant for the rest, and the record names both.
@@ -535,7 +538,7 @@ fn policies_that_fail_or_are_another_tenants_deny() {
     let denied = world.ask(|standing, access| {
         let policies = PolicySet::of_tenant(world.other.id().into(), &[]);
         let access = KeyAccess { policies: &policies, ..*access };
-        evaluate(standing, &access, KeyVersion::new(2), &world.request(), NOW).unwrap_err()
+        evaluate(standing, &access, made(2), &world.request(), NOW).unwrap_err()
     });
     assert_eq!(denied.unwrap().code(), RefusalCode::PolicyFailed);
 }

@@ -74,6 +74,11 @@ fn roster_body() -> Roster {
     }
 }
 
+/// Versions up to this one are made, with the shares of their making.
+fn made(newest: u32) -> Made {
+    Made { newest: KeyVersion::new(newest), dealt: None }
+}
+
 fn order(t: u16, nodes: &[u8]) -> Order {
     Order::new(t, nodes.iter().map(|n| (node(*n, "CH").id, node(*n, "CH").identity_key))).unwrap()
 }
@@ -194,7 +199,7 @@ impl World {
         request: &v1::EvaluateRequest,
     ) -> Result<Evaluation, Denied> {
         self.standing(|standing| {
-            evaluate(standing, &access(&plain(key)), KeyVersion::new(2), request, NOW)
+            evaluate(standing, &access(&plain(key)), made(2), request, NOW)
                 .map(Authorized::into_operation)
         })
     }
@@ -480,8 +485,9 @@ fn versions_not_made_and_fragile_committees_protect_nothing() {
     let w = World::new(&Action::ALL);
     let key = heads(&[&w.ours.key]);
     let ask = |newest, action| {
+        let made = Made { newest, dealt: None };
         w.standing(|s| {
-            evaluate(s, &access(&plain(Some(&key))), newest, &w.request(action), NOW).map(|_| ())
+            evaluate(s, &access(&plain(Some(&key))), made, &w.request(action), NOW).map(|_| ())
         })
     };
     for action in PURPOSES {
@@ -502,6 +508,35 @@ fn versions_not_made_and_fragile_committees_protect_nothing() {
         for action in PURPOSES {
             let result = w.evaluate(Some(&key), &w.request(action));
             assert_eq!(result.is_ok(), fine || action == Action::Decrypt, "{t} {nodes:?}");
+        }
+    }
+}
+
+/// What counts is the committee that has the shares now. Fails when order 1 is looked at (tried).
+#[test]
+fn a_committee_is_fragile_by_its_newest_shares() {
+    let w = World::new(&Action::ALL);
+    let two = KeyVersion::new(2);
+    let of = |t, n| Threshold::new(t, n).ok();
+    for (nodes, dealt, fragile) in [
+        (&[1u8, 2, 3][..], of(3, 3), true),
+        (&[1, 2, 3], of(2, 2), true),
+        (&[1, 2, 3], of(2, 3), false),
+        (&[1, 2], of(2, 3), false),
+        (&[1, 2], of(1, 1), false),
+        (&[1, 2], None, true),
+    ] {
+        let key = w.with_key(|k| k.versions[1].order = order(2, nodes));
+        for action in PURPOSES {
+            let made = Made { newest: two, dealt };
+            let request = w.request(action);
+            let found = w.standing(|s| {
+                evaluate(s, &access(&plain(Some(&key))), made, &request, NOW).map(|_| ())
+            });
+            let refused = fragile && action != Action::Decrypt;
+            let expected =
+                if refused { Err(Denied::Fragile { key: key.key_id() }) } else { Ok(()) };
+            assert_eq!(found, expected, "{nodes:?} {dealt:?}");
         }
     }
 }
@@ -577,7 +612,5 @@ fn no_ceremony_begins_under_a_contested_roster() {
     assert_eq!(open(&standing, Some(&key), digest), Err(Denied::Contested));
     // What exists already is served.
     let request = w.request(Action::Decrypt);
-    assert!(
-        evaluate(&standing, &access(&plain(Some(&key))), KeyVersion::new(2), &request, NOW).is_ok()
-    );
+    assert!(evaluate(&standing, &access(&plain(Some(&key))), made(2), &request, NOW).is_ok());
 }

@@ -409,7 +409,8 @@ fn keeps_versions(
             unchanged(candidate, "versions", before.any(|b| b == version))?;
             continue;
         }
-        let members = version.order.members().len();
+        // Whoever is away while it is made has no share yet.
+        let members = version.order.founders().len();
         if usize::try_from(key.minimum_committee).is_ok_and(|minimum| members < minimum) {
             return Err(AdmitError::Committee { members, minimum: key.minimum_committee });
         }

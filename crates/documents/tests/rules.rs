@@ -401,6 +401,17 @@ fn no_version_of_a_key_document_changes_what_was_made() {
         refused(&|k| k.versions.push(rotated(1, &[1]))),
         Some(AdmitError::Committee { members: 1, minimum: 2 })
     );
+    // Nor fewer that make it, with others away.
+    let away = |node: u8| {
+        let order = order(2, &[1, 2, 3]).with_entering(&[NodeId::from_bytes([node; 16])]);
+        KeyVersionEntry { order: order.unwrap(), ..rotated(2, &[1, 2, 3]) }
+    };
+    assert_eq!(refused(&|k| k.versions.push(away(3))), None);
+    let three = |k: &mut Key| {
+        k.minimum_committee = 3;
+        k.versions.push(away(3));
+    };
+    assert_eq!(refused(&three), Some(AdmitError::Committee { members: 2, minimum: 3 }));
     // Weakening takes the administrators.
     let weaker = [rotated(1, &[1, 2, 3]), rotated(2, &[1, 2])];
     for version in weaker {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use prost::Message;
-use quorate_authz::{Caller, Standing};
-use quorate_documents::{Certificate, Heads, Key};
-use quorate_schemes::prf::{self, EvaluateError, Labels, Statement};
+use quorate_authz::{Caller, Made, Standing};
+use quorate_documents::{Certificate, Heads, Key, Statement};
+use quorate_schemes::prf::{self, EvaluateError, Labels};
 use quorate_schemes::sharing::SigningShare;
 use quorate_secret::Secret;
 use quorate_types::{Action, Generation, KeyId, KeyVersion, UnixSeconds};
@@ -180,9 +180,12 @@ impl Ready<'_> {
             deciding.audit.owner = key.tenant().as_bytes().to_vec();
         }
         let standing = self.account.standing(deciding)?;
-        let (now, newest) = (deciding.now, self.newest_certified);
+        let now = deciding.now;
+        let statement = self.certificate.as_ref().map(|certificate| certificate.statement());
+        let dealt = statement.filter(|dealt| dealt.parent().is_some()).map(Statement::threshold);
+        let made = Made { newest: self.newest_certified, dealt };
         let authorized = self.rules.ask(deciding.audit, |access| {
-            quorate_authz::evaluate(&standing, access, newest, request, now)
+            quorate_authz::evaluate(&standing, access, made, request, now)
         })?;
         deciding.audit.reasons = reasons(&authorized);
         self.rules.exists()?;
@@ -225,8 +228,9 @@ impl Ready<'_> {
             Refused::new(RefusalCode::Malformed, error.to_string())
         };
         let labels = Labels::new(&labels).map_err(|error| malformed(&error))?;
-        let statement =
-            request.with_proof.then(|| Statement { request: request_digest(request), generation });
+        let statement = request
+            .with_proof
+            .then(|| prf::Statement { request: request_digest(request), generation });
         let facts = deciding.facts;
         let rng: &mut dyn CryptoRng = deciding.rng;
         let proof = statement.as_ref().map(|statement| (statement, rng));
