@@ -302,7 +302,10 @@ impl Raw {
 
     fn lies(&mut self, strategy: Strategy) -> bool {
         let yes = self.strategy == strategy;
-        self.fired += u64::from(yes);
+        // Not a sum of the comparison: some compilers lose it when it is branched upon too (rust-lang/rust#158206).
+        if yes {
+            self.fired += 1;
+        }
         yes
     }
 
