@@ -58,7 +58,7 @@ fn main() {
             world.evaluate_request(0, key.id().into(), generation, Action::Encrypt, items);
         request.with_proof = false;
         let caller = Some(Caller::authenticated(world.owner.public()));
-        let call = Call { caller, request: Request::Evaluate(request) };
+        let call = Call::new(caller, Request::Evaluate(request));
         let view = world.nodes[0].view(&call);
         let facts = Facts::default();
         let node = &mut world.nodes[0];

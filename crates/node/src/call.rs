@@ -228,6 +228,9 @@ encoders!(
     GetUsage
 );
 
+/// Bytes of what a client calls the requests by that it makes of several nodes for one purpose.
+pub const REQUEST_ID_BYTES: usize = 16;
+
 /// A request and who makes it. `caller` is nobody where the client showed no certificate.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -235,6 +238,17 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// What is asked.
     pub request: Request,
+    /// What the client calls this request and those that it makes of other nodes for the same purpose. It is
+    /// written down, and nothing is decided by it: a client can say anything here.
+    pub request_id: Option<[u8; REQUEST_ID_BYTES]>,
+}
+
+impl Call {
+    /// A call to which its client gave no name.
+    #[must_use]
+    pub const fn new(caller: Option<Caller>, request: Request) -> Self {
+        Self { caller, request, request_id: None }
+    }
 }
 
 /// A refusal with a message of its own.

@@ -177,8 +177,11 @@ impl NodeCore {
         call: Call,
     ) -> Step<Outcome> {
         if let Request::DkgBatch(request) = &call.request
-            && let Ok(calls) = dkg::batch::calls(self, call.caller.as_ref(), request)
+            && let Ok(mut calls) = dkg::batch::calls(self, call.caller.as_ref(), request)
         {
+            for one in &mut calls {
+                one.request_id = call.request_id;
+            }
             return self.decide_batch(now, rng, facts, view, calls);
         }
         let Decided { outcome, writes, used, record, bound } =
@@ -202,6 +205,7 @@ impl NodeCore {
             caller_key: caller_fingerprint(call),
             principal: asking(&reads, call).unwrap_or_default(),
             method: call.request.method().to_owned(),
+            request: call.request_id.map(|id| id.to_vec()).unwrap_or_default(),
             ..AuditRow::default()
         };
         let bound = DailyBound::default();
@@ -239,8 +243,8 @@ impl NodeCore {
     ) -> ReadSet {
         let Ok(calls) = dkg::batch::calls(self, caller, request) else {
             let recorded = Reads::new(view);
-            let call =
-                Call { caller: caller.copied(), request: Request::DkgBatch(Default::default()) };
+            let request = Request::DkgBatch(Default::default());
+            let call = Call::new(caller.copied(), request);
             return match asking(&recorded, &call) {
                 Err(Unread) => recorded.missing(),
                 Ok(_) => ReadSet::new(),

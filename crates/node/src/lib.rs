@@ -33,7 +33,7 @@ mod usage;
 mod view;
 
 pub use crate::core::{Facts, NodeCore};
-pub use call::{Call, DecodeFailure, METHODS, Outcome, Reply, Request, refuse};
+pub use call::{Call, DecodeFailure, METHODS, Outcome, REQUEST_ID_BYTES, Reply, Request, refuse};
 pub use credentials::{ResealError, reseal};
 pub use destruction::Swept;
 pub use health::{Health, RosterHealth};

@@ -258,7 +258,7 @@ fn attack_26_a_node_that_was_rolled_back_refuses_everything() {
         // The shell says so from then on.
         let node = world.nodes[0].id();
         let request = Request::Status(v1::StatusRequest { node });
-        let call = Call { caller: Some(Caller::authenticated(owner.public())), request };
+        let call = Call::new(Some(Caller::authenticated(owner.public())), request);
         let view = world.nodes[0].view(&call);
         let facts = Facts { rolled_back: true, ..Facts::default() };
         let node = &mut world.nodes[0];
@@ -281,4 +281,35 @@ fn attack_26_a_log_that_the_roster_does_not_name_serves_nobody() {
     }));
     world.nodes[0].core = quorate_node::NodeCore::new(entry, seed_key("identity", 0), root);
     assert_eq!(code(status(&mut world, 0, &owner)), "rolled_back");
+}
+
+/// What a client calls its request is in the record as it said it, of what is answered, of what is refused, and of each
+/// round of a batch. Nothing is decided by it. Fails when the record leaves it out.
+#[test]
+fn records_say_what_their_client_called_the_request() {
+    let mut world = logged(1);
+    let (owner, id) = (seed_key("owner", 0), [7; 16]);
+    let node = world.nodes[0].id();
+    let unknown = v1::EvaluateRequest { node: node.clone(), ..v1::EvaluateRequest::default() };
+    let round = v1::dkg_call::Call::Sign(v1::DkgSignRequest::default());
+    let calls = vec![v1::DkgCall { call: Some(round) }; 2];
+    let requests = [
+        (Request::Status(v1::StatusRequest { node: node.clone() }), true, 1),
+        (Request::Evaluate(unknown), false, 1),
+        (Request::DkgBatch(v1::DkgBatchRequest { node, calls }), true, 2),
+    ];
+    for (request, answered, records) in requests {
+        for request_id in [None, Some(id)] {
+            let caller = Some(Caller::authenticated(owner.public()));
+            let call = Call { request_id, ..Call::new(caller, request.clone()) };
+            let before = world.nodes[0].store.audit.len();
+            let step = world.nodes[0].decide(NOW, call);
+            let outcome = run(step.commit(&mut world.nodes[0].store)).unwrap();
+            assert_eq!(outcome.is_ok(), answered, "{outcome:?}");
+            let recorded = &world.nodes[0].store.audit[before..];
+            assert_eq!(recorded.len(), records);
+            let expected = request_id.map(|id| id.to_vec()).unwrap_or_default();
+            assert!(recorded.iter().all(|record| record.request == expected));
+        }
+    }
 }

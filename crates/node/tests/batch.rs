@@ -196,10 +196,8 @@ fn attack_16_a_batch_that_met_a_change_does_nothing() {
     let owner = copy(&world.owner);
     let mut rounds = opens(&mut world, 0, &first, 1);
     rounds.extend(opens(&mut world, 0, &second, 1));
-    let call = Call {
-        caller: Some(Caller::authenticated(owner.public())),
-        request: request(&world, 0, rounds),
-    };
+    let caller = Some(Caller::authenticated(owner.public()));
+    let call = Call::new(caller, request(&world, 0, rounds));
     let step = world.nodes[0].decide(NOW, call);
     // The second key's document changes in between.
     let Body::Key(mut body) = second.body().clone() else { panic!() };

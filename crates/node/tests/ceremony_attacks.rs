@@ -462,7 +462,7 @@ fn attack_10_two_sessions_for_one_key_version_never_two_certificates() {
         .map(|i| {
             let request = world.sign_request(0, &sessions[i], &deals[i]);
             let caller = Some(quorate_authz::Caller::authenticated(world.owner.public()));
-            let call = quorate_node::Call { caller, request: Request::DkgSign(request) };
+            let call = quorate_node::Call::new(caller, Request::DkgSign(request));
             world.nodes[0].decide(NOW, call)
         })
         .into();

@@ -422,7 +422,7 @@ fn documents_that_come_at_once_are_judged_one_after_another() {
             let documents = vec![document.envelope().clone()];
             let request = Request::PutDocuments(v1::PutDocumentsRequest { node, documents });
             let caller = Some(quorate_authz::Caller::authenticated(world.owner.public()));
-            world.nodes[0].decide(NOW, quorate_node::Call { caller, request })
+            world.nodes[0].decide(NOW, quorate_node::Call::new(caller, request))
         })
         .collect();
     let mut outcomes =

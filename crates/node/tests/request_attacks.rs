@@ -151,7 +151,7 @@ fn attack_17_a_foreign_key_costs_as_many_reads_as_none() {
     let reads = |world: &World, key: DocumentId| {
         let items = vec![item(1)];
         let request = world.evaluate_request(0, key.into(), generation, Action::Encrypt, items);
-        let call = quorate_node::Call { caller, request: Request::Evaluate(request) };
+        let call = quorate_node::Call::new(caller, Request::Evaluate(request));
         let mut view = quorate_node::View::new();
         let mut all = Vec::new();
         loop {
@@ -182,7 +182,7 @@ fn attack_38_a_batch_is_given_up_when_its_client_is_gone() {
         let mut request =
             world.evaluate_request(0, key.id().into(), generation, Action::Decrypt, items);
         request.with_proof = with_proof;
-        let call = quorate_node::Call { caller, request: Request::Evaluate(request) };
+        let call = quorate_node::Call::new(caller, Request::Evaluate(request));
         let node = &mut world.nodes[0];
         let view = node.view(&call);
         for gone in [false, true] {

@@ -29,7 +29,7 @@ impl Answers for Node {
 /// How many rows, ranges and counts each round of planning asks for.
 fn reads(node: &Node, caller: Option<&SigningKey>, request: &Request) -> Vec<usize> {
     let caller = caller.map(|key| Caller::authenticated(key.public()));
-    let call = Call { caller, request: request.clone() };
+    let call = Call::new(caller, request.clone());
     let mut view = View::new();
     let mut rounds = Vec::new();
     loop {

@@ -2,13 +2,13 @@
 //! they may be encoded in, and how a refusal looks.
 
 use bytes::Bytes;
-use data_encoding::BASE64_NOPAD;
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
 use http::header::{
     ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use quorate_node::{AuditPlace, METHODS, Outcome, Reply};
+use quorate_node::{AuditPlace, METHODS, Outcome, REQUEST_ID_BYTES, Reply};
 use quorate_wire::proto::v1::{AuditReceipt, Refusal};
 use quorate_wire::{Category, RefusalCode, strict};
 use serde::Serialize;
@@ -21,6 +21,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 /// Where the audit record of a request is: an `AuditReceipt` in base64.
 const AUDIT: HeaderName = HeaderName::from_static("quorate-audit");
+/// What a client calls the requests by that it makes of several nodes for one purpose.
+const REQUEST: HeaderName = HeaderName::from_static("quorate-request");
 const PROTOCOL_VERSION: &str = "connect-protocol-version";
 
 /// How a message is encoded.
@@ -35,6 +37,8 @@ pub(crate) enum Codec {
 pub(crate) struct Head {
     pub(crate) method: &'static str,
     pub(crate) codec: Codec,
+    /// What the client calls the request, where it does.
+    pub(crate) request_id: Option<[u8; REQUEST_ID_BYTES]>,
 }
 
 /// A head that is wrong. What the answer to it must be, Connect says.
@@ -50,6 +54,8 @@ pub(crate) enum BadHead {
     Version,
     /// A compression that is not spoken.
     Compression,
+    /// A request's name that is none, or two of them.
+    RequestId,
 }
 
 pub(crate) fn head(verb: &Method, path: &str, headers: &HeaderMap) -> Result<Head, BadHead> {
@@ -78,7 +84,24 @@ pub(crate) fn head(verb: &Method, path: &str, headers: &HeaderMap) -> Result<Hea
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(BadHead::Compression);
     }
-    Ok(Head { method, codec })
+    let request_id = request_id(headers).ok_or(BadHead::RequestId)?;
+    Ok(Head { method, codec, request_id })
+}
+
+/// What the client calls the request: 32 lower-case hexadecimal digits, or nothing. Nothing else gets into the audit
+/// log by this way.
+fn request_id(headers: &HeaderMap) -> Option<Option<[u8; REQUEST_ID_BYTES]>> {
+    let mut values = headers.get_all(REQUEST).iter();
+    let Some(value) = values.next() else { return Some(None) };
+    if values.next().is_some() {
+        return None;
+    }
+    let mut id = [0; REQUEST_ID_BYTES];
+    let digits = value.as_bytes();
+    if digits.len() != 2 * REQUEST_ID_BYTES || HEXLOWER.decode_mut(digits, &mut id).is_err() {
+        return None;
+    }
+    Some(Some(id))
 }
 
 impl BadHead {
@@ -112,6 +135,12 @@ impl BadHead {
                 StatusCode::NOT_IMPLEMENTED,
                 "unimplemented",
                 "requests are sent uncompressed: supported encodings are identity",
+                None,
+            ),
+            Self::RequestId => error(
+                StatusCode::BAD_REQUEST,
+                "invalid_argument",
+                "quorate-request has 32 lower-case hexadecimal digits, and is there once at most",
                 None,
             ),
         }
@@ -239,12 +268,12 @@ mod tests {
         let json = ("content-type", "application/json");
         assert_eq!(
             of(Method::POST, path, &[("content-type", "application/proto")]),
-            Ok(Head { method: "Info", codec: Codec::Proto })
+            Ok(Head { method: "Info", codec: Codec::Proto, request_id: None })
         );
         let utf8 = ("content-type", "Application/JSON; charset=UTF-8");
         assert_eq!(
             of(Method::POST, path, &[utf8, ("connect-protocol-version", "1")]),
-            Ok(Head { method: "Info", codec: Codec::Json })
+            Ok(Head { method: "Info", codec: Codec::Json, request_id: None })
         );
         assert_eq!(of(Method::POST, "/quorate.v1.Node/info", &[json]), Err(BadHead::Path));
         assert_eq!(of(Method::POST, "/quorate.v1.Node/Info/", &[json]), Err(BadHead::Path));
@@ -257,6 +286,34 @@ mod tests {
         assert_eq!(of(Method::POST, path, &[json, version]), Err(BadHead::Version));
         let gzip = ("content-encoding", "gzip");
         assert_eq!(of(Method::POST, path, &[json, gzip]), Err(BadHead::Compression));
+    }
+
+    /// What a client calls its request is exactly 16 bytes, once; anything else is refused and written nowhere.
+    #[test]
+    fn names_of_requests_are_bounded() {
+        let path = "/quorate.v1.Node/Info";
+        let json = ("content-type", "application/json");
+        let named = |names: &[&'static str]| {
+            let mut all = headers(&[json]);
+            for name in names {
+                all.append("quorate-request", HeaderValue::from_static(name));
+            }
+            head(&Method::POST, path, &all).map(|head| head.request_id)
+        };
+        let name = "00112233445566778899aabbccddeeff";
+        assert_eq!(named(&[]), Ok(None));
+        assert_eq!(named(&[name]).unwrap().unwrap()[15], 0xff);
+        let long = "00112233445566778899aabbccddeeff00";
+        for bad in [
+            "",
+            "0011",
+            long,
+            "00112233445566778899AABBCCDDEEFF",
+            "x0112233445566778899aabbccddeeff",
+        ] {
+            assert_eq!(named(&[bad]), Err(BadHead::RequestId), "{bad}");
+        }
+        assert_eq!(named(&[name, name]), Err(BadHead::RequestId));
     }
 
     #[test]

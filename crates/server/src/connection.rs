@@ -282,7 +282,8 @@ impl<S: Store> Shared<S> {
             let message = "too many replies wait for this client to read them, or for others";
             return node.refuse(RefusalCode::Overloaded, message).into();
         }
-        node.answer(Call { caller, request }, &place, &mut patience).await
+        let request_id = head.request_id;
+        node.answer(Call { caller, request, request_id }, &place, &mut patience).await
     }
 
     /// Waits for memory for a reply, of the client's first.

@@ -263,7 +263,7 @@ impl Node {
     }
 
     async fn ask(&mut self, now: UnixSeconds, caller: PublicKey, request: Request) -> Outcome {
-        let call = Call { caller: Some(Caller::authenticated(caller)), request };
+        let call = Call::new(Some(Caller::authenticated(caller)), request);
         let mut view = View::new();
         loop {
             let reads = self.core.plan(&call, &view);

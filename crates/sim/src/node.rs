@@ -124,7 +124,7 @@ impl SimNode {
         now: UnixSeconds,
         rng: &mut ChaCha20Rng,
     ) -> Result<(), NodeDefect> {
-        let whole = Call { caller: Some(Caller::authenticated(caller)), request };
+        let whole = Call::new(Some(Caller::authenticated(caller)), request);
         let step = self.decide(&whole, now, rng)?;
         self.pending.insert(call, (whole, step));
         Ok(())

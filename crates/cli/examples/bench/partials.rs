@@ -110,7 +110,7 @@ impl Bench {
 
     pub fn call(&mut self, labels: usize, with_proof: bool) -> Call {
         let request = Request::Evaluate(self.request(labels, with_proof));
-        Call { caller: Some(Caller::authenticated(self.caller)), request }
+        Call::new(Some(Caller::authenticated(self.caller)), request)
     }
 
     /// What a shell does with a call, up to the commit.

@@ -161,7 +161,7 @@ impl Node {
         request: Request,
     ) -> Result<Outcome, CommitError> {
         let caller = caller.map(|key| Caller::authenticated(key.public()));
-        let step = self.decide(now, Call { caller, request });
+        let step = self.decide(now, Call::new(caller, request));
         let outcome = run(step.commit(&mut self.store))?;
         if let Err(refusal) = &outcome {
             // The property that holds in every test: a decision never needs a row that was not

@@ -51,7 +51,7 @@ pub(crate) fn calls(
                     return Err(Refused::new(RefusalCode::Malformed, message));
                 }
             };
-            Ok(Call { caller: Some(caller), request })
+            Ok(Call::new(Some(caller), request))
         })
         .collect()
 }
