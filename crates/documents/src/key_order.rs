@@ -224,6 +224,11 @@ impl Orders {
         self.later.values().find(|known| known.order_digest == *digest).map(|known| &known.order)
     }
 
+    /// All of them: order 1 first.
+    pub fn all(&self) -> impl Iterator<Item = &Order> {
+        core::iter::once(&self.first).chain(self.later.values().map(|known| &known.order))
+    }
+
     /// The order in force: the one that no other follows.
     ///
     /// # Errors

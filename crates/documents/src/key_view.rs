@@ -166,6 +166,32 @@ impl VerifiedKey {
         self.versions.iter().rev().find_map(|v| v.certificate.as_ref().map(|c| (v, c)))
     }
 
+    /// Takes over the certificate of a reshare that somebody shows, if it is of a higher rank than the one that
+    /// is known of its key version. Says whether it is.
+    ///
+    /// # Errors
+    /// [`KeyViewError`]: it does not verify, stands under an order that is not known here, or below a DKG's
+    /// certificate that is not; then what nodes show of the key must be asked for anew.
+    ///
+    /// # Security
+    /// It is judged as in [`verify`]: by the orders that count and by the DKG's certificate.
+    pub fn adopt(&mut self, shown: &v1::Envelope) -> Result<bool, KeyViewError> {
+        let rank = |key: &Self, number| {
+            key.version(number).and_then(|v| Some(v.certificate.as_ref()?.statement().rank()))
+        };
+        let fault = |source| KeyViewError::Certificate { view: 0, source };
+        let statement = crate::Statement::from_payload(&shown.payload).map_err(fault)?;
+        if statement.key() != self.id {
+            return Err(KeyViewError::OtherKey { view: 0 });
+        }
+        let before = rank(self, statement.version());
+        if before.is_some_and(|before| statement.rank() <= before) {
+            return Ok(false);
+        }
+        add_certificate(&self.heads, &mut self.versions, 0, shown, false)?;
+        Ok(rank(self, statement.version()) > before)
+    }
+
     /// The version with this number.
     #[must_use]
     pub fn version(&self, number: KeyVersion) -> Option<&VerifiedVersion> {

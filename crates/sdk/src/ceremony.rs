@@ -1,12 +1,9 @@
 //! Making keys: the document, then the rounds, then the certificate.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use quorate_coordinator::Failure;
 use quorate_coordinator::ceremony::{
-    Blame, Certified, Dkg, Failed, Finish, FinishOutcome, Incomplete, Outcome, Reply, Request,
-    Send, new_session,
+    Blame, Certified, Dkg, Failed, Finish, FinishOutcome, Incomplete, Outcome, new_session,
 };
 use quorate_documents::{
     Body, Draft, Heads, Key as KeyBody, KeyVersionEntry, Kind, NodeEntry, Order, Roster,
@@ -16,95 +13,20 @@ use quorate_types::{
     Action, DocumentId, KeyId, KeySpec, KeyState, KeyUsage, KeyVersion, NodeId, TenantId,
     Threshold, UnixSeconds,
 };
-use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::error::{
     CeremonyError, ClusterError, Error, KeyError, NodeRefusal, RequestError, WrongAnswer, code,
 };
-use crate::evaluate::failure;
 use crate::keys::{CreatedKey, Key, KeySpecRequest, Progress, fingerprint};
 use crate::profile::AdminKey;
 use crate::rng::os_rng;
-use crate::transport::{CallError, Method, Transport, Unreachable};
-
-/// How much longer than one request a round may take, for repetitions.
-const ROUND_GRACE: Duration = Duration::from_secs(60);
-/// Steps that a person sees: document, rounds 0 to 2, certificate.
-const STEPS: u8 = 5;
-
-type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + core::marker::Send);
-
-/// What the coordinator's machines have in common.
-pub(crate) trait Ceremony {
-    type Outcome;
-    fn poll(&mut self) -> Vec<Send>;
-    fn on_reply(&mut self, node: NodeId, reply: Reply);
-    fn on_failure(&mut self, node: NodeId, failure: Failure);
-    fn on_timeout(&mut self);
-    fn outcome(&self) -> Option<Self::Outcome>;
-    /// The step and what it is.
-    fn step(&self) -> (u8, String);
-}
-
-impl Ceremony for Dkg {
-    type Outcome = Outcome;
-    fn poll(&mut self) -> Vec<Send> {
-        self.poll()
-    }
-    fn on_reply(&mut self, node: NodeId, reply: Reply) {
-        self.on_reply(node, reply);
-    }
-    fn on_failure(&mut self, node: NodeId, failure: Failure) {
-        self.on_failure(node, failure);
-    }
-    fn on_timeout(&mut self) {
-        self.on_timeout();
-    }
-    fn outcome(&self) -> Option<Outcome> {
-        self.outcome()
-    }
-    fn step(&self) -> (u8, String) {
-        use quorate_coordinator::ceremony::Step;
-        let step = self.step();
-        let number = match step {
-            Step::Open => 2,
-            Step::Deal => 3,
-            Step::Sign => 4,
-            Step::Deliver | Step::Over => 5,
-        };
-        (number, step.to_string())
-    }
-}
-
-impl Ceremony for Finish {
-    type Outcome = FinishOutcome;
-    fn poll(&mut self) -> Vec<Send> {
-        self.poll()
-    }
-    fn on_reply(&mut self, node: NodeId, reply: Reply) {
-        self.on_reply(node, reply);
-    }
-    fn on_failure(&mut self, node: NodeId, failure: Failure) {
-        self.on_failure(node, failure);
-    }
-    fn on_timeout(&mut self) {
-        self.on_timeout();
-    }
-    fn outcome(&self) -> Option<FinishOutcome> {
-        self.outcome()
-    }
-    fn step(&self) -> (u8, String) {
-        match self.certificate() {
-            None => (4, "signatures (round 2)".into()),
-            Some(_) => (5, "the certificate to arrive".into()),
-        }
-    }
-}
+use crate::rounds::{DKG_STEPS, OnProgress};
+use crate::transport::Unreachable;
 
 impl Client {
     /// Makes a key: stores its document at every node, and runs the ceremony in which its shares come to
-    /// be. Every node that it names must take part. `progress` is told of each step.
+    /// be. Every node that it names must take part, unless the request allows some to be away. `progress` is told of each step.
     ///
     /// # Errors
     /// [`CeremonyError`], with the key's id where its document is stored: then [`Self::resume_key`] goes
@@ -138,7 +60,14 @@ impl Client {
             return Err(KeyError::Exists { alias: request.alias, id }.into());
         }
         let at = self.document_time().await?;
-        let (body, order) = key_body(self.roster(), self.tenant(), request, at)?;
+        let allow_absent = request.allow_absent;
+        let (mut body, mut order) = key_body(self.roster(), self.tenant(), request, at)?;
+        if allow_absent {
+            order = self.without_absent(order, body.minimum_committee).await?;
+            for version in &mut body.versions {
+                version.order = order.clone();
+            }
+        }
         let authority = Some(self.tenant_heads().await?.digests().first().copied())
             .flatten()
             .ok_or_else(|| ClusterError::Document("the tenant has no document".into()))?;
@@ -211,7 +140,7 @@ impl Client {
             .body()
             .cloned()
             .ok_or_else(|| invalid("the key's document is contested; merge it first".into()))?;
-        let before = key.order(last)?;
+        let before = key.newest_order(last)?;
         let mut members = Vec::new();
         for member in before.members() {
             let node = self
@@ -292,7 +221,11 @@ impl Client {
         document: &SignedDocument,
         progress: OnProgress<'_>,
     ) -> Result<CreatedKey, Error> {
-        progress(Progress { step: 1, of: STEPS, what: "the key's document to be stored".into() });
+        progress(Progress {
+            step: 1,
+            of: DKG_STEPS,
+            what: "the key's document to be stored".into(),
+        });
         let delivered = self.put_documents(core::slice::from_ref(document.envelope())).await;
         let mut stopped = CeremonyError {
             what: "not every node of the key has stored its document".into(),
@@ -303,7 +236,7 @@ impl Client {
             wrong: Vec::new(),
         };
         for confirmation in delivered.nodes {
-            let member = order.member(&confirmation.node).is_some();
+            let member = order.founder(&confirmation.node).is_some();
             match confirmation.result {
                 Err(crate::NodeFailure::Unreachable(u)) if member => stopped.unreachable.push(u),
                 Err(crate::NodeFailure::Refused(r)) if member => stopped.refused.push(*r),
@@ -365,51 +298,6 @@ impl Client {
         }
     }
 
-    /// Relays between the nodes until the outcome is there.
-    async fn drive_ceremony<C: Ceremony>(
-        &self,
-        mut ceremony: C,
-        progress: OnProgress<'_>,
-    ) -> (C::Outcome, BTreeMap<NodeId, Unreachable>) {
-        let mut asking = JoinSet::new();
-        let mut reasons = BTreeMap::new();
-        let mut shown = 0;
-        let patience = self.inner.transport.timeouts().ceremony + ROUND_GRACE;
-        let mut round_ends = tokio::time::Instant::now() + patience;
-        loop {
-            if let Some(outcome) = ceremony.outcome() {
-                return (outcome, reasons);
-            }
-            let (step, what) = ceremony.step();
-            if step != shown {
-                shown = step;
-                round_ends = tokio::time::Instant::now() + patience;
-                progress(Progress { step, of: STEPS, what });
-            }
-            for send in ceremony.poll() {
-                let transport = self.inner.transport.clone();
-                asking.spawn(async move { (send.node, ask(&transport, send).await) });
-            }
-            let joined = tokio::time::timeout_at(round_ends, asking.join_next()).await;
-            match joined {
-                Ok(Some(Ok((node, Ok(reply))))) => ceremony.on_reply(node, reply),
-                Ok(Some(Ok((node, Err(CallError::Refused(refusal)))))) => {
-                    ceremony.on_failure(node, Failure::Refused(refusal));
-                }
-                Ok(Some(Ok((node, Err(CallError::Unreachable(unreachable)))))) => {
-                    ceremony.on_failure(node, failure(&unreachable));
-                    reasons.insert(node, unreachable);
-                }
-                Ok(Some(Err(_))) => {}
-                // Nothing is under way, or not in time.
-                Ok(None) | Err(_) => {
-                    ceremony.on_timeout();
-                    round_ends = tokio::time::Instant::now() + patience;
-                }
-            }
-        }
-    }
-
     async fn made(
         &self,
         id: KeyId,
@@ -422,6 +310,9 @@ impl Client {
         }
         self.forget_key(id);
         let key = self.fetch_key(id).await?;
+        let order = key.order(version)?;
+        let absent = order.members().iter().filter(|member| order.founder(&member.node).is_none());
+        let absent = absent.map(|member| self.node_name(member.node)).collect();
         if !key.alias().is_empty()
             && let Some(pins) = self.alias_pins()
         {
@@ -441,6 +332,7 @@ impl Client {
                 .iter()
                 .map(|member| self.node_name(member.node))
                 .collect(),
+            absent,
             lacking: certified
                 .lacking
                 .iter()
@@ -454,7 +346,7 @@ impl Client {
         })
     }
 
-    fn blamed(&self, blame: &Blame) -> WrongAnswer {
+    pub(crate) fn blamed(&self, blame: &Blame) -> WrongAnswer {
         let provable = if blame.evidence.is_some() { " (provable)" } else { "" };
         WrongAnswer {
             name: self.node_name(blame.node),
@@ -510,7 +402,7 @@ impl Client {
         .into_error()
     }
 
-    fn refusals(
+    pub(crate) fn refusals(
         &self,
         refusals: Vec<(NodeId, quorate_wire::proto::v1::Refusal)>,
     ) -> Vec<NodeRefusal> {
@@ -545,7 +437,11 @@ pub(crate) fn key_body(
         spec: KeySpec::PrfRistretto255Sha512,
         usage: KeyUsage::EncryptDecrypt,
         state: KeyState::Active,
-        minimum_committee: request.minimum_committee.map_or(n as u32, u32::from),
+        minimum_committee: match request.minimum_committee {
+            Some(minimum) => minimum.into(),
+            None if request.allow_absent => request.threshold.into(),
+            None => n as u32,
+        },
         allow_fragile: request.allow_fragile,
         jurisdictions,
         fragment_required: request.fragment_required,
@@ -587,19 +483,4 @@ fn members(roster: &Roster, request: &KeySpecRequest) -> Result<Vec<NodeEntry>, 
         nodes.push(node.clone());
     }
     Ok(nodes)
-}
-
-async fn ask(transport: &Transport, send: Send) -> Result<Reply, CallError> {
-    let node = send.node;
-    Ok(match &send.request {
-        Request::DkgOpen(q) => Reply::DkgOpen(transport.call(node, Method::DkgOpen, q).await?),
-        Request::DkgDeal(q) => Reply::DkgDeal(transport.call(node, Method::DkgDeal, q).await?),
-        Request::DkgSign(q) => Reply::DkgSign(transport.call(node, Method::DkgSign, q).await?),
-        Request::DkgSignature(q) => {
-            Reply::DkgSign(transport.call(node, Method::DkgSignature, q).await?)
-        }
-        Request::PutCertificate(q) => {
-            Reply::PutCertificate(transport.call(node, Method::PutCertificate, q).await?)
-        }
-    })
 }

@@ -16,13 +16,15 @@ use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, SigningKey};
 use tokio::task::JoinSet;
 
+use crate::audit::Held;
 use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
 use crate::fragments::Fragments;
+use crate::generations::Brought;
 use crate::keys::Key;
 use crate::marks::Marks;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
-use crate::transport::{CallError, Method, Timeouts, Transport, Unreachable};
+use crate::transport::{CallError, FanOut, Method, Timeouts, Transport, Unreachable};
 use crate::usage::Counting;
 
 /// Something that the caller should know and that stopped nothing.
@@ -182,6 +184,7 @@ pub(crate) struct Inner {
     pub(crate) key: SigningKey,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) counting: Counting,
+    pub(crate) pages: Arc<Held>,
     state: Mutex<State>,
 }
 
@@ -200,6 +203,10 @@ struct State {
     looked_again: bool,
     /// Whether a newer roster was looked for.
     followed: bool,
+    /// What was brought to nodes that were behind.
+    brought: Brought,
+    /// A client under a newer roster, once one was needed.
+    successor: Option<Client>,
 }
 
 /// The parts of a client, for those who keep no profile.
@@ -235,6 +242,12 @@ impl ClientBuilder {
         self
     }
 
+    /// With what this profile keeps.
+    pub(crate) fn keeping(mut self, profile: Option<PathBuf>) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// The client. Nothing is sent yet.
     ///
     /// # Errors
@@ -260,6 +273,7 @@ impl ClientBuilder {
                 key: self.key,
                 profile: self.profile,
                 counting: Counting::default(),
+                pages: Arc::default(),
                 state: Mutex::new(state),
             }),
             storage: ContextStorage::NotStored,
@@ -636,12 +650,31 @@ impl Client {
         self.state().keys.get(&id).cloned()
     }
 
-    pub(crate) fn cache_key(&self, key: &Key) {
+    /// Keeps a key in memory, with the highest certificates that are known of it; returns it with them.
+    pub(crate) fn cache_key(&self, key: &Key) -> Key {
+        let known = self.cached_key(key.id());
+        let key = known.map_or_else(|| key.clone(), |known| key.with_higher_of(&known));
         self.state().keys.insert(key.id(), key.clone());
+        key
     }
 
     pub(crate) fn forget_key(&self, id: KeyId) {
         self.state().keys.remove(&id);
+    }
+
+    /// Asks or changes what is remembered of certificates that were brought to nodes.
+    pub(crate) fn brought<T>(&self, with: impl FnOnce(&mut Brought) -> T) -> T {
+        with(&mut self.state().brought)
+    }
+
+    /// A client under a newer roster, where one was needed before.
+    pub(crate) fn successor(&self) -> Option<Self> {
+        self.state().successor.clone()
+    }
+
+    /// Remembers a client under a newer roster.
+    pub(crate) fn follow(&self, newer: Self) {
+        self.state().successor = Some(newer);
     }
 
     pub(crate) fn alias_pins(&self) -> Option<AliasPins> {
@@ -705,12 +738,13 @@ impl Client {
         R: prost::Message + Default + 'static,
     {
         let mut asking = JoinSet::new();
+        let fan_out = Some(FanOut::new());
         for node in nodes {
             let (node, transport) = (*node, self.inner.transport.clone());
             let request = request(node);
             asking.spawn(async move {
                 let began = tokio::time::Instant::now();
-                let reply = transport.call::<Q, R>(node, method, &request).await;
+                let reply = transport.call_of::<Q, R>(fan_out, node, method, &request).await;
                 (node, reply, now(), began.elapsed())
             });
         }

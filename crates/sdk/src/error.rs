@@ -37,6 +37,9 @@ pub enum Error {
     /// Making a key.
     #[error(transparent)]
     Ceremony(Box<CeremonyError>),
+    /// Keys stand in the way of other committees.
+    #[error(transparent)]
+    Committee(#[from] crate::membership::CommitteeError),
     /// A sealed object or a wrapped data key.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -298,6 +301,14 @@ pub enum KeyError {
         id: KeyId,
         /// What does not fit.
         why: String,
+    },
+    /// The roster that this client trusts does not name one of its nodes.
+    #[error("the roster that is trusted here does not name {node}, which holds shares of key {id}")]
+    NodeUnknown {
+        /// The key.
+        id: KeyId,
+        /// The node.
+        node: quorate_types::NodeId,
     },
     /// There is no complete certificate yet.
     #[error("version {version} of key {id} is not finished")]
@@ -611,9 +622,15 @@ codes! {
     CEREMONY_FAILED "ceremony_failed", "Making the key stopped.",
         "No share of it can be used, and no other key was touched.",
         "Resolve what the message names, then resume with `quorate key create NAME --resume`.";
-    DEALER_FAULT "dealer_fault", "A node cheated while the key was made, and that can be proved.",
-        "No share of it can be used, and no other key was touched.",
-        "Show the evidence to the administrators; make the key without that node.";
+    RESHARE_FAILED "reshare_failed", "Dealing a key's shares anew stopped.",
+        "The shares in use stay in use, and every object opens as before.",
+        "Resolve what the message names, then say the same again.";
+    DEALER_FAULT "dealer_fault", "A node cheated in a ceremony, and that can be proved.",
+        "No share of that ceremony can be used, and no other key was touched.",
+        "Show the evidence to the administrators; make the key, or deal its shares, without that node.";
+    COMMITTEE_REFUSED "committee_refused", "Keys stand in the way of the committees that were asked for.",
+        "Nothing was signed: the roster, all orders and all shares are as they were.",
+        "Choose other nodes or another threshold, leave these keys out, or change what their documents say, such as with `quorate key minimum`.";
     OBJECT_FORMAT "object_format", "Not a sealed object or wrapped data key of a known version.",
         "Nothing was released.", "Check that this is the right file; a newer version of this program may read it.";
     OBJECT_NO_READER "object_no_reader", "None of the object's readers is a key known to the caller.",
@@ -690,13 +707,14 @@ impl Error {
                 KeyError::Ambiguous { .. } => code::KEY_AMBIGUOUS,
                 KeyError::Exists { .. } => code::KEY_EXISTS,
                 KeyError::AliasMoved { .. } => code::KEY_ALIAS_MOVED,
-                KeyError::Invalid { .. } => code::KEY_INVALID,
+                KeyError::Invalid { .. } | KeyError::NodeUnknown { .. } => code::KEY_INVALID,
                 KeyError::NotReady { .. } => RefusalCode::KeyNotReady.code(),
                 KeyError::VersionUnknown { .. } => RefusalCode::KeyVersionUnknown.code(),
                 KeyError::Fragile { .. } => code::KEY_FRAGILE,
                 KeyError::FragmentRequired { .. } => code::KEY_FRAGMENT_REQUIRED,
             },
             Self::Ceremony(e) => e.code,
+            Self::Committee(_) => code::COMMITTEE_REFUSED,
             Self::Object(e) => match e {
                 ObjectError::Format(_) => code::OBJECT_FORMAT,
                 ObjectError::NoReader { .. } => code::OBJECT_NO_READER,

@@ -20,7 +20,7 @@ use crate::client::{Client, Warning};
 use crate::error::{Error, NodeRefusal, NotQuorate, RequestError, WrongAnswer};
 use crate::keys::Key;
 use crate::rng::{now, os_rng};
-use crate::transport::{CallError, Method, Unreachable, UnreachableReason};
+use crate::transport::{CallError, FanOut, Method, Unreachable, UnreachableReason};
 
 /// Bytes of encryption contexts in one request; with 4096 items it stays below the largest request.
 const MAX_CONTEXTS_BYTES: usize = 1 << 20;
@@ -29,6 +29,10 @@ const INLINE_LABELS: usize = 8;
 
 /// How often a request is sent again to nodes that are overloaded: no more than twice the load.
 const MAX_RETRIES: u32 = 2;
+
+/// How often one request follows a key from one generation to the next, or brings nodes along: more often than shares
+/// are dealt anew while it is asked.
+const MAX_SWITCHES: u32 = 8;
 
 /// One thing to evaluate.
 #[derive(Debug, Clone)]
@@ -92,6 +96,21 @@ impl Job {
             labels: items.iter().map(|item| item.label.canonical_bytes()).collect(),
         }
     }
+
+    /// The key that is asked.
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Its version.
+    pub(crate) const fn version(&self) -> KeyVersion {
+        self.version
+    }
+
+    /// The same by what is known of the key now.
+    pub(crate) fn with_key(&self, key: Key) -> Self {
+        Self { key, template: self.template.clone(), labels: self.labels.clone(), ..*self }
+    }
 }
 
 /// The contexts of one request, each once.
@@ -153,20 +172,29 @@ pub(crate) enum Start {
 type Reasons = BTreeMap<NodeId, Unreachable>;
 
 impl Client {
-    /// Asks the committee until T good answers are there.
-    pub(crate) async fn evaluate(&self, job: &Arc<Job>, start: Start) -> Result<Evaluated, Error> {
-        let proofs = match &start {
-            Start::Fresh(proofs) => *proofs,
-            Start::Again(_) => Proofs::Always,
+    /// Asks the committee until T good answers are there, all of one generation: where the shares are dealt anew
+    /// meanwhile, `job` is the same request of the generation that answered.
+    pub(crate) async fn evaluate(
+        &self,
+        job: &mut Arc<Job>,
+        start: Start,
+    ) -> Result<Evaluated, Error> {
+        let (mut start, proofs) = match start {
+            Start::Fresh(proofs) => {
+                *job = Arc::clone(job).by_newest(self);
+                (Start::Fresh(proofs), proofs)
+            }
+            again @ Start::Again(_) => (again, Proofs::Always),
         };
-        let (mut start, mut retries) = (start, 0);
+        let (mut retries, mut switches) = (0, 0);
         loop {
+            let asking = self.asking(job).await;
             let outcome = if job.labels.len() <= INLINE_LABELS {
-                self.drive(job, start).await
+                asking.drive(job, start).await
             } else {
                 // Combining thousands of answers takes a good part of a second of one core: not on
                 // the threads that serve connections.
-                let (client, job) = (self.clone(), Arc::clone(job));
+                let (client, job) = (asking.clone(), Arc::clone(job));
                 let handle = tokio::runtime::Handle::current();
                 tokio::task::spawn_blocking(move || handle.block_on(client.drive(&job, start)))
                     .await
@@ -177,6 +205,7 @@ impl Client {
                 Ok(evaluated) => {
                     self.inner.counting.evaluated(job.labels.len());
                     self.learn(&evaluated.report);
+                    asking.follow_generations(job, &evaluated.report);
                     self.follow_roster().await;
                     return Ok(evaluated);
                 }
@@ -193,7 +222,16 @@ impl Client {
                         start = Start::Fresh(proofs);
                         continue;
                     }
-                    return Err(self.not_quorate(job.operation, *missing, &reasons));
+                    // Answers of two generations are never put together: all are asked for again.
+                    if switches < MAX_SWITCHES
+                        && let Some(next) = asking.switched(job, &missing.report).await
+                    {
+                        switches += 1;
+                        *job = next;
+                        start = Start::Fresh(proofs);
+                        continue;
+                    }
+                    return Err(asking.not_quorate(job.operation, *missing, &reasons));
                 }
             }
         }
@@ -219,6 +257,8 @@ impl Client {
         }
         .map_err(|e| invalid(&e))?;
 
+        // What is sent again after all is another request, which may be answered by others.
+        let fan_out = Some(FanOut::new());
         let began = Instant::now();
         let mut reasons = Reasons::new();
         let mut policies = BTreeMap::new();
@@ -231,8 +271,9 @@ impl Client {
                 waiting.insert(send.node);
                 asking.spawn(async move {
                     let asked = Instant::now();
+                    let (node, request) = (send.node, &send.request);
                     let reply = transport
-                        .call::<_, v1::EvaluateReply>(send.node, Method::Evaluate, &send.request)
+                        .call_of::<_, v1::EvaluateReply>(fan_out, node, Method::Evaluate, request)
                         .await;
                     (send.node, reply, asked.elapsed(), now())
                 });

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{
-    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, VerifiedKey, VerifiedVersion,
-    key_view,
+    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, Statement, VerifiedKey,
+    VerifiedVersion, key_view,
 };
 use quorate_types::{
     Digest, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, Threshold,
@@ -34,8 +34,12 @@ pub struct KeySpecRequest {
     /// Names or ids of the nodes that hold its shares; none for all nodes of the roster that the
     /// jurisdictions allow.
     pub members: Option<Vec<String>>,
-    /// No later order may name fewer members; none for the number of members.
+    /// No order may name fewer members, nor fewer make the key; none for the number of members, or for T where
+    /// nodes may be away.
     pub minimum_committee: Option<u16>,
+    /// Whether it is made also where nodes give no answer, as long as T and the minimum are left. They come in by
+    /// the first reshare.
+    pub allow_absent: bool,
     /// Whether one may encrypt where all N nodes are needed.
     pub allow_fragile: bool,
     /// Where shares may be; empty for anywhere.
@@ -71,6 +75,8 @@ pub struct CreatedKey {
     pub fingerprint: Digest,
     /// The nodes that hold its shares.
     pub holders: Vec<String>,
+    /// Nodes that were away, and have none yet.
+    pub absent: Vec<String>,
     /// Nodes that have not acknowledged the certificate yet, and why. They keep their shares;
     /// [`Client::resume_key`] delivers it later.
     pub lacking: Vec<(String, String)>,
@@ -87,6 +93,8 @@ struct Inner {
     committees: BTreeMap<KeyVersion, Committee>,
     /// The versions of the key document that are its heads.
     heads: Vec<SignedDocument>,
+    /// Of each version the versions of order documents that the next order follows.
+    orders: BTreeMap<KeyVersion, Vec<SignedDocument>>,
     /// What nodes say of its destruction.
     fates: Vec<(NodeId, KeyFate)>,
 }
@@ -96,16 +104,39 @@ struct Inner {
 pub struct KeyVersionInfo {
     /// Its number.
     pub number: KeyVersion,
-    /// T-of-N.
+    /// T-of-N, as its shares are dealt; of one that is not made, as they are to be.
     pub threshold: Threshold,
     /// The nodes that hold its shares, or are to.
     pub members: Vec<NodeId>,
+    /// The order in force, which the next reshare fulfils; none where several contend.
+    pub order: Option<OrderInfo>,
     /// The sharing, where it is made.
     pub generation: Option<Generation>,
+    /// The number of the order by which its shares were dealt; 0 where it is not made.
+    pub dealt_by: u32,
+    /// How many times its shares were dealt: once when it was made; 0 where it is not.
+    pub height: u64,
     /// What people compare, where it is made.
     pub fingerprint: Option<Digest>,
     /// Whether all N nodes are needed.
     pub fragile: bool,
+}
+
+/// An order: who is to hold the shares of a key version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderInfo {
+    /// Its number: 1 for the one by which the key version is made.
+    pub number: u32,
+    /// T-of-N.
+    pub threshold: Threshold,
+    /// The members.
+    pub members: Vec<NodeId>,
+    /// Members that come in without having had a share of the generation before.
+    pub entering: Vec<NodeId>,
+    /// A plain refresh may be run once in so many seconds; 0 for never.
+    pub refresh_seconds: u64,
+    /// Whether the shares in use are dealt as it says, to all its members.
+    pub fulfilled: bool,
 }
 
 impl Key {
@@ -116,15 +147,7 @@ impl Key {
     ) -> Result<Self, Error> {
         let id = verified.id();
         let invalid = |why: String| KeyError::Invalid { id, why };
-        let mut committees = BTreeMap::new();
-        for version in verified.versions() {
-            if let Some(certificate) = &version.certificate {
-                // One whose commitments are no sharing makes no version; the others are as good.
-                if let Ok(committee) = Committee::new(certificate) {
-                    committees.insert(version.number, committee);
-                }
-            }
-        }
+        let committees = committees(&verified);
         let mut heads: Vec<SignedDocument> = Vec::new();
         for envelope in shown.iter().flat_map(|view| &view.documents) {
             let digest = quorate_wire::digests::document_digest(&envelope.payload);
@@ -136,7 +159,55 @@ impl Key {
                 );
             }
         }
-        Ok(Self(Arc::new(Inner { verified, committees, heads, fates })))
+        let mut orders = BTreeMap::new();
+        for version in verified.versions().iter().filter(|v| !v.orders.heads().is_empty()) {
+            let wanted: BTreeSet<Digest> = version.orders.heads().iter().copied().collect();
+            let found =
+                crate::orders::shown(shown.iter().flat_map(|view| &view.documents), &wanted);
+            orders.insert(version.number, found.map_err(|e| invalid(e.to_string()))?);
+        }
+        Ok(Self(Arc::new(Inner { verified, committees, heads, orders, fates })))
+    }
+
+    /// The same key with the certificates of reshares that somebody shows, as far as they are of higher ranks;
+    /// none where no one is.
+    ///
+    /// # Errors
+    /// [`KeyViewError`], of the first that does not verify by what is known of the key.
+    pub(crate) fn adopting<'a>(
+        &self,
+        shown: impl IntoIterator<Item = &'a Envelope>,
+    ) -> Result<Option<Self>, KeyViewError> {
+        let mut verified = self.0.verified.clone();
+        let mut higher = false;
+        for envelope in shown {
+            higher |= verified.adopt(envelope)?;
+        }
+        if !higher {
+            return Ok(None);
+        }
+        let Inner { heads, orders, fates, .. } = &*self.0;
+        Ok(Some(Self(Arc::new(Inner {
+            committees: committees(&verified),
+            verified,
+            heads: heads.clone(),
+            orders: orders.clone(),
+            fates: fates.clone(),
+        }))))
+    }
+
+    /// The same key with the certificates that are known of it besides: nodes that are behind show lower ones.
+    pub(crate) fn with_higher_of(&self, known: &Self) -> Self {
+        let versions = known.0.verified.versions().iter();
+        let certificates = versions.filter_map(|v| Some(v.certificate.as_ref()?.envelope()));
+        let mut all = self.clone();
+        for certificate in certificates {
+            // What does not stand by what the key is now does not count.
+            if let Ok(Some(higher)) = all.adopting([certificate]) {
+                all = higher;
+            }
+        }
+        all
     }
 
     /// Its id.
@@ -200,15 +271,62 @@ impl Key {
             .verified
             .versions()
             .iter()
-            .map(|version| KeyVersionInfo {
-                number: version.number,
-                threshold: version.order.threshold(),
-                members: version.order.members().iter().map(|m| m.node).collect(),
-                generation: self.made(version).map(|c| c.statement().generation()),
-                fingerprint: self.made(version).map(fingerprint),
-                fragile: version.order.fragile(),
+            .map(|version| {
+                let order = version.orders.newest().unwrap_or(&version.order);
+                let made = self.made(version).map(Certificate::statement);
+                let held = made.map_or(order.members(), Statement::participants);
+                KeyVersionInfo {
+                    number: version.number,
+                    threshold: made.map_or(order.threshold(), Statement::threshold),
+                    members: held.iter().map(|m| m.node).collect(),
+                    order: self.order_info(version),
+                    generation: made.map(Statement::generation),
+                    dealt_by: made.map_or(0, Statement::order_number),
+                    height: made.map_or(0, Statement::height),
+                    fingerprint: self.made(version).map(fingerprint),
+                    fragile: self.fragile(version),
+                }
             })
             .collect()
+    }
+
+    fn order_info(&self, version: &VerifiedVersion) -> Option<OrderInfo> {
+        let order = version.orders.newest().ok()?;
+        let fulfilled = self.made(version).is_some_and(|certificate| {
+            let statement = certificate.statement();
+            let members = order.members();
+            statement.order() == order.digest(self.id(), version.number)
+                && members.len() == statement.participants().len()
+                && members.iter().all(|m| statement.participant(&m.node).is_some())
+        });
+        let entering = order.members().iter().map(|m| m.node).filter(|node| order.enters(node));
+        Some(OrderInfo {
+            number: order.number(),
+            threshold: order.threshold(),
+            members: order.members().iter().map(|m| m.node).collect(),
+            entering: entering.collect(),
+            refresh_seconds: order.refresh_seconds(),
+            fulfilled,
+        })
+    }
+
+    /// Whether all nodes must answer of the order by which the shares in use were dealt, as nodes see it.
+    fn fragile(&self, version: &VerifiedVersion) -> bool {
+        let order = self
+            .made(version)
+            .and_then(|certificate| version.orders.find(&certificate.statement().order()));
+        order.unwrap_or(&version.order).fragile()
+    }
+
+    /// The nodes that have shares of a version that is made.
+    pub(crate) fn committee_of(&self, version: KeyVersion) -> Option<Vec<NodeId>> {
+        let certificate = self.made(self.0.verified.version(version)?)?;
+        Some(certificate.statement().participants().iter().map(|m| m.node).collect())
+    }
+
+    /// The versions of order documents that the next order of this version follows; none while order 1 is in force.
+    pub(crate) fn order_heads(&self, version: KeyVersion) -> &[SignedDocument] {
+        self.0.orders.get(&version).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The newest version that is made: the one that new objects are sealed under.
@@ -247,9 +365,26 @@ impl Key {
         self.0.committees.get(&version).ok_or(KeyError::NotReady { id, version })
     }
 
+    /// Order 1 of a version, by which it is made.
     pub(crate) fn order(&self, version: KeyVersion) -> Result<&Order, KeyError> {
+        self.verified_version(version).map(|v| &v.order)
+    }
+
+    /// All that was verified of a version.
+    pub(crate) fn verified_version(
+        &self,
+        version: KeyVersion,
+    ) -> Result<&VerifiedVersion, KeyError> {
         let unknown = KeyError::VersionUnknown { id: self.id(), version };
-        self.0.verified.version(version).map(|v| &v.order).ok_or(unknown)
+        self.0.verified.version(version).ok_or(unknown)
+    }
+
+    /// The order in force: the one that no other follows.
+    pub(crate) fn newest_order(&self, version: KeyVersion) -> Result<&Order, KeyError> {
+        let id = self.id();
+        let found = self.0.verified.version(version);
+        let orders = &found.ok_or(KeyError::VersionUnknown { id, version })?.orders;
+        orders.newest().map_err(|contested| KeyError::Invalid { id, why: contested.to_string() })
     }
 
     /// The newest version in the documents, made or not.
@@ -278,12 +413,22 @@ impl Key {
         let id = self.id();
         let not_ready = KeyError::NotReady { id, version: KeyVersion::FIRST };
         let version = self.newest_version().ok_or(not_ready)?;
-        let order = self.order(version)?;
-        if order.fragile() && !self.allows_fragile() {
-            return Err(KeyError::Fragile { id, n: order.threshold().n() });
+        let found = self.0.verified.version(version);
+        if let Some(found) = found.filter(|found| self.fragile(found) && !self.allows_fragile()) {
+            return Err(KeyError::Fragile { id, n: found.order.threshold().n() });
         }
         Ok(version)
     }
+}
+
+/// Who holds the shares of each version that is made.
+fn committees(verified: &VerifiedKey) -> BTreeMap<KeyVersion, Committee> {
+    let versions = verified.versions().iter();
+    // One whose commitments are no sharing makes no version; the others are as good.
+    let committee = |version: &VerifiedVersion| {
+        Some((version.number, Committee::new(version.certificate.as_ref()?).ok()?))
+    };
+    versions.filter_map(committee).collect()
 }
 
 /// What nodes say of the destruction of the key that they show.
@@ -368,8 +513,7 @@ impl Client {
                 return Err(KeyError::Ambiguous { alias: selector.to_owned(), ids }.into());
             }
         };
-        self.cache_key(&key);
-        Ok(key)
+        Ok(self.cache_key(&key))
     }
 
     /// The keys of this alias that the caller sees, verified.
@@ -409,11 +553,15 @@ impl Client {
 
     /// The key of this id, asked for anew.
     pub(crate) async fn fetch_key(&self, id: KeyId) -> Result<Key, Error> {
-        let which = v1::get_key_request::Which::Id(id.as_bytes().to_vec());
-        let views = self.get_key(which, &id.to_string()).await?;
+        let views = self.views_of(id).await?;
         let key = self.verify_views(id, &views).await?;
-        self.cache_key(&key);
-        Ok(key)
+        Ok(self.cache_key(&key))
+    }
+
+    /// What most nodes show of the key of this id.
+    pub(crate) async fn views_of(&self, id: KeyId) -> Result<Vec<(NodeId, Vec<KeyView>)>, Error> {
+        let which = v1::get_key_request::Which::Id(id.as_bytes().to_vec());
+        self.get_key(which, &id.to_string()).await
     }
 
     /// All keys that this client may see, in the order of their aliases.
@@ -560,7 +708,7 @@ impl Client {
     }
 
     /// Verifies what nodes show of one key. A node whose view does not verify is left out, and named.
-    async fn verify_views(
+    pub(crate) async fn verify_views(
         &self,
         id: KeyId,
         shown: &[(NodeId, Vec<KeyView>)],
@@ -594,13 +742,22 @@ impl Client {
                     }));
                 }
                 KeyViewError::RosterExpired => return Err(ClusterError::RosterExpired.into()),
+                KeyViewError::StrangeNode { node, .. } => {
+                    return Err(KeyError::NodeUnknown { id, node: *node }.into());
+                }
                 _ => return Err(KeyError::Invalid { id, why: error.to_string() }.into()),
             }
         };
         // Signatures of a committee of 128 take tens of milliseconds.
-        tokio::task::spawn_blocking(verify)
+        let verified = tokio::task::spawn_blocking(verify)
             .await
-            .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()))
+            .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()));
+        if let Err(Error::Key(KeyError::NodeUnknown { .. })) = &verified
+            && let Some(newer) = self.under_newer_roster().await
+        {
+            return Box::pin(newer.verify_views(id, shown)).await;
+        }
+        verified
     }
 
     /// Remembers what an alias means.

@@ -24,6 +24,7 @@
 //! - [`Error`]: every error has a stable [`Error::code`], and says what stayed as it was and what to do.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod admin;
 mod administrators;
 mod audit;
@@ -37,26 +38,36 @@ mod documents;
 mod error;
 mod evaluate;
 mod fragments;
+mod generations;
 mod grants;
 mod health;
 mod invitation;
+mod kept;
 mod keys;
 mod lifecycle;
 mod marks;
+mod membership;
+mod new_tenants;
 mod nodes;
 mod objects;
+mod orders;
 mod policies;
 mod profile;
 mod provision;
 mod range;
+mod reshare;
 mod rewrap;
 mod rng;
 mod rotation;
+mod rounds;
+mod shares;
 mod stream;
 mod tenants;
 mod transport;
 mod usage;
 
+#[cfg(test)]
+mod generation_tests;
 #[cfg(test)]
 mod key_tests;
 #[cfg(test)]
@@ -66,7 +77,10 @@ mod tests;
 
 pub use admin::{AddedPrincipal, Admin, PrincipalInfo};
 pub use administrators::{AdministratorsInfo, CRITICAL};
-pub use audit::{AuditError, AuditLog, AuditRecord, NodeAudit, Verified};
+pub use audit::{
+    ArchiveError, ArchiveFault, ArchiveFile, AuditArchive, AuditError, AuditRecord, AuditRecords,
+    ExportError, LogRead, NodeAudit, NodeLog, Verified,
+};
 pub use changes::{Change, ChangeSummary};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
@@ -84,19 +98,25 @@ pub use fragments::{
 pub use grants::{GrantInfo, NewGrant};
 pub use health::RosterState;
 pub use invitation::Invitation;
-pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, Progress};
+pub use kept::{KeepDealings, KeepNoDealings};
+pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, OrderInfo, Progress};
 pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
+pub use membership::{
+    CommitteeChange, CommitteeError, CommitteePlan, LeftOut, Obstacle, PlannedOrder,
+};
+pub use new_tenants::{BatchedTenant, CreatedTenant, FoundTenant, NewTenant, SignedTenant};
 pub use nodes::{HAND_OVER, NodeChange};
 pub use objects::{OpeningKey, SealingKey};
+pub use orders::{OrderChange, OrderReport};
 pub use policies::{PolicyInfo, PolicyText};
 pub use profile::{AdminKey, Membership, Profile};
 pub use provision::{KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey};
 pub use range::ObjectReader;
+pub use reshare::Reshared;
 pub use rotation::{AdminRotated, Rotated};
+pub use shares::{Healing, NodeShareState, ShareAccount, ShareState};
 pub use stream::StreamSummary;
-pub use tenants::{
-    Above, CreatedTenant, NewTenant, TenantInfo, TenantInvitation, TenantJoined, TenantRequest,
-};
+pub use tenants::{Above, TenantInfo, TenantInvitation, TenantJoined, TenantRequest};
 pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
 pub use usage::{ClientCounters, DayUsage, TenantUsage};
 

@@ -410,8 +410,8 @@ impl Client {
             {
                 let client = self.clone();
                 running.spawn(async move {
-                    let job = Arc::new(job);
-                    (position, client.evaluate(&job, Start::Fresh(Proofs::Always)).await)
+                    let mut job = Arc::new(job);
+                    (position, client.evaluate(&mut job, Start::Fresh(Proofs::Always)).await)
                 });
             }
             match running.join_next().await {
@@ -615,10 +615,10 @@ impl Client {
         results: &mut [Option<Result<T, Error>>],
     ) -> Result<(), Error> {
         let items: Vec<Item> = batch.iter().map(|(_, item)| item.clone()).collect();
-        let job = Arc::new(Job::new(key, version, Action::Decrypt, None, &items));
+        let mut job = Arc::new(Job::new(key, version, Action::Decrypt, None, &items));
         let mut start = Start::Fresh(Proofs::OnDemand);
         loop {
-            let evaluated = self.evaluate(&job, start).await?;
+            let evaluated = self.evaluate(&mut job, start).await?;
             let mut wrong = false;
             for (n, ((position, item), prf)) in batch.iter().zip(&evaluated.outputs).enumerate() {
                 if n % HEADERS_AT_ONCE == HEADERS_AT_ONCE - 1 {

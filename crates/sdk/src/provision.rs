@@ -3,18 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use prost::Message;
-use quorate_coordinator::Failure;
-use quorate_coordinator::ceremony::{
-    Certified, Dkg, Finish, FinishOutcome, Outcome, Reply, Request, new_session,
-};
+use quorate_coordinator::ceremony::{Certified, Dkg, Finish, FinishOutcome, Outcome, new_session};
 use quorate_documents::{Authority, Body, Draft, Kind, Order, SignedDocument, Tenant};
 use quorate_types::limits::{
-    MAX_CEREMONIES_PER_REQUEST, MAX_DOCUMENTS_PER_REQUEST, MAX_PARTICIPANTS_PER_REQUEST,
-    PRINCIPAL_DAYS,
+    MAX_CEREMONIES_PER_REQUEST, MAX_DOCUMENTS_PER_REQUEST, PRINCIPAL_DAYS,
 };
 use quorate_types::{
     Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, PrincipalId, TenantId, UnixSeconds,
@@ -23,32 +18,25 @@ use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PublicKey, RefusalCode, Transcript};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-use v1::dkg_call::Call as Round;
-use v1::dkg_result::Result as Answer;
 
 use crate::admin::Admin;
-use crate::ceremony::{Ceremony, key_body};
+use crate::ceremony::key_body;
 use crate::client::Client;
 use crate::cluster::{SECONDS_PER_DAY, principal_body};
 use crate::error::{CeremonyError, ClusterError, Error, InvitationError, RequestError};
-use crate::evaluate::failure;
 use crate::invitation::Invitation;
+use crate::kept::{self, KeepDealings, KeptDkg};
 use crate::keys::{KeySpecRequest, fingerprint};
 use crate::profile::AdminKey;
 use crate::rng::os_rng;
-use crate::transport::{CallError, Method, Unreachable};
+use crate::rounds::{PAUSE, may_pass};
+use crate::transport::{CallError, FanOut, Method, Unreachable};
 use crate::{NodeRefusal, Permission};
 
 /// Ceremonies of one principal under way at once: as many sessions as a node lets it have, in two halves, so
 /// that nodes compute while this client does.
-const LANES: usize = 2;
-const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
-
-/// Bytes of rounds in one request; the largest request is twice as long.
-const MAX_BATCH_BYTES: usize = 1 << 20;
-
-/// How long to wait before rounds are sent again that a node could not take just now.
-const PAUSE: Duration = Duration::from_millis(300);
+pub(crate) const LANES: usize = 2;
+pub(crate) const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
 
 /// How often documents are offered to a node that could not take them just now.
 const PUTS: usize = 4;
@@ -336,10 +324,13 @@ impl Client {
 
     /// Makes keys whose documents name this client's principal as coordinator. Each that is made, or cannot be, is
     /// told as soon as that is known, in any order, with its place in `orders`. Keys that were made before, or half
-    /// made, by whomever, are finished: so the same orders can be given again after an interruption.
+    /// made, by whomever, are finished: so the same orders can be given again after an interruption. What nodes dealt
+    /// is kept by `keeping` before they are asked to sign; a run that is given it within the ten minutes for which
+    /// nodes keep a session also finishes keys that some nodes have signed and others not.
     pub async fn provision_keys(
         &self,
         orders: Vec<KeyOrder>,
+        keeping: Arc<dyn KeepDealings>,
         mut told: impl FnMut(usize, Provisioned),
     ) {
         let orders = orders.into_iter().enumerate().map(|(at, order)| Job { at, order });
@@ -348,6 +339,7 @@ impl Client {
         let mut lanes = JoinSet::new();
         for _ in 0..LANES {
             let (client, waiting, sender) = (self.clone(), Arc::clone(&waiting), sender.clone());
+            let keeping = Arc::clone(&keeping);
             lanes.spawn(async move {
                 loop {
                     let jobs: Vec<Job> =
@@ -355,7 +347,7 @@ impl Client {
                     if jobs.is_empty() {
                         return;
                     }
-                    for (at, provisioned) in client.provision_some(jobs).await {
+                    for (at, provisioned) in client.provision_some(jobs, &keeping).await {
                         // Nobody listens any more: then nothing is begun either.
                         if sender.send((at, provisioned)).await.is_err() {
                             return;
@@ -371,14 +363,18 @@ impl Client {
     }
 
     /// Makes as many keys as one request carries.
-    async fn provision_some(&self, jobs: Vec<Job>) -> Vec<(usize, Provisioned)> {
+    async fn provision_some(
+        &self,
+        jobs: Vec<Job>,
+        keeping: &Arc<dyn KeepDealings>,
+    ) -> Vec<(usize, Provisioned)> {
         let mut done: Vec<(usize, Provisioned)> = Vec::with_capacity(jobs.len());
         let refused = self.store_documents(&jobs).await;
         let (mut running, mut machines) = (Vec::new(), Vec::new());
         for Job { at, order } in jobs {
             let begun = match refused.get(&order.key()) {
                 Some(error) => Err(error.clone()),
-                None => self.begin(&order, true),
+                None => self.begin(&order, true, keeping),
             };
             match begun {
                 Ok(machine) => {
@@ -400,7 +396,7 @@ impl Client {
         let again: Vec<usize> =
             (0..running.len()).filter(|at| outcomes.get(*at).is_some_and(is_over)).collect();
         let machines =
-            again.iter().filter_map(|at| self.begin(&running.get(*at)?.order, false).ok());
+            again.iter().filter_map(|at| self.begin(&running.get(*at)?.order, false, keeping).ok());
         let (others, more) = self.relay(machines.collect()).await;
         reasons.extend(more);
         for (at, other) in again.into_iter().zip(others) {
@@ -449,12 +445,22 @@ impl Client {
         done
     }
 
-    /// A ceremony for an order. Its first session is the same whenever it is begun: so one that was interrupted goes
-    /// on with the sessions that nodes still have open, and is not held up by them.
-    fn begin(&self, order: &KeyOrder, first: bool) -> Result<Dkg, Error> {
+    /// A ceremony for an order. Its first session is what was kept of it, or the same whenever it is begun: so one that
+    /// was interrupted goes on with the sessions that nodes still have open, and is not held up by them.
+    fn begin(
+        &self,
+        order: &KeyOrder,
+        first: bool,
+        keeping: &Arc<dyn KeepDealings>,
+    ) -> Result<KeptDkg, Error> {
         let invalid = |why: String| Error::from(RequestError::Invalid(why));
         let (id, version) = (order.key(), KeyVersion::FIRST);
         let members = order.order().ok_or_else(|| invalid("it orders no key".into()))?;
+        let keep = |dkg| KeptDkg::new(id, dkg, Arc::clone(keeping));
+        let kept = kept::read(keeping.as_ref(), id).filter(|_| first);
+        if let Some(dkg) = kept.and_then(|dealing| Dkg::again(dealing, members).ok()) {
+            return Ok(keep(dkg));
+        }
         let roster = self.roster_digest();
         let mut session = new_session(id, version, members, roster, 1, &mut os_rng());
         if first {
@@ -464,7 +470,7 @@ impl Client {
                 .digest();
             session.nonce = nonce.as_bytes().to_vec();
         }
-        Dkg::new(&session, members).map_err(|e| invalid(e.to_string()))
+        Dkg::new(&session, members).map(keep).map_err(|e| invalid(e.to_string()))
     }
 
     fn provisioned(&self, order: &KeyOrder, certified: Certified) -> ProvisionedKey {
@@ -486,6 +492,7 @@ impl Client {
             jobs.iter().flat_map(|job| job.order.documents().map(|d| (&job.order, d))).collect();
         for some in all.chunks(MAX_DOCUMENTS_PER_REQUEST) {
             let mut asking = JoinSet::new();
+            let fan_out = Some(FanOut::new());
             for entry in &self.roster().nodes {
                 let request = v1::PutDocumentsRequest {
                     node: entry.id.as_bytes().to_vec(),
@@ -496,7 +503,7 @@ impl Client {
                     let mut tries = 0;
                     loop {
                         let answer: Result<v1::PutDocumentsReply, CallError> =
-                            transport.call(node, Method::PutDocuments, &request).await;
+                            transport.call_of(fan_out, node, Method::PutDocuments, &request).await;
                         tries += 1;
                         match &answer {
                             Err(CallError::Refused(refusal))
@@ -559,106 +566,6 @@ impl Client {
         }
         error.into_error()
     }
-
-    /// Relays between the nodes, all ceremonies' rounds together, until each has come to an end.
-    async fn relay<C: Ceremony + Send + 'static>(
-        &self,
-        mut ceremonies: Vec<C>,
-    ) -> (Vec<Option<C::Outcome>>, BTreeMap<NodeId, Unreachable>) {
-        let mut reasons = BTreeMap::new();
-        loop {
-            let mut due: BTreeMap<NodeId, Vec<(usize, Request)>> = BTreeMap::new();
-            for (at, ceremony) in ceremonies.iter_mut().enumerate() {
-                for send in ceremony.poll() {
-                    due.entry(send.node).or_default().push((at, send.request));
-                }
-            }
-            if due.is_empty() {
-                return (ceremonies.iter().map(Ceremony::outcome).collect(), reasons);
-            }
-            let mut asking = JoinSet::new();
-            for (node, rounds) in due {
-                for (places, calls) in batches(rounds) {
-                    let client = self.clone();
-                    asking
-                        .spawn(async move { (node, client.ask_rounds(node, places, calls).await) });
-                }
-            }
-            let mut answers: Vec<(usize, NodeId, Result<Reply, Failure>)> = Vec::new();
-            let mut pause = false;
-            while let Some(joined) = asking.join_next().await {
-                let Ok((node, (places, result))) = joined else { continue };
-                match result {
-                    Ok(replies) => answers.extend(
-                        places.into_iter().zip(replies).map(|(at, reply)| (at, node, reply)),
-                    ),
-                    Err(error) => {
-                        let failed = match error {
-                            CallError::Refused(refusal) => {
-                                pause |= may_pass(&refusal);
-                                Failure::Refused(refusal)
-                            }
-                            CallError::Unreachable(unreachable) => {
-                                let failed = failure(&unreachable);
-                                reasons.insert(node, unreachable);
-                                failed
-                            }
-                        };
-                        answers
-                            .extend(places.into_iter().map(|at| (at, node, Err(failed.clone()))));
-                    }
-                }
-            }
-            if pause {
-                tokio::time::sleep(PAUSE).await;
-            }
-            // Checking what nodes dealt takes a millisecond each.
-            let checked = tokio::task::spawn_blocking(move || {
-                for (at, node, answer) in answers {
-                    let Some(ceremony) = ceremonies.get_mut(at) else { continue };
-                    match answer {
-                        Ok(reply) => ceremony.on_reply(node, reply),
-                        Err(failed) => ceremony.on_failure(node, failed),
-                    }
-                }
-                ceremonies
-            });
-            match checked.await {
-                Ok(back) => ceremonies = back,
-                // Nothing in it panics; without the machines there is nothing to go on with.
-                Err(_) => return (Vec::new(), reasons),
-            }
-        }
-    }
-
-    /// Sends a node some rounds in one request.
-    async fn ask_rounds(
-        &self,
-        node: NodeId,
-        places: Vec<usize>,
-        calls: Vec<v1::DkgCall>,
-    ) -> (Vec<usize>, Result<Vec<Result<Reply, Failure>>, CallError>) {
-        let request = v1::DkgBatchRequest { node: node.as_bytes().to_vec(), calls };
-        let answer: Result<v1::DkgBatchReply, CallError> =
-            self.inner.transport.call(node, Method::DkgBatch, &request).await;
-        let replies = answer.map(|reply| {
-            let missing = || {
-                let kind = quorate_coordinator::UnreachableKind::Broken;
-                Failure::unreachable(kind, "it answered fewer rounds than it was asked")
-            };
-            let mut results = reply.results.into_iter();
-            let replies = places.iter().map(|_| match results.next().and_then(|r| r.result) {
-                Some(Answer::Open(reply)) => Ok(Reply::DkgOpen(reply)),
-                Some(Answer::Deal(reply)) => Ok(Reply::DkgDeal(reply)),
-                Some(Answer::Sign(reply)) => Ok(Reply::DkgSign(reply)),
-                Some(Answer::Certificate(reply)) => Ok(Reply::PutCertificate(reply)),
-                Some(Answer::Refusal(refusal)) => Err(Failure::Refused(Box::new(refusal))),
-                None => Err(missing()),
-            });
-            replies.collect()
-        });
-        (places, replies)
-    }
 }
 
 /// Why a node has not stored an order's documents.
@@ -668,12 +575,7 @@ enum Why {
     Short,
 }
 
-/// Whether a refusal may be over in a moment.
-fn may_pass(refusal: &v1::Refusal) -> bool {
-    Failure::Refused(Box::new(refusal.clone())).may_pass()
-}
-
-fn interrupted(key: KeyId) -> Error {
+pub(crate) fn interrupted(key: KeyId) -> Error {
     CeremonyError {
         what: "the ceremony was interrupted".into(),
         code: crate::error::code::CEREMONY_FAILED,
@@ -683,48 +585,4 @@ fn interrupted(key: KeyId) -> Error {
         wrong: Vec::new(),
     }
     .into_error()
-}
-
-/// How many messages of participants a round holds.
-fn weight(round: &Round) -> usize {
-    match round {
-        Round::Deal(request) => request.round0.len(),
-        Round::Sign(request) => request.round1.len(),
-        Round::Certificate(request) => request.transcript_signatures.len(),
-        Round::Open(_) | Round::Signature(_) => 1,
-    }
-}
-
-/// Rounds for one node, in as many requests as its bounds need.
-fn batches(rounds: Vec<(usize, Request)>) -> Vec<(Vec<usize>, Vec<v1::DkgCall>)> {
-    let mut all: Vec<(Vec<usize>, Vec<v1::DkgCall>)> = Vec::new();
-    let (mut bytes, mut participants) = (0, 0);
-    for (at, request) in rounds {
-        let round = match request {
-            Request::DkgOpen(request) => Round::Open(request),
-            Request::DkgDeal(request) => Round::Deal(request),
-            Request::DkgSign(request) => Round::Sign(request),
-            Request::DkgSignature(request) => Round::Signature(request),
-            Request::PutCertificate(request) => Round::Certificate(request),
-        };
-        let more = weight(&round);
-        let call = v1::DkgCall { call: Some(round) };
-        let size = call.encoded_len();
-        let full = all.last().is_none_or(|(places, _)| {
-            places.len() >= MAX_CEREMONIES_PER_REQUEST
-                || bytes + size > MAX_BATCH_BYTES
-                || participants + more > MAX_PARTICIPANTS_PER_REQUEST
-        });
-        if full {
-            (bytes, participants) = (0, 0);
-            all.push((Vec::new(), Vec::new()));
-        }
-        bytes += size;
-        participants += more;
-        if let Some((places, calls)) = all.last_mut() {
-            places.push(at);
-            calls.push(call);
-        }
-    }
-    all
 }

@@ -73,6 +73,10 @@ pub(crate) enum Behaviour {
     NoReceipt,
     /// Answers, and shows a record in a log that it has not signed.
     StrangeReceipt,
+    /// Answers with the share that it has, whatever generation is asked for.
+    AnyGeneration,
+    /// Takes no certificate that it is brought.
+    StaysBehind,
 }
 
 pub(crate) struct FakeNode {
@@ -87,7 +91,10 @@ pub(crate) struct FakeNode {
 struct NodeState {
     behaviour: Behaviour,
     clock_offset: i64,
+    generation: Generation,
     share: Option<(u32, SigningShare)>,
+    /// Shares that it has promised, and uses once it has the certificate.
+    promised: Vec<(Generation, SigningShare)>,
     wrong: Option<SigningShare>,
     view: Option<v1::KeyView>,
     tenant: TenantId,
@@ -102,6 +109,10 @@ pub(crate) struct FakeCluster {
     pub(crate) key: KeyId,
     /// The nodes' identity keys, in the nodes' order.
     pub(crate) identities: Vec<SigningKey>,
+    order: Order,
+    secret: Scalar,
+    /// The certificates of all generations, the DKG's first.
+    pub(crate) certificates: Vec<Certificate>,
     pub(crate) profile_dir: tempfile::TempDir,
 }
 
@@ -182,7 +193,8 @@ impl FakeCluster {
             .sign(&[profile.principal_key()])
             .unwrap();
         let key = KeyId::from(document.id());
-        let polynomial = SecretPolynomial::random(&Scalar::random(rng), t, rng);
+        let secret = Scalar::random(rng);
+        let polynomial = SecretPolynomial::random(&secret, t, rng);
         let commitments =
             polynomial.commitments().iter().map(|c| c.compress().to_bytes()).collect();
         let generation = Generation::from_bytes([7; 32]);
@@ -211,6 +223,9 @@ impl FakeCluster {
             client,
             key,
             identities: Vec::new(),
+            order: order.clone(),
+            secret,
+            certificates: vec![certificate],
             profile_dir,
         };
         for ((((entry, identity, tls), listener), member), log) in
@@ -225,7 +240,9 @@ impl FakeCluster {
                 state: Mutex::new(NodeState {
                     behaviour: Behaviour::Honest,
                     clock_offset: 0,
+                    generation,
                     share: Some((member.index.get().into(), share)),
+                    promised: Vec::new(),
                     wrong: Some(SigningShare::take(&mut Scalar::random(rng)).unwrap()),
                     view: Some(view.clone()),
                     tenant: bundle.tenant,
@@ -241,6 +258,47 @@ impl FakeCluster {
             cluster.nodes.push(node);
         }
         cluster
+    }
+
+    /// Deals the shares anew, as far as to the certificate: every node has promised its share, and none has the
+    /// certificate yet.
+    pub(crate) fn reshare(&mut self) -> v1::Envelope {
+        let rng = &mut os_rng();
+        let parent = self.certificates.last().unwrap().statement();
+        let polynomial = SecretPolynomial::random(&self.secret, self.order.threshold().t(), rng);
+        let commitments =
+            polynomial.commitments().iter().map(|c| c.compress().to_bytes()).collect();
+        let generation = Generation::from_bytes([7 + self.certificates.len() as u8; 32]);
+        let statement =
+            Statement::of_reshare(parent, &self.order, commitments, generation).unwrap();
+        let signatures = self.identities.iter().map(|identity| statement.sign(identity)).collect();
+        let certificate = Certificate::assemble(statement, signatures).unwrap();
+        for (node, member) in self.nodes.iter().zip(self.order.members()) {
+            let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
+            node.state.lock().unwrap().promised.push((generation, share));
+        }
+        let envelope = certificate.envelope().clone();
+        self.certificates.push(certificate);
+        envelope
+    }
+
+    /// Brings a node the newest certificate, as a coordinator does.
+    pub(crate) fn switch(&self, node: usize) {
+        let certificate = self.certificates.last().unwrap().envelope().clone();
+        let root = Some(self.certificates[0].envelope().clone());
+        let request = v1::PutCertificateRequest {
+            certificate: Some(certificate),
+            root,
+            ..Default::default()
+        };
+        self.nodes[node].answer("PutCertificate", &request.encode_to_vec()).unwrap();
+    }
+
+    /// The generation that a node uses: how many times its shares were dealt.
+    pub(crate) fn height(&self, node: usize) -> usize {
+        let generation = self.nodes[node].state.lock().unwrap().generation;
+        let same = |c: &Certificate| c.statement().generation() == generation;
+        self.certificates.iter().position(same).unwrap() + 1
     }
 
     pub(crate) fn behave(&self, node: usize, behaviour: Behaviour) {
@@ -284,7 +342,9 @@ impl FakeCluster {
             NodeState {
                 behaviour: Behaviour::Honest,
                 clock_offset: 0,
+                generation: state.generation,
                 share: state.share.take(),
+                promised: Vec::new(),
                 wrong: None,
                 view: state.view.clone(),
                 tenant: state.tenant,
@@ -466,6 +526,32 @@ impl FakeNode {
                 let request = v1::EvaluateRequest::decode(body).unwrap();
                 return self.evaluate(&state, &request, time);
             }
+            "PutCertificate" => {
+                let request = v1::PutCertificateRequest::decode(body).unwrap();
+                let certificate = request.certificate.unwrap();
+                let statement = Statement::from_payload(&certificate.payload).unwrap();
+                let known = state.view.as_ref().unwrap().certificates[0].clone();
+                let known = Statement::from_payload(&known.payload).unwrap();
+                let takes = state.behaviour != Behaviour::StaysBehind;
+                if statement.rank() > known.rank() && takes {
+                    let generation = statement.generation();
+                    let at = state.promised.iter().position(|(of, _)| *of == generation).unwrap();
+                    let (_, share) = state.promised.swap_remove(at);
+                    let index = state.share.as_ref().unwrap().0;
+                    state.share = Some((index, share));
+                    state.generation = generation;
+                    let certificates = vec![certificate, request.root.unwrap()];
+                    state.view.as_mut().unwrap().certificates = certificates;
+                }
+                let generation = state.generation.as_bytes().to_vec();
+                v1::PutCertificateReply { generation }.encode_to_vec()
+            }
+            "PutDocuments" => {
+                let request = v1::PutDocumentsRequest::decode(body).unwrap();
+                let results = request.documents.iter().map(|_| v1::DocumentResult::default());
+                let results = results.collect();
+                v1::PutDocumentsReply { results, ..Default::default() }.encode_to_vec()
+            }
             "GetProof" | "PutMarks" => {
                 return Err(Box::new(RefusalCode::Overloaded.message("not now".into(), time)));
             }
@@ -482,6 +568,12 @@ impl FakeNode {
         assert_eq!(request.node, self.id.as_bytes());
         if state.behaviour == Behaviour::Refuses {
             return Err(Box::new(RefusalCode::NotPermitted.message("you may not".into(), time)));
+        }
+        let other = request.generation != state.generation.as_bytes();
+        if other && state.behaviour != Behaviour::AnyGeneration {
+            let refusal = RefusalCode::GenerationNotHeld.message("another".into(), time);
+            let certificate = Some(state.view.as_ref().unwrap().certificates[0].clone());
+            return Err(Box::new(v1::Refusal { certificate, ..refusal }));
         }
         let mut labels = Vec::new();
         let even = |item: &v1::Item| item.nonce.first().is_some_and(|byte| byte % 2 == 0);

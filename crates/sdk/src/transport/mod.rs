@@ -1,6 +1,7 @@
 //! Connections to nodes: one pooled HTTP/2 connection each, and the Connect protocol's unary form.
 
 mod connection;
+mod fan_out;
 mod reply;
 mod tls;
 
@@ -21,6 +22,7 @@ use quorate_wire::{RefusalCode, SigningKey};
 use crate::NodeEntry;
 use crate::marks::{self, Judged, Marks};
 
+pub(crate) use fan_out::FanOut;
 pub use tls::TlsSetupError;
 #[cfg(test)]
 pub(crate) use tls::provider;
@@ -144,6 +146,10 @@ pub(crate) enum Method {
     DkgSignature,
     PutCertificate,
     DkgBatch,
+    ReshareState,
+    ReshareOpen,
+    ReshareDeal,
+    ReshareSign,
     GetAudit,
     GetProof,
     PutMarks,
@@ -174,7 +180,10 @@ impl Method {
             | Self::DkgDeal
             | Self::DkgSign
             | Self::PutCertificate
-            | Self::DkgBatch => timeouts.ceremony,
+            | Self::DkgBatch
+            | Self::ReshareOpen
+            | Self::ReshareDeal
+            | Self::ReshareSign => timeouts.ceremony,
             _ => timeouts.request,
         }
     }
@@ -194,6 +203,10 @@ impl Method {
             Self::DkgSignature => "/quorate.v1.Node/DkgSignature",
             Self::PutCertificate => "/quorate.v1.Node/PutCertificate",
             Self::DkgBatch => "/quorate.v1.Node/DkgBatch",
+            Self::ReshareState => "/quorate.v1.Node/ReshareState",
+            Self::ReshareOpen => "/quorate.v1.Node/ReshareOpen",
+            Self::ReshareDeal => "/quorate.v1.Node/ReshareDeal",
+            Self::ReshareSign => "/quorate.v1.Node/ReshareSign",
             Self::GetAudit => "/quorate.v1.Node/GetAudit",
             Self::GetProof => "/quorate.v1.Node/GetProof",
             Self::PutMarks => "/quorate.v1.Node/PutMarks",
@@ -239,15 +252,27 @@ impl Transport {
         method: Method,
         request: &Q,
     ) -> Result<R, CallError> {
-        let bytes = self.call_bytes(node, method, request.encode_to_vec().into()).await?;
+        self.call_of(None, node, method, request).await
+    }
+
+    /// The same, as one of the requests that are made of several nodes for one purpose.
+    pub(crate) async fn call_of<Q: Message, R: Message + Default>(
+        &self,
+        fan_out: Option<FanOut>,
+        node: NodeId,
+        method: Method,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let bytes = self.call_bytes(fan_out, node, method, request.encode_to_vec().into()).await?;
         R::decode(bytes).map_err(|_| {
             self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
         })
     }
 
     /// Asks one node one thing, in bytes.
-    pub(crate) async fn call_bytes(
+    async fn call_bytes(
         &self,
+        fan_out: Option<FanOut>,
         node: NodeId,
         method: Method,
         request: bytes::Bytes,
@@ -264,7 +289,7 @@ impl Transport {
             Err(_) if fits => 0,
             Err(refusal) => return Err(CallError::Refused(refusal)),
         };
-        let (reply, receipt) = self.exchange(node, method, request).await;
+        let (reply, receipt) = self.exchange(fan_out, node, method, request).await;
         // A log that its own node does not trust is no measure for the next one.
         let rolled_back = RefusalCode::RolledBack.code();
         if matches!(&reply, Err(CallError::Refused(refusal)) if refusal.code == rolled_back) {
@@ -299,6 +324,7 @@ impl Transport {
     /// Asks one node one thing, whatever its log is, and gives the reply's audit receipt too.
     async fn exchange(
         &self,
+        fan_out: Option<FanOut>,
         node: NodeId,
         method: Method,
         request: bytes::Bytes,
@@ -307,7 +333,7 @@ impl Transport {
             return (Err(self.unreachable(node, UnreachableReason::NoUrl)), None);
         };
         let limit = method.limit(&self.timeouts, request.len());
-        connection.call(method.path(), limit, request).await
+        connection.call(method.path(), limit, fan_out, request).await
     }
 
     /// The same in messages, for what is about logs themselves.
@@ -317,7 +343,7 @@ impl Transport {
         method: Method,
         request: &Q,
     ) -> Result<R, CallError> {
-        let (reply, _) = self.exchange(node, method, request.encode_to_vec().into()).await;
+        let (reply, _) = self.exchange(None, node, method, request.encode_to_vec().into()).await;
         R::decode(reply?).map_err(|_| {
             self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
         })

@@ -46,6 +46,10 @@ pub(crate) fn calls(
                 Some(Round::Sign(request)) => Request::DkgSign(request),
                 Some(Round::Signature(request)) => Request::DkgSignature(request),
                 Some(Round::Certificate(request)) => Request::PutCertificate(request),
+                Some(Round::ReshareState(request)) => Request::ReshareState(request),
+                Some(Round::ReshareOpen(request)) => Request::ReshareOpen(request),
+                Some(Round::ReshareDeal(request)) => Request::ReshareDeal(request),
+                Some(Round::ReshareSign(request)) => Request::ReshareSign(request),
                 None => {
                     let message = "a call of the batch names no round";
                     return Err(Refused::new(RefusalCode::Malformed, message));
@@ -65,7 +69,12 @@ fn participants(call: &v1::DkgCall) -> usize {
             let signatures = request.certificate.as_ref().map_or(0, |c| c.signatures.len());
             signatures.max(request.transcript_signatures.len())
         }
-        Some(Round::Open(_) | Round::Signature(_)) | None => 1,
+        Some(Round::ReshareDeal(request)) => request.round0.len(),
+        Some(Round::ReshareSign(request)) => request.round0.len() + request.round1.len(),
+        Some(
+            Round::Open(_) | Round::Signature(_) | Round::ReshareState(_) | Round::ReshareOpen(_),
+        )
+        | None => 1,
     }
 }
 
@@ -76,6 +85,10 @@ pub(crate) fn result(outcome: Outcome) -> v1::DkgResult {
         Ok(Reply::DkgDeal(reply)) => Some(Answer::Deal(reply)),
         Ok(Reply::DkgSign(reply)) => Some(Answer::Sign(reply)),
         Ok(Reply::PutCertificate(reply)) => Some(Answer::Certificate(reply)),
+        Ok(Reply::ReshareState(reply)) => Some(Answer::ReshareState(reply)),
+        Ok(Reply::ReshareOpen(reply)) => Some(Answer::ReshareOpen(reply)),
+        Ok(Reply::ReshareDeal(reply)) => Some(Answer::ReshareDeal(reply)),
+        Ok(Reply::ReshareSign(reply)) => Some(Answer::ReshareSign(reply)),
         // No round answers otherwise.
         Ok(_) => None,
         Err(refusal) => Some(Answer::Refusal(*refusal)),

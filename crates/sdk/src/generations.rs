@@ -1,0 +1,228 @@
+//! Following a key version from one generation to the next while it is used. Whoever asks nodes for another generation
+//! than they hold is shown their certificates: a higher one is verified and taken over, a lower one is replaced by the
+//! one that is known here. So a switch costs some requests another round, and no request fails of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_coordinator::evaluation::Report;
+use quorate_documents::{KeyViewError, Rank, Statement};
+use quorate_types::{KeyId, KeyVersion, NodeId};
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::v1;
+use tokio::time::Instant;
+
+use crate::client::{Client, ClientBuilder, Warning};
+use crate::error::WrongAnswer;
+use crate::evaluate::Job;
+use crate::keys::Key;
+use crate::transport::{CallError, FanOut, Method};
+
+/// How long a node that was brought a certificate, and shows a lower one again, is left alone by requests that do not
+/// need it: its store may hang, or it lies.
+const BROUGHT_AGAIN: Duration = Duration::from_secs(5);
+
+/// What was brought to whom, at most; beyond, everything may be brought again.
+const MAX_BROUGHT: usize = 4096;
+
+/// What a client remembers of carrying certificates.
+#[derive(Default)]
+pub(crate) struct Brought(BTreeMap<(KeyId, KeyVersion, NodeId), Instant>);
+
+impl Brought {
+    /// Whether a node is to be brought a certificate now, by a request that does not need it.
+    fn due(&mut self, place: (KeyId, KeyVersion, NodeId)) -> bool {
+        if self.0.len() >= MAX_BROUGHT {
+            self.0.clear();
+        }
+        let now = Instant::now();
+        let due = self.0.get(&place).is_none_or(|at| now.duration_since(*at) >= BROUGHT_AGAIN);
+        if due {
+            self.0.insert(place, now);
+        }
+        due
+    }
+}
+
+/// The rank of what is known of a key version.
+pub(crate) fn rank(key: &Key, version: KeyVersion) -> Option<Rank> {
+    let known = key.verified_version(version).ok()?;
+    known.certificate.as_ref().map(|certificate| certificate.statement().rank())
+}
+
+impl Job {
+    /// The same request by what this client has learnt of the key since the key was looked up.
+    pub(crate) fn by_newest(self: Arc<Self>, client: &Client) -> Arc<Self> {
+        match client.cached_key(self.key().id()) {
+            Some(known) if rank(&known, self.version()) > rank(self.key(), self.version()) => {
+                Arc::new(self.with_key(known))
+            }
+            _ => self,
+        }
+    }
+}
+
+impl Client {
+    /// What to ask for after these refusals: another generation, or the same of nodes that were behind. Nothing
+    /// where it would be the same request of the same nodes.
+    pub(crate) async fn switched(&self, job: &Job, report: &Report) -> Option<Arc<Job>> {
+        let key = self.newest_of(job, report).await;
+        let higher = rank(&key, job.version()) > rank(job.key(), job.version());
+        let brought = self.bring_to_all(&key, job, report, true).await;
+        (higher || brought).then(|| Arc::new(job.with_key(key)))
+    }
+
+    /// Who asks the nodes that hold a key version's shares: this client, or one under a newer roster where one of
+    /// them joined since.
+    pub(crate) async fn asking(&self, job: &Job) -> Self {
+        let mut asking = self.clone();
+        let Ok(committee) = job.key().committee(job.version()) else { return asking };
+        while committee.nodes().iter().any(|node| asking.roster().node(node).is_none()) {
+            match asking.under_newer_roster().await {
+                Some(newer) => asking = newer,
+                None => break,
+            }
+        }
+        asking
+    }
+
+    /// Learns of a request that succeeded what its refusals show, in the background.
+    pub(crate) fn follow_generations(&self, job: &Arc<Job>, report: &Report) {
+        if report.newer.is_empty() {
+            return;
+        }
+        let (client, job, report) = (self.clone(), Arc::clone(job), report.clone());
+        tokio::spawn(async move {
+            let key = client.newest_of(&job, &report).await;
+            client.bring_to_all(&key, &job, &report, false).await;
+        });
+    }
+
+    /// The key with the highest certificate that is known or shown.
+    async fn newest_of(&self, job: &Job, report: &Report) -> Key {
+        let known = self.cached_key(job.key().id());
+        let mut key =
+            known.map_or_else(|| job.key().clone(), |known| job.key().with_higher_of(&known));
+        for again in [true, false] {
+            let mut unknown = false;
+            for (node, shown) in &report.newer {
+                match key.adopting([shown]) {
+                    Ok(Some(higher)) => key = self.cache_key(&higher),
+                    Ok(None) => {}
+                    // An order of which this client has not heard, or a version that was made since.
+                    Err(
+                        KeyViewError::OrderUnknown { .. }
+                        | KeyViewError::VersionUnknown { .. }
+                        | KeyViewError::NoRoot(_),
+                    ) => unknown = true,
+                    Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
+                        name: self.node_name(*node),
+                        what: error.to_string(),
+                    })),
+                }
+            }
+            if !unknown || !again {
+                break;
+            }
+            match self.fetch_key(key.id()).await {
+                Ok(fetched) => key = fetched,
+                Err(_) => break,
+            }
+        }
+        key
+    }
+
+    /// Brings the certificate of a reshare to those that showed that they lack it, and to those that answered for a
+    /// lower generation. Says whether anybody took it.
+    async fn bring_to_all(&self, key: &Key, job: &Job, report: &Report, needed: bool) -> bool {
+        let (id, version) = (key.id(), job.version());
+        let Ok(known) = key.verified_version(version) else { return false };
+        let (Some(root), Some(highest)) = (&known.root, &known.certificate) else { return false };
+        let statement = highest.statement();
+        if statement.height() < 2 {
+            // A DKG's certificate takes the signatures over its transcript; whoever made the key delivers it.
+            return false;
+        }
+        // What each has now; nothing where it has no certificate.
+        let mut behind: BTreeMap<NodeId, Vec<u8>> = BTreeMap::new();
+        for (node, shown) in &report.newer {
+            if let Ok(shown) = Statement::from_payload(&shown.payload)
+                && shown.rank() < statement.rank()
+            {
+                behind.insert(*node, shown.generation().as_bytes().to_vec());
+            }
+        }
+        let none = RefusalCode::KeyNotReady.code();
+        let none = report.refused.iter().filter(|(_, refusal)| refusal.code == none);
+        behind.extend(none.map(|(node, _)| (*node, Vec::new())));
+        if rank(job.key(), version) < Some(statement.rank())
+            && let Ok(asked) = job.key().committee(version)
+        {
+            let generation = asked.generation().as_bytes().to_vec();
+            behind.extend(report.answered.iter().map(|node| (*node, generation.clone())));
+        }
+        behind.retain(|node, _| {
+            let due = || self.brought(|brought| brought.due((id, version, *node)));
+            statement.participant(node).is_some() && (needed || due())
+        });
+        if behind.is_empty() {
+            return false;
+        }
+        let request = v1::PutCertificateRequest {
+            node: Vec::new(),
+            certificate: Some(highest.envelope().clone()),
+            transcript_signatures: Vec::new(),
+            root: Some(root.envelope().clone()),
+        };
+        if self.bring(&behind, &request).await {
+            return true;
+        }
+        // They may lack the order under which it stands.
+        if !needed || statement.order_number() == 1 || self.gather_key(id).await.is_err() {
+            return false;
+        }
+        self.bring(&behind, &request).await
+    }
+
+    /// Says whether anybody has another generation than before.
+    async fn bring(
+        &self,
+        nodes: &BTreeMap<NodeId, Vec<u8>>,
+        request: &v1::PutCertificateRequest,
+    ) -> bool {
+        let fan_out = Some(FanOut::new());
+        let mut bringing = tokio::task::JoinSet::new();
+        for (node, had) in nodes {
+            let (node, had, transport) = (*node, had.clone(), self.inner.transport.clone());
+            let bytes = node.as_bytes().to_vec();
+            let request = v1::PutCertificateRequest { node: bytes, ..request.clone() };
+            bringing.spawn(async move {
+                let reply: Result<v1::PutCertificateReply, CallError> =
+                    transport.call_of(fan_out, node, Method::PutCertificate, &request).await;
+                reply.is_ok_and(|reply| reply.generation != had)
+            });
+        }
+        let mut taken = false;
+        while let Some(joined) = bringing.join_next().await {
+            taken |= joined.unwrap_or(false);
+        }
+        taken
+    }
+
+    /// A client under a newer roster than this one's, where there is one: for a key that went to a node which joined
+    /// since.
+    pub(crate) async fn under_newer_roster(&self) -> Option<Self> {
+        if let Some(newer) = self.successor() {
+            return Some(newer);
+        }
+        let membership = self.refresh_roster().await.ok()??;
+        let key = quorate_wire::SigningKey::from_seed(self.inner.key.seed().duplicate());
+        let timeouts = self.inner.transport.timeouts();
+        let builder = ClientBuilder::new(membership, key).timeouts(timeouts);
+        let newer = builder.keeping(self.inner.profile.clone()).build().ok()?;
+        let newer = Self { storage: self.storage, fragments: self.fragments.clone(), ..newer };
+        self.follow(newer.clone());
+        Some(newer)
+    }
+}

@@ -1,0 +1,269 @@
+//! Dealing a key version's shares anew: to the same nodes (a refresh), to one that lost its share (a repair), or to
+//! others, under the order in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_coordinator::Unreachable as Silent;
+use quorate_coordinator::ceremony::reshare::{Failed, Outcome, Reshare, StartError};
+use quorate_coordinator::{Failure, ceremony::reshare::Reshared as Dealt};
+use quorate_types::{Digest, Generation, KeyId, KeyVersion, NodeId, Threshold};
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::v1::Envelope;
+
+use crate::client::{Client, Warning};
+use crate::documents::in_order;
+use crate::error::{CeremonyError, Error, KeyError, NodeRefusal, RequestError, code};
+use crate::keys::{Key, Progress};
+use crate::rng::os_rng;
+use crate::shares::Healing;
+use crate::transport::Unreachable;
+
+/// How often a reshare is begun anew because another coordinator, or a new document, came in between.
+const BEGINNINGS: u32 = 4;
+
+/// How long to wait before it is: the other may need a moment to finish.
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// Shares that were dealt anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reshared {
+    /// The key.
+    pub key: KeyId,
+    /// The version of the key.
+    pub version: KeyVersion,
+    /// The generation before.
+    pub before: Generation,
+    /// The generation that is in use from now on.
+    pub after: Generation,
+    /// The number of the order under which it was made.
+    pub order: u32,
+    /// How many times the shares were dealt, the making of the key included.
+    pub height: u64,
+    /// T-of-N.
+    pub threshold: Threshold,
+    /// The nodes that hold its shares.
+    pub holders: Vec<NodeId>,
+    /// What it heals.
+    pub healing: Healing,
+    /// Nodes that use the new generation, and have erased what they had of older ones.
+    pub delivered: Vec<NodeId>,
+    /// Nodes that do not yet, and why. Clients and later commands bring them the certificate.
+    pub lacking: Vec<(NodeId, String)>,
+    /// Another coordinator had begun it, and this one only put it together.
+    pub finished_anothers: bool,
+    /// The new generation's compact certificate.
+    pub certificate: Envelope,
+}
+
+/// A reshare's outcome where there is no new generation.
+pub(crate) enum Stopped {
+    /// Something came in between: it may be begun again.
+    Again(Error),
+    /// Not without somebody doing something.
+    For(Error),
+}
+
+impl Stopped {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Again(error) | Self::For(error) => error,
+        }
+    }
+}
+
+impl Client {
+    /// Deals the shares of a key version anew under the order in force, to whom that names. The verifying key and
+    /// every object stay as they are, and the key is used meanwhile. Where another coordinator has begun, this goes
+    /// on from there; whoever dies when, a generation that can be used remains.
+    ///
+    /// Under the order of the shares in use that is a refresh, which a standing order allows once in so many seconds.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `refresh_not_due`, `share_not_held`, `attempts_exhausted` or `not_permitted`, where
+    /// nodes say that; [`KeyError::NotReady`] where the version is not made; [`RequestError::Invalid`] where orders
+    /// contend; and [`CeremonyError`], which names who is missing or cheats. The shares in use stay in use.
+    pub async fn reshare_key(
+        &self,
+        key: KeyId,
+        version: KeyVersion,
+        mut progress: impl FnMut(Progress) + core::marker::Send,
+    ) -> Result<Reshared, Error> {
+        let mut left = BEGINNINGS;
+        loop {
+            left -= 1;
+            let known = self.gather_key(key).await?;
+            let machine = self.reshare_machine(&known, version)?;
+            let (outcome, reasons) = self.drive_ceremony(machine, &mut progress).await;
+            match self.after_reshare(&known, version, outcome, &reasons) {
+                Ok(reshared) => return Ok(reshared),
+                Err(Stopped::Again(_)) if left > 0 => {
+                    self.forget_key(key);
+                    tokio::time::sleep(BETWEEN).await;
+                }
+                Err(stopped) => return Err(stopped.into_error()),
+            }
+        }
+    }
+
+    /// The key as most nodes show it together; nodes that lack something of that are brought it.
+    pub(crate) async fn gather_key(&self, id: KeyId) -> Result<Key, Error> {
+        let shown = self.views_of(id).await?;
+        let key = self.cache_key(&self.verify_views(id, &shown).await?);
+        let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for (node, views) in &shown {
+            let views = views.iter().filter(|view| view.id == id.as_bytes());
+            for envelope in views.flat_map(|view| view.authority.iter().chain(&view.documents)) {
+                let digest = quorate_wire::digests::document_digest(&envelope.payload);
+                has.entry(*node).or_default().insert(digest);
+                all.entry(digest).or_insert_with(|| envelope.clone());
+            }
+        }
+        let lacks = |node: &NodeId| {
+            has.get(node).is_none_or(|has| all.keys().any(|digest| !has.contains(digest)))
+        };
+        let nodes: Vec<NodeId> =
+            self.roster().nodes.iter().map(|entry| entry.id).filter(lacks).collect();
+        if !nodes.is_empty() {
+            let parsed = all
+                .into_values()
+                .filter_map(|envelope| quorate_documents::SignedDocument::parse(envelope).ok());
+            let documents: Vec<Envelope> =
+                in_order(parsed).iter().map(|document| document.envelope().clone()).collect();
+            let each = nodes.into_iter().map(|node| (node, documents.clone())).collect();
+            // Whoever does not take them refuses the rounds, and says why.
+            self.put_each(each).await;
+        }
+        Ok(key)
+    }
+
+    /// What drives a reshare of this key version.
+    pub(crate) fn reshare_machine(&self, key: &Key, version: KeyVersion) -> Result<Reshare, Error> {
+        let known = key.verified_version(version)?;
+        let not_ready = || KeyError::NotReady { id: key.id(), version };
+        let root = known.root.as_ref().ok_or_else(not_ready)?;
+        let highest = known.certificate.as_ref().ok_or_else(not_ready)?;
+        let rng = &mut os_rng();
+        Reshare::new(&known.orders, root, highest, self.roster_digest(), 1, rng).map_err(|error| {
+            let next = match error {
+                StartError::Orders(_) => "; one that follows all of them must be signed first",
+                StartError::Certificate => "",
+            };
+            RequestError::Invalid(format!("{error}{next}")).into()
+        })
+    }
+
+    /// What a reshare came to. The new generation is used by this client from now on.
+    pub(crate) fn after_reshare(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        outcome: Outcome,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Result<Reshared, Stopped> {
+        match outcome {
+            Outcome::Reshared(dealt) => {
+                for blame in &dealt.blamed {
+                    self.warn(Warning::WrongAnswer(self.blamed(blame)));
+                }
+                match key.adopting([dealt.certificate.envelope()]) {
+                    Ok(Some(adopted)) => drop(self.cache_key(&adopted)),
+                    Ok(None) => {}
+                    // Asked for anew when it is needed.
+                    Err(_) => self.forget_key(key.id()),
+                }
+                Ok(self.reshared(key.id(), version, &dealt, reasons))
+            }
+            Outcome::Failed(failed) => Err(self.not_reshared(key.id(), *failed, reasons)),
+        }
+    }
+
+    fn reshared(
+        &self,
+        key: KeyId,
+        version: KeyVersion,
+        dealt: &Dealt,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Reshared {
+        let statement = dealt.certificate.statement();
+        let why = |(node, why): &(NodeId, Failure)| {
+            let why = reasons.get(node).map_or_else(|| why.to_string(), |u| u.reason.to_string());
+            (*node, why)
+        };
+        Reshared {
+            key,
+            version,
+            before: dealt.parent.generation(),
+            after: dealt.generation(),
+            order: statement.order_number(),
+            height: statement.height(),
+            threshold: statement.threshold(),
+            holders: statement.participants().iter().map(|member| member.node).collect(),
+            healing: Healing::new(dealt.parent.threshold().t(), dealt.unconfirmed()),
+            delivered: dealt.delivered.clone(),
+            lacking: dealt.lacking.iter().map(why).collect(),
+            finished_anothers: dealt.finished,
+            certificate: dealt.certificate.envelope().clone(),
+        }
+    }
+
+    fn not_reshared(
+        &self,
+        key: KeyId,
+        failed: Failed,
+        reasons: &BTreeMap<NodeId, Unreachable>,
+    ) -> Stopped {
+        let said = |code: RefusalCode| {
+            failed.refusals.iter().position(|(_, refusal)| refusal.code == code.code())
+        };
+        // What only somebody's decision or time can change is said in the nodes' own words.
+        let final_words = [
+            RefusalCode::ShareNotHeld,
+            RefusalCode::AttemptsExhausted,
+            RefusalCode::RefreshNotDue,
+            RefusalCode::NotPermitted,
+            RefusalCode::KeyUnknown,
+        ];
+        let passing = [
+            RefusalCode::GenerationNotHeld,
+            RefusalCode::KeyNotReady,
+            RefusalCode::OrderMismatch,
+            RefusalCode::SessionUnknown,
+            RefusalCode::SessionConflict,
+        ];
+        if let Some(at) = final_words.into_iter().find_map(said)
+            && failed.blamed.is_empty()
+            && let Some((node, refusal)) = failed.refusals.get(at).cloned()
+        {
+            let refused = NodeRefusal { name: self.node_name(node), refusal };
+            return Stopped::For(Error::Refused(Box::new(refused)));
+        }
+        let again = failed.order_unknown
+            || failed.cancelled.is_some()
+            || (failed.unreachable.is_empty()
+                && passing.into_iter().any(|code| said(code).is_some()));
+        let provable = failed.blamed.iter().any(|blame| blame.evidence.is_some());
+        let what = match (failed.holders, failed.signed.len()) {
+            (Some((have, must)), _) => format!(
+                "the shares were not dealt anew: {must} nodes must deal, and {have} of those that answer hold \
+                 the share in use"
+            ),
+            (None, 0) => "the shares were not dealt anew".to_owned(),
+            (None, signed) => {
+                format!("{signed} nodes have signed the new shares, and the others not yet")
+            }
+        };
+        let silent = |(node, why): &(NodeId, Silent)| self.unreachable(*node, why, reasons);
+        let error = CeremonyError {
+            what,
+            code: if provable { code::DEALER_FAULT } else { code::RESHARE_FAILED },
+            key: Some(key),
+            unreachable: failed.unreachable.iter().map(silent).collect(),
+            wrong: failed.blamed.iter().map(|blame| self.blamed(blame)).collect(),
+            refused: self.refusals(failed.refusals),
+        }
+        .into_error();
+        if again { Stopped::Again(error) } else { Stopped::For(error) }
+    }
+}
