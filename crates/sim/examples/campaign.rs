@@ -107,10 +107,10 @@ mod resharing {
         AtomicU64, BTreeMap, ExitCode, FIRINGS, Instant, Mutex, Ordering, USABLE, WHOLE, number,
         table,
     };
-    use quorate_sim::participant::Named;
     use quorate_sim::reshare::hostile::Strategy;
     use quorate_sim::reshare::liar::Lie;
-    use quorate_sim::reshare::{Ending, Scenario, run};
+    use quorate_sim::reshare::{Ending, Fault, Scenario, run};
+    use std::sync::atomic::AtomicBool;
 
     #[derive(Default)]
     struct Totals {
@@ -118,18 +118,26 @@ mod resharing {
         clean: (u64, u64),
         lies: BTreeMap<Lie, (u64, u64)>,
         hostilities: BTreeMap<Strategy, (u64, u64)>,
+        faults: BTreeMap<Fault, (u64, u64)>,
+        longest: u64,
         events: u64,
         failures: Vec<(u64, String)>,
     }
 
-    fn one(seed: u64, totals: &Mutex<Totals>) {
-        let scenario = Scenario::random(seed);
-        let stopping = |lie: &Lie| lie.expected() != Named::Harmless;
-        let clean = scenario.rounds.iter().all(|round| {
-            !round.liars.iter().any(|(_, lie)| stopping(lie)) && round.hostile.is_empty()
-        });
-        let result = run(seed, &scenario);
-        let Ok(mut totals) = totals.lock() else { return };
+    /// Whether a strategy of this name takes part.
+    fn takes_part(name: &str, scenario: &Scenario) -> bool {
+        scenario.rounds.iter().any(|round| {
+            round.liars.iter().any(|(_, lie)| lie.name() == name)
+                || round.hostile.iter().any(|strategy| strategy.name() == name)
+        })
+    }
+
+    /// Plays a seed; says whether something did not hold.
+    fn one(seed: u64, scenario: &Scenario, totals: &Mutex<Totals>) -> bool {
+        let clean = scenario.honest();
+        let result = run(seed, scenario);
+        let Ok(mut totals) = totals.lock() else { return true };
+        let before = totals.failures.len();
         match result {
             Err(error) => totals.failures.push((seed, error.to_string())),
             Ok(report) => {
@@ -148,10 +156,16 @@ mod resharing {
                     let entry = totals.hostilities.entry(strategy).or_default();
                     *entry = (entry.0 + 1, entry.1 + fired);
                 }
+                for (fault, times) in report.faults {
+                    let entry = totals.faults.entry(fault).or_default();
+                    *entry = (entry.0 + 1, entry.1 + times);
+                }
+                totals.longest = totals.longest.max(report.longest);
                 let found = report.violations.iter().map(|v| (seed, v.to_string()));
                 totals.failures.extend(found);
             }
         }
+        totals.failures.len() > before
     }
 
     pub(super) fn replay(seed: u64) -> ExitCode {
@@ -175,15 +189,24 @@ mod resharing {
     pub(super) fn campaign(first: u64, seeds: u64) -> ExitCode {
         let (began, next) = (Instant::now(), AtomicU64::new(first));
         let totals = Mutex::new(Totals::default());
+        let impatient = std::env::args().any(|argument| argument == "--until-failure");
+        let with = std::env::args().skip_while(|argument| argument != "--with").nth(1);
+        let failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..number("--threads", 2) {
                 scope.spawn(|| {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= first + seeds {
+                        if seed >= first + seeds || (impatient && failed.load(Ordering::Relaxed)) {
                             break;
                         }
-                        one(seed, &totals);
+                        let scenario = Scenario::random(seed);
+                        if with.as_ref().is_some_and(|name| !takes_part(name, &scenario)) {
+                            continue;
+                        }
+                        if one(seed, &scenario, &totals) {
+                            failed.store(true, Ordering::Relaxed);
+                        }
                     }
                 });
             }
@@ -197,6 +220,11 @@ mod resharing {
         let lies = table("lying participant", Lie::ALL, Lie::name, &totals.lies);
         let hostile =
             table("lying coordinator", Strategy::ALL, Strategy::name, &totals.hostilities);
+        println!("\n{:<36}{:>8}{:>10}", "other faults", "seeds", "times");
+        for (fault, (runs, times)) in &totals.faults {
+            println!("{:<36}{runs:>8}{times:>10}", format!("{fault:?}"));
+        }
+        let rarest = totals.faults.values().map(|(_, times)| *times).min().unwrap_or_default();
         println!();
         for (seed, failure) in &totals.failures {
             println!("seed {seed}: {failure}");
@@ -204,11 +232,17 @@ mod resharing {
         let violations = totals.failures.len();
         let (clean, good) = totals.clean;
         println!("{violations:>8} violations");
-        println!("{good:>8} of {clean} seeds without stopping liars carried out");
+        println!("{good:>8} of {clean} seeds without liars, dead and put back carried out");
+        println!("{:>8} simulated ms: the longest wait for an evaluation", totals.longest);
         let least = lies.into_iter().chain(hostile).min().unwrap_or_default();
         println!("{:>8} times the strategy that fired least: {}", least.0, least.1);
-        println!("{:>8.0} seconds", began.elapsed().as_secs_f64());
-        let whole = seeds < WHOLE || (least.0 >= FIRINGS && good * 100 >= clean * USABLE);
+        let seconds = began.elapsed().as_secs_f64();
+        println!("{seconds:>8.1} seconds, {:.1} seeds a second", seeds as f64 / seconds);
+        let fired = least.0.min(rarest) >= FIRINGS * (seeds / WHOLE);
+        let whole = seeds < WHOLE || (fired && good * 100 >= clean * USABLE);
+        if !whole {
+            println!("\nNOT MET: each strategy {FIRINGS} times in {WHOLE}, {USABLE} % carried out");
+        }
         ExitCode::from(u8::from(violations > 0 || !whole))
     }
 }

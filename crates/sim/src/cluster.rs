@@ -1,8 +1,8 @@
 //! The documents of one cluster: roster, tenant, principals and keys.
 
 use quorate_documents::{
-    Administrators, Body, DocumentError, Draft, Key, KeyOrder, KeyVersionEntry, NodeEntry, Order,
-    Permission, Principal, Roster, SignedDocument, Tenant,
+    Administrators, Body, DocumentError, DocumentSet, Draft, Key, KeyOrder, KeyVersionEntry,
+    NodeEntry, Order, Permission, Principal, Roster, SignedDocument, Tenant,
 };
 use quorate_secret::{RootKey, Secret, SigningSeed};
 use quorate_types::{
@@ -62,6 +62,13 @@ impl NodeKeys {
         SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.copy_from_slice(seed))))
     }
 
+    /// All of it once more.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (identity, root) = (self.identity_again(), self.root_again());
+        Self { entry: self.entry.clone(), identity, root }
+    }
+
     /// The root key once more, as if unlocked again.
     #[must_use]
     pub fn root_again(&self) -> RootKey {
@@ -76,6 +83,8 @@ pub struct Cluster {
     pub nodes: Vec<NodeKeys>,
     /// The first roster.
     pub roster: SignedDocument,
+    /// The newest roster.
+    pub newest: SignedDocument,
     tenant: SignedDocument,
     administrator: SigningKey,
     /// May do everything with keys.
@@ -170,6 +179,7 @@ impl Cluster {
             principal(&foreign_tenant, "foreigner", foreigner.public(), &Action::ALL)?;
         Ok(Self {
             nodes,
+            newest: roster.clone(),
             roster,
             tenant,
             administrator,
@@ -194,7 +204,7 @@ impl Cluster {
     /// The digest of the roster in force.
     #[must_use]
     pub fn roster_digest(&self) -> Digest {
-        self.roster.digest()
+        self.newest.digest()
     }
 
     /// The tenant.
@@ -212,15 +222,55 @@ impl Cluster {
     /// The documents that every node is given, besides the roster.
     #[must_use]
     pub fn documents(&self) -> Vec<Envelope> {
-        let documents = [
+        self.signed().map(|document| document.envelope().clone()).to_vec()
+    }
+
+    const fn signed(&self) -> [&SignedDocument; 6] {
+        [
             &self.tenant,
             &self.owner_document,
             &self.courier_document,
             &self.bystander_document,
             &self.foreign_tenant,
             &self.foreigner_document,
-        ];
-        documents.map(|document| document.envelope().clone()).to_vec()
+        ]
+    }
+
+    /// The next roster, with the same nodes.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never.
+    pub fn next_roster(
+        &mut self,
+        others: &[SignedDocument],
+        now: UnixSeconds,
+    ) -> Result<SignedDocument, DocumentError> {
+        let mut set = DocumentSet::whole(self.id());
+        let own = [&self.roster, &self.newest].into_iter().chain(self.signed());
+        set.insert_all(own.chain(others).cloned());
+        let frontier = set.frontier(&self.roster.id());
+        let body = self.newest.body().clone();
+        let draft = Draft::succeed(&[&self.newest], body, None, frontier, now)?;
+        self.newest = draft.sign(&[&self.administrator])?;
+        Ok(self.newest.clone())
+    }
+
+    /// The next version of a key's document, in which nothing of its shares changes.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never.
+    pub fn next_key(
+        &self,
+        before: &SignedDocument,
+        now: UnixSeconds,
+    ) -> Result<SignedDocument, DocumentError> {
+        let mut body = before.body().clone();
+        if let Body::Key(key) = &mut body {
+            key.tags = vec![("version".to_owned(), before.version().to_string())];
+        }
+        let authority = Some(self.tenant.digest());
+        let draft = Draft::succeed(&[before], body, authority, Vec::new(), now)?;
+        draft.sign(&[&self.administrator])
     }
 
     /// A key of `t` of all nodes, ordered at `now`.

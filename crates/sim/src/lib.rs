@@ -5,7 +5,7 @@
 //! same seed gives the same event log, byte for byte, so that a failure is replayed by its seed.
 //!
 //! - Honest nodes are real [`quorate_node::NodeCore`]s, each over a [`store::Store`] that loses nothing
-//!   it made durable and everything else.
+//!   it made durable and everything else; [`disk`] says what may be there of a batch that was being written.
 //! - A [`participant::Strategy`] is one way for a node to lie, a [`coordinator::Strategy`] one for a
 //!   coordinator.
 //! - [`reference::Reference`] says, from the protocol's text, what an honest node may answer.
@@ -15,6 +15,7 @@
 
 pub mod cluster;
 pub mod coordinator;
+pub mod disk;
 mod evaluation;
 pub mod invariants;
 pub mod log;

@@ -40,6 +40,11 @@ pub enum Event {
         /// Which node.
         node: usize,
     },
+    /// Something that the world has planned.
+    Planned {
+        /// Its number there.
+        number: usize,
+    },
 }
 
 /// Under whose name a request is sent.
@@ -79,13 +84,43 @@ pub struct Network {
     sequence: u64,
     /// Until when each pair of coordinator and node is cut off.
     cut: BTreeMap<(usize, usize), u64>,
+    /// How many messages were sent, and which of them is lost whatever the odds.
+    messages: u64,
+    lost: Option<u64>,
+    partitions: u64,
 }
 
 impl Network {
     /// An empty network at time 0.
     #[must_use]
     pub const fn new(faults: Faults) -> Self {
-        Self { now: 0, faults, queue: BTreeMap::new(), sequence: 0, cut: BTreeMap::new() }
+        Self {
+            now: 0,
+            faults,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            cut: BTreeMap::new(),
+            messages: 0,
+            lost: None,
+            partitions: 0,
+        }
+    }
+
+    /// From now on messages are counted from 0, and this one is lost.
+    pub const fn lose(&mut self, message: Option<u64>) {
+        (self.messages, self.lost) = (0, message);
+    }
+
+    /// How many messages were sent since.
+    #[must_use]
+    pub const fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// How often a node was cut off.
+    #[must_use]
+    pub const fn partitions(&self) -> u64 {
+        self.partitions
     }
 
     /// Whether something happens in one of `percent` cases.
@@ -105,6 +140,12 @@ impl Network {
         if self.faults.partitions && Self::happens(2, rng) {
             let length = u64::from(rng.next_u32() % 15_000);
             self.cut.insert(pair, self.now + length);
+            self.partitions += 1;
+        }
+        let number = self.messages;
+        self.messages += 1;
+        if self.lost == Some(number) {
+            return;
         }
         let copies = 1 + usize::from(Self::happens(self.faults.duplicates, rng));
         for _ in 0..copies {

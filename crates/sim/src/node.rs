@@ -9,9 +9,11 @@ use quorate_types::{ClusterId, Digest, UnixSeconds};
 use quorate_wire::PublicKey;
 use quorate_wire::proto::v1::Envelope;
 use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 use crate::cluster::NodeKeys;
-use crate::store::{Store, at_once};
+use crate::disk::Loss;
+use crate::store::{Store, Without, at_once};
 
 /// More rounds of planning than any request may need.
 const MAX_ROUNDS: usize = quorate_node::MAX_PLAN_ROUNDS + 1;
@@ -20,7 +22,8 @@ const MAX_ROUNDS: usize = quorate_node::MAX_PLAN_ROUNDS + 1;
 pub struct SimNode {
     core: NodeCore,
     store: Store,
-    root: RootKey,
+    keys: NodeKeys,
+    without: Without,
     /// Seconds that its clock is ahead of true time.
     skew: i64,
     /// Decisions that are not durable yet, by call.
@@ -58,10 +61,12 @@ impl SimNode {
     /// A node that has just been installed.
     #[must_use]
     pub fn new(keys: &NodeKeys, skew: i64) -> Self {
+        let keys = keys.again();
         Self {
             core: NodeCore::new(keys.entry.clone(), keys.identity_again(), keys.root_again()),
             store: Store::default(),
-            root: keys.root_again(),
+            keys,
+            without: Without::default(),
             skew,
             pending: BTreeMap::new(),
         }
@@ -76,7 +81,31 @@ impl SimNode {
     /// Its root key, for looking into its rows.
     #[must_use]
     pub const fn root(&self) -> &RootKey {
-        &self.root
+        &self.keys.root
+    }
+
+    /// Leaves something undone from now on.
+    pub const fn go_without(&mut self, without: Without) {
+        self.without = without;
+        self.store.go_without(without);
+    }
+
+    /// A copy of its disk.
+    #[must_use]
+    pub fn image(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Its disk is put back to what it was once.
+    pub fn roll_back(&mut self, image: Store) {
+        self.store = image;
+        self.crash();
+    }
+
+    /// Seconds that its clock is ahead.
+    #[must_use]
+    pub const fn skew(&self) -> i64 {
+        self.skew
     }
 
     /// Its clock.
@@ -141,6 +170,9 @@ impl SimNode {
             let reads = self.core.plan(call, &view);
             if reads.is_empty() {
                 let facts = Facts::default();
+                let opens = matches!(call.request, Request::DkgOpen(_) | Request::ReshareOpen(_));
+                let mut stale = ChaCha20Rng::from_seed(*self.keys.root.reveal());
+                let rng = if self.without.fresh_keys && opens { &mut stale } else { rng };
                 return Ok(self.core.decide(self.clock(now), rng, &facts, &view, call.clone()));
             }
             self.store.read(&reads, &mut view);
@@ -187,8 +219,25 @@ impl SimNode {
         }
     }
 
-    /// Loses power: everything that was not durable is gone.
+    /// Loses power: everything that was not durable is gone, and it starts again from its rows and keys.
     pub fn crash(&mut self) {
+        let keys = &self.keys;
+        self.core = NodeCore::new(keys.entry.clone(), keys.identity_again(), keys.root_again());
+        self.store.forget();
         self.pending.clear();
+    }
+
+    /// Loses power while a decision is being made durable.
+    ///
+    /// # Errors
+    /// [`NodeDefect`].
+    pub fn lose_power_in(&mut self, call: u64, loss: Loss) -> Result<(), NodeDefect> {
+        if let Some((_, step)) = self.pending.remove(&call) {
+            self.store.cut_next(Some(loss));
+            at_once(step.commit(&mut self.store)).ok_or(NodeDefect::Waited)?.ok();
+            self.store.cut_next(None);
+        }
+        self.crash();
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use quorate_documents::{Certificate, Orders, Statement};
+use quorate_documents::{Certificate, Orders, SignedDocument, Statement};
 use quorate_node::{RowKey, Table, sealing, version_prefix};
 use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_schemes::sharing::{PublicShares, SigningShare, lagrange_at_zero};
@@ -66,6 +66,14 @@ invariants! {
     RecoverySucceeds, "with honest nodes, an honest coordinator carries out every order";
     /// Usability.
     EvaluationIsRight, "T honest participants evaluate under the highest certificate, and cheaters are named";
+    /// Nothing hangs.
+    EvaluationReturns, "an evaluation comes back within 60 seconds once faults stop, whoever is dead or lies";
+    /// The same key for ever.
+    WrittenIsReadable, "what was evaluated when the key was new is evaluated alike for ever";
+    /// Never without shares.
+    AlwaysUsable, "T honest participants of the highest certificate that an honest node knows hold its shares, always";
+    /// Documents stay.
+    AcknowledgedIsKept, "a document that an honest node has acknowledged is there";
     /// The node itself.
     NodeWorks, "a node decides every request";
 }
@@ -94,6 +102,8 @@ pub struct Judge {
     /// What each honest node was seen to sign and must keep.
     promised: BTreeMap<NodeId, BTreeMap<Generation, Statement>>,
     ranks: BTreeMap<NodeId, quorate_documents::Rank>,
+    /// The documents that each honest node has acknowledged, as they were signed.
+    documents: BTreeMap<NodeId, BTreeSet<RowKey>>,
     secret: Option<Scalar>,
 }
 
@@ -160,19 +170,37 @@ impl Judge {
     pub fn forget(&mut self, node: NodeId) {
         self.promised.remove(&node);
         self.ranks.remove(&node);
+        self.documents.remove(&node);
     }
 
-    /// Looks into the rows of all honest nodes.
+    /// A node has acknowledged documents.
+    pub fn acknowledged(&mut self, node: NodeId, documents: &[SignedDocument]) {
+        let places =
+            documents.iter().map(|it| RowKey::document(it.id(), it.version(), it.digest()));
+        self.documents.entry(node).or_default().extend(places);
+    }
+
+    /// Looks into the rows of all honest nodes, and returns the certificates that they hold.
     pub fn inspect(
         &mut self,
         key: &OrderedKey,
         orders: &Orders,
         root: &Statement,
         nodes: &[(NodeId, &SimNode)],
-    ) {
+    ) -> Vec<Certificate> {
         let mut top: Option<Statement> = None;
+        let mut found = Vec::new();
         for (id, node) in nodes {
+            for place in self.documents.get(id).into_iter().flatten() {
+                if node.store().row(place).is_none() {
+                    let detail = format!("{id} has lost a document");
+                    self.violations
+                        .push(Violation { invariant: Invariant::AcknowledgedIsKept, detail });
+                    break;
+                }
+            }
             let Some(certificate) = highest(node, key) else { continue };
+            found.push(certificate.clone());
             self.certificate(*id, &certificate, key, orders, root);
             let statement = certificate.statement();
             if self.ranks.insert(*id, statement.rank()).is_some_and(|rank| rank > statement.rank())
@@ -187,7 +215,8 @@ impl Judge {
         for (id, node) in nodes {
             self.promises(*id, node, key);
         }
-        let Some(top) = top else { return };
+        let Some(top) = top else { return found };
+        let mut holders = 0;
         for member in top.participants() {
             let Some((id, node)) = nodes.iter().find(|(id, _)| *id == member.node) else {
                 continue;
@@ -210,8 +239,14 @@ impl Judge {
             let entry = self.shares.entry(top.generation());
             let (_, all) = entry.or_insert_with(|| (top.threshold().t(), BTreeMap::new()));
             all.insert(index, *held.reveal());
+            holders += 1;
+        }
+        if holders < top.threshold().t() {
+            let detail = format!("{holders} hold {}", top.generation());
+            self.report(Invariant::AlwaysUsable, detail);
         }
         self.mixtures();
+        found
     }
 
     fn certificate(

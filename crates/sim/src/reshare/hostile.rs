@@ -97,6 +97,23 @@ strategies! {
     WrongNode, "wrong node";
 }
 
+impl Strategy {
+    /// Whether it lies about a certificate, or about having one: it comes about only where one is made.
+    #[must_use]
+    pub const fn needs_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::ForgedStatement
+                | Self::ForgedSignatures
+                | Self::MissingSignature
+                | Self::StrangersSignature
+                | Self::GreaterHeight
+                | Self::DiesAfterSign
+                | Self::DiesAmidDelivery
+        )
+    }
+}
+
 /// What a lying coordinator sends.
 pub struct Ask {
     /// To whom and what.

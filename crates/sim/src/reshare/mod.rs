@@ -11,5 +11,5 @@ pub mod liar;
 mod scenario;
 mod world;
 
-pub use scenario::{Operation, Round, Scenario};
-pub use world::{Ending, Report, run};
+pub use scenario::{Change, Operation, Outage, Round, Scenario};
+pub use world::{Ending, Fault, Recorded, Relayed, Report, recorded, run};

@@ -91,6 +91,8 @@ impl World {
                 self.poll(coordinator);
             }
             Event::Restart { node } => self.restart(node),
+            // Nothing is planned here.
+            Event::Planned { .. } => {}
         }
     }
 
