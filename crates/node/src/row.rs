@@ -150,7 +150,7 @@ impl RowKey {
         Self::of(Table::PrincipalKeys, &[key.as_bytes()])
     }
 
-    /// A principal of which some version names the public key, whether it counts or not.
+    /// A principal that does not have the public key, and of which some version names it, whether it counts or not.
     #[must_use]
     pub fn principal_key_named(key: PublicKey, by: DocumentId) -> Self {
         Self::of(Table::PrincipalKeys, &[key.as_bytes(), by.as_bytes()])

@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_audit::{Frontier, Hash};
 use quorate_node::{
@@ -25,6 +25,17 @@ use crate::last_writes::{Known, LastWrites};
 
 /// Batches in one transaction at most: bounds how long the first of them waits for the last.
 const MAX_GROUP: usize = 512;
+
+/// From so many batches that came during one transaction on, the next waits for more: a sync and a checkpoint cost
+/// the same for one as for many. Below, whoever waits would mostly wait for nobody.
+const CROWD: usize = 4;
+
+/// No longer than this for the next batch, which is about two evaluations of one label; so callers that all wait for
+/// this transaction lose no more by it.
+const GAP: Duration = Duration::from_micros(100);
+
+/// And no longer than this in all.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// How often an erasure that somebody's read lock held up is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -126,6 +137,28 @@ fn is_full(error: &rusqlite::Error) -> bool {
         .is_some_and(|e| e.code == ErrorCode::DiskFull || e.extended_code == IOERR_SHMSIZE)
 }
 
+/// The jobs of one transaction: all that wait, and where they are many, those that come right after.
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    let mut gathered = vec![first];
+    gathered.extend(jobs.try_iter().take(MAX_GROUP - 1));
+    if gathered.len() < CROWD {
+        return gathered;
+    }
+    let until = Instant::now() + GATHERING;
+    while gathered.len() < MAX_GROUP && matches!(gathered.last(), Some(Job::Batch(..))) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match jobs.recv_timeout(GAP.min(left)) {
+            Ok(job) => gathered.push(job),
+            // None came, or the last one did; either way these are to be committed.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    gathered
+}
+
 /// What a transaction has done so far: it counts only once the transaction is durable.
 struct Group {
     at: Sequence,
@@ -197,8 +230,7 @@ impl Writer {
             let mut others = Vec::new();
             let mut limit = None;
             let mut close = false;
-            let waiting = core::iter::once(first).chain(jobs.try_iter()).take(MAX_GROUP);
-            for job in waiting {
+            for job in gather(first, jobs) {
                 match job {
                     // Whoever asked has given up waiting: nothing may be promised in its name.
                     Job::Batch(_, answer) if answer.is_closed() => {}

@@ -7,6 +7,7 @@ use quorate_authz::Caller;
 use quorate_documents::{Certificate, Key, Statement};
 use quorate_schemes::dkg::cocktail::{certify, parse_transcript};
 use quorate_schemes::dkg::transcript_digest;
+use quorate_types::SessionId;
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::{LineageRow, SignedRow};
 use quorate_wire::proto::v1::{self, Envelope};
@@ -144,13 +145,16 @@ impl Made<'_> {
         let lineage = LineageRow { root: None, taken_at: now.0 };
         row.transcript.clear();
         row.receive_keys.clear();
-        let writes = vec![
+        let session = SessionId::from_slice(&row.session).ok();
+        let mut writes = vec![
             Write::Put(RowKey::certificate(id, version), verified.envelope().encode_to_vec()),
             Write::Put(RowKey::signed(id, version), row.encode_to_vec()),
             Write::Put(RowKey::lineage(id, version), lineage.encode_to_vec()),
             // What was signed says from here on that no other session of the version is opened or dealt in.
             Write::Delete(RowKey::attempts(entry.order.digest(id, version))),
         ];
+        // Nobody is waiting for this node's signature any more; who asks by the key version still gets it.
+        writes.extend(session.map(|id| Write::Delete(RowKey::signed_session(id))));
         Ok(Decision { reply, writes })
     }
 

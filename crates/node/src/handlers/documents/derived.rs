@@ -123,7 +123,9 @@ fn having_retired(loaded: &Loaded, key: PublicKey) -> Option<DocumentId> {
 /// and nobody's, where it was neither's: guessing could take the wrong one's permissions. So nobody takes
 /// another's key from it, whatever it gets its own authority to keep. A key that nobody has is one's who had it,
 /// so that whoever comes with it is told so, and reported.
-fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
+///
+/// Other principals that name it have a row each; its owner has this one alone.
+fn owner_of_key(loaded: &Loaded, key: PublicKey, writes: &mut Vec<Write>) {
     let row = RowKey::principal_key(key);
     let having: Vec<DocumentId> = having(loaded, key).collect();
     let owner = match having.as_slice() {
@@ -131,10 +133,18 @@ fn owner_of_key(loaded: &Loaded, key: PublicKey) -> Write {
         [one] => Some(*one),
         several => loaded.holder(&key).filter(|holder| several.contains(holder)),
     };
-    match owner {
+    let naming: BTreeSet<DocumentId> = loaded.naming(&key).map(|v| v.id()).collect();
+    for id in naming {
+        let named = RowKey::principal_key_named(key, id);
+        writes.push(match owner {
+            Some(owner) if owner == id => Write::Delete(named),
+            _ => Write::Put(named, id.as_bytes().to_vec()),
+        });
+    }
+    writes.push(match owner {
         Some(id) => Write::Put(row, id.as_bytes().to_vec()),
         None => Write::Delete(row),
-    }
+    });
 }
 
 /// The public keys that a head names, if it is a principal's.
@@ -184,7 +194,7 @@ pub(super) fn update(
     let now = derived.iter().flat_map(|derived| &derived.payloads);
     let named: BTreeSet<PublicKey> =
         before.into_iter().flatten().chain(now).flat_map(|payload| keys_named(payload)).collect();
-    writes.extend(named.into_iter().map(|key| owner_of_key(loaded, key)));
+    named.into_iter().for_each(|key| owner_of_key(loaded, key, writes));
     let counts = derived.is_some();
     derived_lists(loaded, id, tenant, counts, writes);
     for alias in aliases {
