@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_documents::{Body, Destruction, Draft, Key as KeyBody, Principal, SignedDocument};
+use quorate_documents::{
+    Body, Destruction, Draft, Jurisdiction, Key as KeyBody, Principal, SignedDocument,
+};
 use quorate_types::limits::MIN_DESTRUCTION_SECONDS;
 use quorate_types::{Action, DocumentId, KeyState, NodeId, UnixSeconds};
 
@@ -24,6 +26,10 @@ pub enum KeyChange {
     Tags(BTreeMap<String, Option<String>>),
     /// A new version is due so many seconds after the newest; 0 for never.
     Rotation(u64),
+    /// No order may name fewer members than so many.
+    Minimum(u32),
+    /// Shares may be there and nowhere else; empty for anywhere.
+    Jurisdictions(Vec<Jurisdiction>),
     /// To be destroyed at each node once that node has run for so many seconds, at least a week. The key is
     /// used for nothing meanwhile.
     Destroy {
@@ -64,6 +70,14 @@ impl KeyChange {
             Self::Tags(_) => format!("change the tags of the key {alias}"),
             Self::Rotation(0) => format!("rotate the key {alias} by hand only"),
             Self::Rotation(seconds) => format!("rotate the key {alias} every {seconds} seconds"),
+            Self::Minimum(nodes) => format!("let the key {alias} have {nodes} nodes or more"),
+            Self::Jurisdictions(laws) if laws.is_empty() => {
+                format!("let the shares of the key {alias} be anywhere")
+            }
+            Self::Jurisdictions(laws) => {
+                let laws: Vec<String> = laws.iter().map(Jurisdiction::to_string).collect();
+                format!("let the shares of the key {alias} be in {} only", laws.join(", "))
+            }
             Self::Destroy { .. } => format!("destroy the key {alias}"),
             Self::Keep => format!("keep the key {alias}"),
         }
@@ -86,6 +100,12 @@ impl KeyChange {
                 }
             }
             Self::Rotation(seconds) => body.rotation_seconds = *seconds,
+            Self::Minimum(nodes) => body.minimum_committee = *nodes,
+            Self::Jurisdictions(laws) => {
+                body.jurisdictions.clone_from(laws);
+                body.jurisdictions.sort_unstable();
+                body.jurisdictions.dedup();
+            }
             Self::Destroy { wait_seconds } => {
                 if *wait_seconds < MIN_DESTRUCTION_SECONDS {
                     return Err(invalid("a key waits at least 7 days for its destruction"));

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use quorate_documents::{Body, FormerKey, KeyPurpose, NodeEntry, Roster};
-use quorate_types::UnixSeconds;
+use quorate_types::{NodeId, UnixSeconds};
 use quorate_wire::PublicKey;
 
 use crate::admin::Admin;
@@ -149,4 +149,92 @@ impl Admin<'_> {
         let delivered = self.succeed(&operation, set, &[&before], body, self.key()).await?;
         Ok((delivered, changes))
     }
+
+    /// Puts new nodes into the next roster, beside those that it has. Their operators join with the roster that
+    /// [`crate::Client::roster_chain`] gives then. Those that it has already, with the same identity key, are left as
+    /// they are; none where it has all of them.
+    ///
+    /// The caller has compared the fingerprints of the cards.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] where the roster has another node of that name or id, or a key that some node has or
+    /// had; [`Error::Unfinished`] where more administrators must sign; and as [`Self::change_administrators`].
+    pub async fn add_nodes(&self, cards: &[NodeCard]) -> Result<Option<Delivered>, Error> {
+        let set = self.everything(Above::Cluster).await?;
+        let before = self.settled(&set, Above::Cluster)?;
+        let Body::Roster(roster) = before.body() else {
+            return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
+        };
+        let after = with_nodes(roster, cards)?;
+        if after.nodes.len() == roster.nodes.len() {
+            return Ok(None);
+        }
+        let names: Vec<&str> =
+            after.nodes.iter().skip(roster.nodes.len()).map(|node| node.name.as_str()).collect();
+        let operation = format!("add {}", names.join(", "));
+        let body = Body::Roster(after);
+        self.succeed(&operation, set, &[&before], body, self.key()).await.map(Some)
+    }
+
+    /// Leaves nodes out of the next roster. Nobody asks them for anything from then on, and no ceremony can name
+    /// them; none where it has none of them.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] where no node would be left, [`Error::Unfinished`] where more administrators must
+    /// sign; and as [`Self::change_administrators`].
+    ///
+    /// # Security
+    /// Keys of which such a node has a share have one node less until their orders name another: move them first.
+    pub async fn drop_nodes(&self, nodes: &[NodeId]) -> Result<Option<Delivered>, Error> {
+        let set = self.everything(Above::Cluster).await?;
+        let before = self.settled(&set, Above::Cluster)?;
+        let Body::Roster(roster) = before.body() else {
+            return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
+        };
+        let mut after = roster.clone();
+        after.nodes.retain(|node| !nodes.contains(&node.id));
+        if after.nodes.is_empty() {
+            return Err(RequestError::Invalid("a cluster has at least one node".into()).into());
+        }
+        if after.nodes.len() == roster.nodes.len() {
+            return Ok(None);
+        }
+        let gone = roster.nodes.iter().filter(|node| nodes.contains(&node.id));
+        let names: Vec<&str> = gone.map(|node| node.name.as_str()).collect();
+        let operation = format!("remove {}", names.join(", "));
+        let body = Body::Roster(after);
+        self.succeed(&operation, set, &[&before], body, self.key()).await.map(Some)
+    }
+}
+
+/// A roster with the nodes of these cards too.
+pub(crate) fn with_nodes(roster: &Roster, cards: &[NodeCard]) -> Result<Roster, Error> {
+    let mut after = roster.clone();
+    for card in cards {
+        let entry = card.entry();
+        let invalid =
+            |why: &str| Error::from(RequestError::Invalid(format!("{}: {why}", entry.name)));
+        if let Some(known) = after.node(&entry.id) {
+            if known.identity_key == entry.identity_key {
+                continue;
+            }
+            return Err(invalid(
+                "the roster names this node with another identity key; `quorate cluster update` is for new keys of a node",
+            ));
+        }
+        if after.nodes.iter().any(|node| node.name == entry.name) {
+            return Err(invalid("another node of the roster is called so"));
+        }
+        let purposes = || KeyPurpose::ALL.into_iter();
+        let used = |node: &NodeEntry| {
+            let former = node.former_keys.iter().map(|former| former.key);
+            purposes().map(|p| node.key(p)).chain(former).collect::<Vec<_>>()
+        };
+        let used: Vec<PublicKey> = after.nodes.iter().flat_map(used).collect();
+        if purposes().any(|purpose| used.contains(&entry.key(purpose))) {
+            return Err(invalid("one of its keys is or was another node's"));
+        }
+        after.nodes.push(entry.clone());
+    }
+    Ok(after)
 }

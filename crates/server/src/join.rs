@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quorate_documents::{Body, SignedDocument};
+use quorate_documents::{Authority, Body, DocumentSet, SignedDocument};
 use quorate_node::{CommitError, JoinError, MAX_PLAN_ROUNDS, NodeCore, View};
 use quorate_storage::{OpenError, SqliteOptions, SqliteStore, Store, StoreError};
 use quorate_types::{ClusterId, Digest, NodeId};
@@ -46,6 +46,9 @@ pub enum JoinFailure {
     /// The roster is not what was pinned, or breaks a rule, or the node has a cluster already.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A later roster is none, or does not follow from the first.
+    #[error("a later roster in the file does not follow from the first: {0}")]
+    Later(String),
     /// The roster is what was pinned, and is for other nodes. A node that joined it would serve nobody, and could
     /// join no other cluster.
     #[error(
@@ -65,11 +68,20 @@ pub enum JoinFailure {
 /// # Errors
 /// [`JoinFailure`]; the node is then as it was.
 pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
+    join_by(options, Vec::new()).await
+}
+
+/// The same for a node that the first roster need not name: `later` are those that followed, up to one that does.
+/// They are looked at and not stored: the cluster's documents are brought to the node once it runs.
+///
+/// # Errors
+/// As [`join`], and [`JoinFailure::Later`] where they do not follow from the first.
+pub async fn join_by(options: JoinOptions, later: Vec<Envelope>) -> Result<ClusterId, JoinFailure> {
     let store = SqliteStore::open(&options.data_dir, &SqliteOptions::default())?;
     let unlocked = identity::unlock::<JoinFailure>(&store, &options.data_dir, &options.root_key);
     let Unlocked { root, keys, entry } = unlocked?;
     let node = entry.id;
-    if let Some(names) = named_others(&options, node, &keys) {
+    if let Some(names) = named_others(&options, later, node, &keys)? {
         return Err(JoinFailure::NotNamed { node, names });
     }
     let core = NodeCore::new(entry, keys.identity.current, root);
@@ -92,18 +104,39 @@ pub async fn join(options: JoinOptions) -> Result<ClusterId, JoinFailure> {
     Ok(cluster)
 }
 
-/// The nodes that the pinned roster names, where this one is none of them. What else may be wrong with the roster
+/// The nodes that the newest roster names, where this one is none of them. What else may be wrong with the first
 /// is said by the core.
-fn named_others(options: &JoinOptions, node: NodeId, keys: &NodeKeys) -> Option<String> {
-    let document = SignedDocument::parse(options.roster.clone()).ok()?;
-    let Body::Roster(roster) = document.body() else { return None };
-    if document.digest() != options.pinned {
-        return None;
+fn named_others(
+    options: &JoinOptions,
+    later: Vec<Envelope>,
+    node: NodeId,
+    keys: &NodeKeys,
+) -> Result<Option<String>, JoinFailure> {
+    let Ok(first) = SignedDocument::parse(options.roster.clone()) else { return Ok(None) };
+    if first.digest() != options.pinned {
+        return Ok(None);
     }
+    let bad = |why: &dyn core::fmt::Display| JoinFailure::Later(why.to_string());
+    let mut all = vec![first.clone()];
+    for roster in later {
+        all.push(SignedDocument::parse(roster).map_err(|error| bad(&error))?);
+    }
+    // Whoever has seen all of them: each is signed by the administrators of the one before.
+    let mut set = DocumentSet::partial(first.id().into());
+    let refused = set.insert_all(all);
+    if let Some((_, error)) = refused.iter().find(|(roster, _)| roster.digest() != first.digest()) {
+        return Err(bad(error));
+    }
+    let newest = match set.roster() {
+        Authority::Settled(newest) => newest,
+        Authority::Contested(_) => return Err(bad(&"two of them contend")),
+        Authority::Unknown => return Ok(None),
+    };
+    let Body::Roster(roster) = newest.body() else { return Ok(None) };
     let named = roster.node(&node);
     if named.is_some_and(|n| keys.identity.all().any(|key| key.public() == n.identity_key)) {
-        return None;
+        return Ok(None);
     }
     let names = roster.nodes.iter().map(|node| format!("{} ({})", node.name, node.id));
-    Some(names.collect::<Vec<_>>().join(", "))
+    Ok(Some(names.collect::<Vec<_>>().join(", ")))
 }

@@ -35,7 +35,7 @@ pub use config::{CONFIG_FILE, ConfigError, NodeConfig};
 pub use credentials::{Offer, OfferError, OfferOptions, offer_keys};
 pub use identity::IdentityError;
 pub use init::{CARD_FILE, InitError, InitOptions, NewNode, init};
-pub use join::{JoinFailure, JoinOptions, join};
+pub use join::{JoinFailure, JoinOptions, join, join_by};
 pub use keyslots::{KeySlotError, KeySlots, RootKeySource, SLOTS_FILE};
 pub use machine::Disk;
 pub use rootkey::{RootRotated, RotateRootError, RotateRootOptions, rotate_root_key};

@@ -1,0 +1,515 @@
+//! Orders beyond the first: who shall hold the shares of a key version from its next reshare on.
+//!
+//! The rules are in `spec/documents.md`, and what an order means in `spec/reshare.md`.
+
+use std::collections::BTreeSet;
+
+use quorate_documents::{
+    Body, BodyOf, DocumentSet, Draft, FrontierEntry, Key as KeyBody, KeyOrder, Kind, Lookup, Order,
+    Principal, Roster, SignedDocument,
+};
+use quorate_types::{Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, UnixSeconds};
+
+use crate::admin::deliver;
+use crate::changes::Change;
+use crate::client::Client;
+use crate::documents::Delivered;
+use crate::error::{ClusterError, Error, KeyError, RequestError};
+use crate::keys::Key;
+use crate::profile::AdminKey;
+use crate::rng::os_rng;
+
+/// Heads of other documents that one order settles.
+const SETTLED: usize = 16;
+
+/// Orders that are signed and handed over at once.
+const AT_ONCE: usize = 64;
+
+/// What the next order of a key version is to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrderChange {
+    /// The members, in the order of their indices.
+    pub members: Vec<NodeId>,
+    /// T; none for as many as before.
+    pub threshold: Option<u16>,
+    /// Members that lost their shares and come in again. New ones need not be named.
+    pub entering: Vec<NodeId>,
+    /// A plain refresh may be run once in so many seconds, 0 for never; none for as before.
+    pub refresh_seconds: Option<u64>,
+    /// Sign it also where the order in force says the same and is carried out: for a refresh that no standing order
+    /// allows now.
+    pub anew: bool,
+}
+
+/// An order that is in force now, or will be once more administrators have signed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderReport {
+    /// The key.
+    pub key: KeyId,
+    /// Its version.
+    pub version: KeyVersion,
+    /// The order's number.
+    pub number: u32,
+    /// The order's digest.
+    pub order: Digest,
+    /// Which nodes know of it; none where it was in force already.
+    pub delivered: Option<Delivered>,
+}
+
+/// An order that is to be signed.
+struct Drafted {
+    key: KeyId,
+    version: KeyVersion,
+    documents: Vec<SignedDocument>,
+    report: OrderReport,
+    by_administrators: bool,
+}
+
+fn invalid(why: impl Into<String>) -> Error {
+    RequestError::Invalid(why.into()).into()
+}
+
+/// What signing takes.
+struct Signing<'a> {
+    at: UnixSeconds,
+    authority: Option<Digest>,
+    critical: bool,
+    own: Option<quorate_documents::Heads<Principal>>,
+    administrator: Option<&'a AdminKey>,
+}
+
+impl Client {
+    /// Signs the next order of a key version, which follows all that there are and so settles them where they
+    /// contend, and stores it at the nodes. Where the order in force says the same already, nothing is signed.
+    /// The shares are where they were until [`Client::reshare_key`].
+    ///
+    /// Signed by this client's principal where it may `change` the key, and otherwise by the administrator: fewer
+    /// members or a smaller T, and what the tenant marks as critical, take administrators.
+    ///
+    /// # Errors
+    /// [`RequestError`] where it takes an administrator and there is none, or no node would follow the order: with
+    /// too few members, or members elsewhere than the key allows; [`Error::Unfinished`] where more administrators
+    /// must sign; and [`crate::NotQuorate`].
+    pub async fn new_order(
+        &self,
+        key: KeyId,
+        version: KeyVersion,
+        change: OrderChange,
+        administrator: Option<&AdminKey>,
+    ) -> Result<OrderReport, Error> {
+        let key = self.fetch_key(key).await?;
+        let mut reports = self.new_orders(&[(key, version, change)], administrator).await?;
+        reports.pop().ok_or_else(|| invalid("no order was asked for"))
+    }
+
+    /// The same for many key versions. One document each; those of sixty-four are handed over together.
+    ///
+    /// # Errors
+    /// As [`Self::new_order`], at the first; nothing is signed unless all can be.
+    pub async fn new_orders(
+        &self,
+        wanted: &[(Key, KeyVersion, OrderChange)],
+        administrator: Option<&AdminKey>,
+    ) -> Result<Vec<OrderReport>, Error> {
+        let at = self.document_time().await?;
+        let tenant = self.tenant_heads().await?;
+        let mut set = self.control_set().await?;
+        let signing = Signing {
+            at,
+            authority: tenant.digests().first().copied(),
+            critical: tenant.is_critical(Action::Change),
+            own: set.heads::<Principal>(&DocumentId::from(self.principal())),
+            administrator,
+        };
+        let (mut reports, mut drafted) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for (key, version, change) in wanted {
+            let draft = self.draft(key, *version, change, &signing)?;
+            reports.push(draft.report.clone());
+            if !draft.documents.is_empty() {
+                drafted.push(draft);
+            }
+        }
+        // What a node lacks of the keys' documents and of the orders before is brought along.
+        for some in drafted.chunks(AT_ONCE) {
+            let mut ids: BTreeSet<DocumentId> = some.iter().map(|d| d.key.into()).collect();
+            ids.extend(some.iter().flat_map(|d| &d.documents).map(|document| document.id()));
+            set.insert_all(self.documents(ids.into_iter().collect(), Vec::new()).await?);
+        }
+        let (by_administrators, own): (Vec<_>, Vec<_>) =
+            drafted.into_iter().partition(|draft| draft.by_administrators);
+        if let (Some(administrator), false) = (administrator, by_administrators.is_empty()) {
+            let documents: Vec<SignedDocument> =
+                by_administrators.iter().flat_map(|d| d.documents.clone()).collect();
+            let what = match by_administrators.as_slice() {
+                [one] => format!("order version {} of {} anew", one.version, one.key),
+                many => format!("order {} key versions anew", many.len()),
+            };
+            // All of them are one change, for others to sign at once.
+            let change = Change::new(self.cluster(), &what, documents);
+            if !change.complete(&set)? {
+                return Err(Error::Unfinished(Box::new(change)));
+            }
+            debug_assert!(administrator.public() != self.public_key(), "keys have one purpose");
+        }
+        for some in [by_administrators, own].concat_chunks(AT_ONCE) {
+            let documents: Vec<SignedDocument> =
+                some.iter().flat_map(|d| d.documents.clone()).collect();
+            let delivered = deliver(self, &set, &documents).await?;
+            for draft in &some {
+                self.forget_key(draft.key);
+                let place = (draft.key, draft.version);
+                let report = reports.iter_mut().find(|r| (r.key, r.version) == place);
+                if let Some(report) = report {
+                    report.delivered = Some(delivered.clone());
+                }
+            }
+        }
+        Ok(reports)
+    }
+
+    /// The order that is wanted, signed; without documents where the one in force says it already.
+    fn draft(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        change: &OrderChange,
+        signing: &Signing<'_>,
+    ) -> Result<Drafted, Error> {
+        let id = key.id();
+        let unknown = KeyError::VersionUnknown { id, version };
+        let verified = key.verified().version(version).ok_or(unknown)?;
+        let certificate = verified.certificate.as_ref();
+        let certificate = certificate.ok_or(KeyError::NotReady { id, version })?;
+        let orders = &verified.orders;
+        let heads = key.order_heads(version);
+        if heads.len() != orders.heads().len() {
+            return Err(KeyError::Invalid { id, why: "no node shows an order".to_owned() }.into());
+        }
+        let before = orders.newest().unwrap_or(&verified.order);
+        let wanted = self.wanted(key, version, change, before)?;
+        let in_force = orders.newest().ok();
+        let fulfilled = in_force.is_some_and(|order| {
+            let statement = certificate.statement();
+            statement.order() == order.digest(id, version)
+                && (order.number() > 1 || statement.height() > 1)
+        });
+        if let Some(order) = in_force.filter(|_| !(change.anew && fulfilled))
+            && says(order, &wanted)
+            && wanted.members().iter().all(|member| {
+                !wanted.enters(&member.node) || (order.enters(&member.node) && !fulfilled)
+            })
+        {
+            let (number, order) = (order.number(), order.digest(id, version));
+            let report = OrderReport { key: id, version, number, order, delivered: None };
+            let documents = Vec::new();
+            return Ok(Drafted { key: id, version, documents, report, by_administrators: false });
+        }
+        let followed: Vec<&Order> = if heads.is_empty() {
+            vec![&verified.order]
+        } else {
+            heads.iter().filter_map(|head| Some(&KeyOrder::of(head.body())?.order)).collect()
+        };
+        let weakens = followed.iter().any(|before| {
+            let (old, new) = (before.threshold(), wanted.threshold());
+            new.t() < old.t() || new.n() < old.n()
+        });
+        let may = signing.own.as_ref().is_some_and(|own| own.permits(Action::Change, Some(&id)));
+        let by_administrators = weakens || signing.critical || !may;
+        let signer = match (by_administrators, signing.administrator) {
+            (false, _) => &self.inner.key,
+            (true, Some(administrator)) => administrator.signing_key(),
+            (true, None) => {
+                return Err(invalid(format!(
+                    "to order the shares of {} anew takes the tenant's administrators, and this profile has no administrator's key",
+                    key.alias()
+                )));
+            }
+        };
+        let document = |draft: Result<Draft, quorate_documents::DocumentError>| {
+            draft.and_then(|draft| draft.sign(&[signer])).map_err(|e| invalid(e.to_string()))
+        };
+        let first = verified.orders.first_digest();
+        let body = |order: Order, base: Option<Digest>, settles: Vec<FrontierEntry>| {
+            let tenant = key.tenant();
+            Body::KeyOrder(KeyOrder { tenant, key: id, version, first, base, settles, order })
+        };
+        let numbered =
+            |number: u32| renumbered(&wanted, number).map_err(|e| invalid(e.to_string()));
+        let mut documents: Vec<SignedDocument> = Vec::new();
+        let highest =
+            heads.iter().filter_map(|head| Some(KeyOrder::of(head.body())?.order.number()));
+        let mut number = highest.max().unwrap_or(1).saturating_add(1);
+        match heads.split_first() {
+            None => {
+                let base = key.heads().first().map(|head| head.digest());
+                let draft = Draft::first(
+                    body(numbered(number)?, base, Vec::new()),
+                    signing.authority,
+                    signing.at,
+                    &mut os_rng(),
+                );
+                documents.push(document(draft)?);
+            }
+            Some((continued, _)) => {
+                let (mut before, others): (Vec<SignedDocument>, Vec<SignedDocument>) =
+                    heads.iter().cloned().partition(|head| head.id() == continued.id());
+                let mut others: Vec<FrontierEntry> =
+                    others.iter().map(|head| head.frontier_entry()).collect();
+                others.sort_unstable_by_key(|entry| (entry.id, entry.digest));
+                // More than one order settles are settled by several.
+                let mut rest = others.as_slice();
+                loop {
+                    let (now, later) = rest.split_at(rest.len().min(SETTLED));
+                    rest = later;
+                    let follow: Vec<&SignedDocument> = before.iter().collect();
+                    let draft = Draft::succeed(
+                        &follow,
+                        body(numbered(number)?, None, now.to_vec()),
+                        signing.authority,
+                        Vec::new(),
+                        signing.at,
+                    );
+                    let next = document(draft)?;
+                    documents.push(next.clone());
+                    if rest.is_empty() {
+                        break;
+                    }
+                    before = vec![next];
+                    number = number.saturating_add(1);
+                }
+            }
+        }
+        let order = numbered(number)?.digest(id, version);
+        let report = OrderReport { key: id, version, number, order, delivered: None };
+        Ok(Drafted { key: id, version, documents, report, by_administrators })
+    }
+
+    /// The order that is asked for, with the number 2: refused where no node would follow it.
+    fn wanted(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        change: &OrderChange,
+        before: &Order,
+    ) -> Result<Order, Error> {
+        let heads = key.verified().heads();
+        let alias = key.alias();
+        if heads.to_be_destroyed() {
+            return Err(invalid(format!(
+                "{alias} is to be destroyed, and its shares stay where they are"
+            )));
+        }
+        let threshold = change.threshold.unwrap_or(before.threshold().t());
+        let minimum = usize::try_from(heads.minimum_committee()).unwrap_or(usize::MAX);
+        if change.members.len() < minimum {
+            return Err(invalid(format!(
+                "{alias} has at least {minimum} nodes, and this would leave it {}",
+                change.members.len()
+            )));
+        }
+        let mut nodes = Vec::with_capacity(change.members.len());
+        for node in &change.members {
+            let entry = self.roster().node(node);
+            let entry = entry.ok_or_else(|| RequestError::NodeUnknown(node.to_string()))?;
+            if !heads.allows_jurisdiction(entry.jurisdiction) {
+                return Err(invalid(format!(
+                    "{} is in {}, where the shares of {alias} may not be",
+                    entry.name, entry.jurisdiction
+                )));
+            }
+            nodes.push((entry.id, entry.identity_key));
+        }
+        let holders = key.committee_of(version).unwrap_or_default();
+        let new = |node: &&NodeId| !holders.contains(node) || change.entering.contains(node);
+        let entering: Vec<NodeId> = change.members.iter().filter(new).copied().collect();
+        let refresh = change.refresh_seconds.unwrap_or(before.refresh_seconds());
+        let order = Order::numbered(2, threshold, nodes, &entering)
+            .map_err(|e| invalid(format!("{alias}: {e}")))?
+            .with_refresh_seconds(refresh);
+        if order.fragile() && !heads.allow_fragile() {
+            return Err(invalid(format!(
+                "{alias} would need every one of its {} nodes, and does not allow that",
+                order.threshold().n()
+            )));
+        }
+        Ok(order)
+    }
+}
+
+/// Whether an order says what is wanted, but for its number and whom it lets in.
+fn says(order: &Order, wanted: &Order) -> bool {
+    order.threshold() == wanted.threshold()
+        && order.members() == wanted.members()
+        && order.refresh_seconds() == wanted.refresh_seconds()
+}
+
+fn renumbered(order: &Order, number: u32) -> Result<Order, quorate_documents::BodyError> {
+    let nodes = order.members().iter().map(|m| (m.node, m.identity_key));
+    let entering: Vec<NodeId> =
+        order.members().iter().map(|m| m.node).filter(|node| order.enters(node)).collect();
+    Ok(Order::numbered(number, order.threshold().t(), nodes, &entering)?
+        .with_refresh_seconds(order.refresh_seconds()))
+}
+
+/// Both lists one after the other, in pieces.
+trait ConcatChunks<T> {
+    fn concat_chunks(self, size: usize) -> Vec<Vec<T>>;
+}
+
+impl<T> ConcatChunks<T> for [Vec<T>; 2] {
+    fn concat_chunks(self, size: usize) -> Vec<Vec<T>> {
+        let mut pieces = Vec::new();
+        for list in self {
+            let mut list = list.into_iter().peekable();
+            while list.peek().is_some() {
+                pieces.push(list.by_ref().take(size).collect());
+            }
+        }
+        pieces
+    }
+}
+
+/// Refuses an order of a change that nobody can explain, or that does not follow all orders that there are: it
+/// would contend with them, and no shares could be dealt.
+pub(crate) fn fits(
+    set: &DocumentSet,
+    change: &Change,
+    document: &SignedDocument,
+) -> Result<(), Error> {
+    let Some(order) = KeyOrder::of(document.body()) else { return Ok(()) };
+    let stale = |why: String| Error::from(ClusterError::ChangeStale(why));
+    let of = format!("the order of version {} of {}", order.version, order.key);
+    let own = |digest: &Digest| change.documents().iter().find(|d| d.digest() == *digest);
+    for digest in order.settles.iter().map(|entry| entry.digest).chain(order.base) {
+        if set.version(&digest).is_none() && own(&digest).is_none() {
+            return Err(stale(format!("{of} stands on a version that no node shows: {digest}")));
+        }
+    }
+    if set.version(&document.digest()).is_some() {
+        return Ok(());
+    }
+    let key = set.heads::<KeyBody>(&order.key.into());
+    let key = key.ok_or_else(|| stale(format!("{of} is for a key that no node shows")))?;
+    let orders = set.orders(&key, order.version);
+    let orders =
+        orders.ok_or_else(|| stale(format!("{of} is for a version that the key has not")))?;
+    if orders.first_digest() != order.first {
+        return Err(Error::from(ClusterError::ChangeInvalid(format!(
+            "{of} names another first order than the key has"
+        ))));
+    }
+    // What it follows, through others of the same change.
+    let (mut followed, mut next) = (BTreeSet::new(), vec![document]);
+    while let Some(version) = next.pop() {
+        let settled = KeyOrder::of(version.body()).map(|order| order.settles.as_slice());
+        let settled = settled.unwrap_or_default().iter().map(|entry| entry.digest);
+        for digest in version.predecessors().iter().copied().chain(settled) {
+            if followed.insert(digest) {
+                next.extend(own(&digest));
+            }
+        }
+    }
+    // A later version in the change may follow what this one does not.
+    let later = change.documents().iter().any(|d| d.predecessors().contains(&document.digest()));
+    if !later && orders.heads().iter().any(|head| !followed.contains(head)) {
+        return Err(stale(format!("{of} does not follow an order that was signed since")));
+    }
+    Ok(())
+}
+
+/// What an order changes, in words.
+pub(crate) fn effects(
+    set: &DocumentSet,
+    document: &SignedDocument,
+    after: &KeyOrder,
+) -> Vec<String> {
+    let roster = set.roster().versions().first().and_then(|v| Roster::of(v.body())).cloned();
+    let name = |node: &NodeId| {
+        let entry = roster.as_ref().and_then(|roster| roster.node(node));
+        entry.map_or_else(
+            || format!("{node}, which no roster names,"),
+            |entry| format!("{} of {} in {}", entry.name, entry.provider, entry.jurisdiction),
+        )
+    };
+    let key = set.heads::<KeyBody>(&after.key.into());
+    let alias = key.as_ref().map_or_else(|| after.key.to_string(), |key| key.alias().to_owned());
+    let of = format!("version {} of the key {alias}", after.version);
+    let order = &after.order;
+    let mut said = vec![format!(
+        "orders the shares of {of} dealt anew: {} by order {}",
+        order.threshold(),
+        order.number()
+    )];
+    // What is in force now, or else what it follows.
+    let newest =
+        key.as_ref().and_then(|key| set.orders(key, after.version)?.newest().ok().cloned());
+    let digests =
+        document.predecessors().iter().copied().chain(after.settles.iter().map(|e| e.digest));
+    let followed: Vec<Order> = digests
+        .filter_map(|digest| Some(KeyOrder::of(set.version(&digest)?.body())?.order.clone()))
+        .collect();
+    let first = key.as_ref().and_then(|key| Some(key.version(after.version)?.order.clone()));
+    let before = followed.last().cloned().or(newest).or(first);
+    if let Some(before) = &before {
+        for member in order.members().iter().filter(|m| before.member(&m.node).is_none()) {
+            said.push(format!("gives {} a share of {of}", name(&member.node)));
+        }
+        for member in before.members().iter().filter(|m| order.member(&m.node).is_none()) {
+            said.push(format!("leaves {} without a share of {of}", name(&member.node)));
+        }
+        let (old, new) = (before.threshold(), order.threshold());
+        if old.t() != new.t() {
+            let word = if new.t() < old.t() { "ONLY " } else { "" };
+            said.push(format!(
+                "lets {word}{} nodes together use {of}, in place of {}",
+                new.t(),
+                old.t()
+            ));
+        }
+        if before.refresh_seconds() != order.refresh_seconds() {
+            said.push(match order.refresh_seconds() {
+                0 => format!("lets nobody refresh {of} without a new order"),
+                seconds => format!("lets {of} be refreshed once in {seconds} seconds"),
+            });
+        }
+    }
+    for member in order.members().iter().filter(|m| order.enters(&m.node)) {
+        let had = before.as_ref().is_some_and(|before| before.member(&member.node).is_some());
+        if had {
+            said.push(format!(
+                "lets {} in again without showing the share of {of} that it had",
+                name(&member.node)
+            ));
+        }
+    }
+    if let Some(key) = &key {
+        let few = usize::try_from(key.minimum_committee()).unwrap_or(usize::MAX);
+        if order.members().len() < few {
+            said.push(format!("no node follows it: the key {alias} has at least {few} nodes"));
+        }
+    }
+    if !after.settles.is_empty() {
+        let others = after.settles.len();
+        said.push(format!("settles {others} other orders of {of} that contend with it"));
+    }
+    said
+}
+
+/// The order documents of a key, of those that nodes show.
+pub(crate) fn shown<'a>(
+    documents: impl Iterator<Item = &'a quorate_wire::proto::v1::Envelope>,
+    heads: &BTreeSet<Digest>,
+) -> Result<Vec<SignedDocument>, quorate_documents::DocumentError> {
+    let mut found: Vec<SignedDocument> = Vec::new();
+    for envelope in documents {
+        let digest = quorate_wire::digests::document_digest(&envelope.payload);
+        if heads.contains(&digest) && !found.iter().any(|known| known.digest() == digest) {
+            found.push(SignedDocument::parse(envelope.clone())?);
+        }
+    }
+    debug_assert!(
+        found.iter().all(|document| document.kind() == Kind::KeyOrder),
+        "heads of orders"
+    );
+    Ok(found)
+}
