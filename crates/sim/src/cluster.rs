@@ -58,8 +58,7 @@ impl NodeKeys {
     /// The identity key once more, as if read from its file.
     #[must_use]
     pub fn identity_again(&self) -> SigningKey {
-        let seed = self.identity.seed().reveal();
-        SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.copy_from_slice(seed))))
+        again(&self.identity)
     }
 
     /// All of it once more.
@@ -102,7 +101,33 @@ pub struct Cluster {
     foreigner_document: SignedDocument,
 }
 
+fn again(key: &SigningKey) -> SigningKey {
+    let seed = key.seed().reveal();
+    SigningKey::from_seed(SigningSeed::new(Secret::from_fn(|b| b.copy_from_slice(seed))))
+}
+
 impl Cluster {
+    /// The same once more.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            nodes: self.nodes.iter().map(NodeKeys::again).collect(),
+            roster: self.roster.clone(),
+            newest: self.newest.clone(),
+            tenant: self.tenant.clone(),
+            administrator: again(&self.administrator),
+            owner: again(&self.owner),
+            owner_document: self.owner_document.clone(),
+            courier: again(&self.courier),
+            courier_document: self.courier_document.clone(),
+            bystander: again(&self.bystander),
+            bystander_document: self.bystander_document.clone(),
+            foreign_tenant: self.foreign_tenant.clone(),
+            foreigner: again(&self.foreigner),
+            foreigner_document: self.foreigner_document.clone(),
+        }
+    }
+
     /// A cluster of `n` nodes.
     ///
     /// # Errors

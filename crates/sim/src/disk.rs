@@ -96,3 +96,38 @@ pub fn whole(sectors: &[Sector]) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use quorate_node::{RowKey, Table};
+
+    use super::*;
+
+    fn batch() -> Batch {
+        let row = |key: u8| RowKey { table: Table::Shares, key: vec![key] };
+        Batch {
+            writes: vec![
+                Write::Put(row(1), vec![1]),
+                Write::Delete(row(2)),
+                Write::Put(row(3), vec![2]),
+            ],
+            audit: vec![AuditRow::default(), AuditRow { time: 1, ..AuditRow::default() }],
+            ..Batch::default()
+        }
+    }
+
+    /// Whatever of a batch is there, it counts only where nothing is missing. Tried: without the comparison of
+    /// digests, the batch without its first sector counts.
+    #[test]
+    fn attack_29_half_a_batch_is_none() {
+        let all = count(&batch());
+        assert_eq!(all, 6);
+        for loss in Loss::every(all) {
+            let left = survivors(batch(), loss);
+            assert_eq!(whole(&left), loss == Loss::Nothing, "{loss:?}");
+            assert_eq!(left.len() == all, loss == Loss::Nothing, "{loss:?}");
+        }
+        assert_eq!(Loss::every(all).count(), 17);
+    }
+}

@@ -90,6 +90,15 @@ impl SimNode {
         self.store.go_without(without);
     }
 
+    /// The same node once more, as if started from a copy of its disk.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut node = Self::new(&self.keys, self.skew);
+        node.go_without(self.without);
+        node.store = self.store.clone();
+        node
+    }
+
     /// A copy of its disk.
     #[must_use]
     pub fn image(&self) -> Store {

@@ -166,10 +166,7 @@ impl Commit for Store {
         if !self.log.admits(&batch) {
             return Err(CommitError::Conflict);
         }
-        let unchanged = batch
-            .expects
-            .iter()
-            .all(|entry| self.row(entry.key()) == entry.bytes());
+        let unchanged = batch.expects.iter().all(|entry| self.row(entry.key()) == entry.bytes());
         if !unchanged {
             return Err(CommitError::Conflict);
         }

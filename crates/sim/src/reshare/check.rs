@@ -94,7 +94,7 @@ impl fmt::Display for Violation {
 }
 
 /// Collects what does not hold.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Judge {
     violations: Vec<Violation>,
     /// Shares of certified generations, ever held by an honest node: by generation and index.
@@ -105,6 +105,10 @@ pub struct Judge {
     /// The documents that each honest node has acknowledged, as they were signed.
     documents: BTreeMap<NodeId, BTreeSet<RowKey>>,
     secret: Option<Scalar>,
+    /// Certificates that were verified, by their rows.
+    verified: BTreeMap<Vec<u8>, Certificate>,
+    /// Rows of shares that were found to be right.
+    right: BTreeSet<(NodeId, Vec<u8>)>,
 }
 
 /// The highest certificate of a node.
@@ -180,7 +184,7 @@ impl Judge {
         self.documents.entry(node).or_default().extend(places);
     }
 
-    /// Looks into the rows of all honest nodes, and returns the certificates that they hold.
+    /// Looks into the rows of all honest nodes, and returns certificates that were not seen before.
     pub fn inspect(
         &mut self,
         key: &OrderedKey,
@@ -199,9 +203,18 @@ impl Judge {
                     break;
                 }
             }
-            let Some(certificate) = highest(node, key) else { continue };
-            found.push(certificate.clone());
-            self.certificate(*id, &certificate, key, orders, root);
+            let row = node.store().row(&RowKey::certificate(key.id, key.version));
+            let known = row.and_then(|row| self.verified.get(row)).cloned();
+            let certificate = match known {
+                Some(known) => known,
+                None => {
+                    let Some(certificate) = highest(node, key) else { continue };
+                    self.certificate(*id, &certificate, key, orders, root);
+                    self.verified.extend(row.map(|row| (row.to_vec(), certificate.clone())));
+                    found.push(certificate.clone());
+                    certificate
+                }
+            };
             let statement = certificate.statement();
             if self.ranks.insert(*id, statement.rank()).is_some_and(|rank| rank > statement.rank())
             {
@@ -216,11 +229,18 @@ impl Judge {
             self.promises(*id, node, key);
         }
         let Some(top) = top else { return found };
-        let mut holders = 0;
+        let (mut holders, mut news) = (0, false);
         for member in top.participants() {
             let Some((id, node)) = nodes.iter().find(|(id, _)| *id == member.node) else {
                 continue;
             };
+            let place = RowKey::share(key.id, key.version, top.generation());
+            let row = node.store().row(&place);
+            let seen = row.map(|row| (*id, row.to_vec()));
+            if seen.as_ref().is_some_and(|seen| self.right.contains(seen)) {
+                holders += 1;
+                continue;
+            }
             let Some((index, held)) = share(node, key, top.generation()) else {
                 // A member that lost its disk since: it has no promise any more.
                 if self.promised.get(id).is_some_and(|all| all.contains_key(&top.generation())) {
@@ -239,13 +259,17 @@ impl Judge {
             let entry = self.shares.entry(top.generation());
             let (_, all) = entry.or_insert_with(|| (top.threshold().t(), BTreeMap::new()));
             all.insert(index, *held.reveal());
+            self.right.extend(seen);
             holders += 1;
+            news = true;
         }
         if holders < top.threshold().t() {
             let detail = format!("{holders} hold {}", top.generation());
             self.report(Invariant::AlwaysUsable, detail);
         }
-        self.mixtures();
+        if news {
+            self.mixtures();
+        }
         found
     }
 
@@ -319,7 +343,8 @@ impl Judge {
         let mut broken = Vec::new();
         for (generation, statement) in self.promised.get(&id).into_iter().flatten() {
             let above = rank.is_some_and(|rank| rank > statement.rank());
-            if !above && share(node, key, *generation).is_none() {
+            let place = RowKey::share(key.id, key.version, *generation);
+            if !above && node.store().row(&place).is_none() {
                 broken.push(format!("{id} has lost its share of {generation}"));
             }
         }

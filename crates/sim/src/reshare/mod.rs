@@ -12,4 +12,4 @@ mod scenario;
 mod world;
 
 pub use scenario::{Change, Operation, Outage, Round, Scenario};
-pub use world::{Ending, Fault, Recorded, Relayed, Report, recorded, run};
+pub use world::{Ending, Fault, Prepared, Recorded, Relayed, Report, recorded, run};

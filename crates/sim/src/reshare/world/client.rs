@@ -31,6 +31,7 @@ const HEDGE: u64 = 50;
 const TRIP: u32 = 20;
 
 /// What it knows.
+#[derive(Clone)]
 pub(super) struct Client {
     known: Certificate,
     written: Option<[u8; 64]>,

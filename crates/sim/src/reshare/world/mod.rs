@@ -154,6 +154,8 @@ struct World {
     /// Nodes that were put back and not repaired since, and copies of their disks.
     rolled: BTreeSet<usize>,
     copies: BTreeMap<usize, Store>,
+    /// Nodes that may lack documents.
+    missed: BTreeSet<usize>,
     network: Network,
     calls: BTreeMap<u64, Call>,
     actors: Vec<(Actor, PublicKey)>,
@@ -207,41 +209,113 @@ pub fn recorded(seed: u64, scenario: &Scenario) -> Result<(Report, Recorded), Se
     Ok((report, recorded))
 }
 
+/// A key that was just made, from which many runs can go on, each with something else going wrong.
+pub struct Prepared {
+    world: World,
+    seed: u64,
+}
+
+impl Prepared {
+    /// Makes the key of a scenario. What goes wrong later is left to [`Prepared::run`].
+    ///
+    /// # Errors
+    /// [`SetupError`]: nothing was simulated.
+    pub fn new(seed: u64, scenario: &Scenario) -> Result<Self, SetupError> {
+        Ok(Self { world: World::new(seed, scenario)?, seed })
+    }
+
+    /// Plays rounds and faults of a scenario with the same cluster and key.
+    ///
+    /// # Errors
+    /// [`SetupError`]: nothing was simulated.
+    pub fn run(&self, scenario: &Scenario) -> Result<Report, SetupError> {
+        let mut world = self.world.again();
+        world.watch = scenario.watch;
+        for node in &mut world.nodes {
+            node.go_without(scenario.without);
+        }
+        Ok(world.play_all(self.seed, scenario)?.0)
+    }
+}
+
 fn play(seed: u64, scenario: &Scenario) -> Result<(Report, World), SetupError> {
-    let mut world = World::new(seed, scenario)?;
-    let (mut endings, mut lies, mut hostilities) = (Vec::new(), Vec::new(), Vec::new());
-    for round in &scenario.rounds {
-        let (ending, fired) = world.round(scenario, round)?;
-        endings.push(ending);
-        hostilities.extend(fired);
-        for liar in core::mem::take(&mut world.liars).into_values() {
-            lies.push((liar.lie, liar.fired));
+    World::new(seed, scenario)?.play_all(seed, scenario)
+}
+
+impl World {
+    fn play_all(mut self, seed: u64, scenario: &Scenario) -> Result<(Report, Self), SetupError> {
+        let world = &mut self;
+        let (mut endings, mut lies, mut hostilities) = (Vec::new(), Vec::new(), Vec::new());
+        for round in &scenario.rounds {
+            let (ending, fired) = world.round(scenario, round)?;
+            endings.push(ending);
+            hostilities.extend(fired);
+            for liar in core::mem::take(&mut world.liars).into_values() {
+                lies.push((liar.lie, liar.fired));
+            }
+            if ending == Ending::Stopped {
+                break;
+            }
         }
-        if ending == Ending::Stopped {
-            break;
+        if world.network.partitions() > 0 {
+            world.faults.insert(Fault::Partition, world.network.partitions());
+        }
+        let statement = world.known.statement();
+        let report = Report {
+            seed,
+            hash: world.log.hash(),
+            events: world.log.events(),
+            endings,
+            violations: world.judge.violations().to_vec(),
+            lies,
+            hostilities,
+            faults: world.faults.clone(),
+            boundaries: (world.boundary, world.sectors.clone()),
+            messages: world.messages,
+            longest: world.client.longest,
+            generation: statement.generation(),
+            verifying_key: statement.verifying_key().copied(),
+            log: world.log.lines().to_vec(),
+        };
+        Ok((report, self))
+    }
+
+    /// The same once more, as nothing has begun yet.
+    fn again(&self) -> Self {
+        Self {
+            rng: self.rng.clone(),
+            cluster: self.cluster.again(),
+            documents: self.documents.clone(),
+            nodes: self.nodes.iter().map(SimNode::again).collect(),
+            down: self.down.clone(),
+            liars: BTreeMap::new(),
+            rolled: self.rolled.clone(),
+            copies: self.copies.clone(),
+            missed: self.missed.clone(),
+            network: Network::new(self.network.faults),
+            calls: BTreeMap::new(),
+            actors: Vec::new(),
+            plans: Vec::new(),
+            key: self.key.clone(),
+            key_document: self.key_document.clone(),
+            orders: self.orders.clone(),
+            root: self.root.clone(),
+            known: self.known.clone(),
+            certificates: self.certificates.clone(),
+            client: self.client.clone(),
+            judge: self.judge.clone(),
+            log: self.log.clone(),
+            sequence: self.sequence,
+            mortal: None,
+            outage: None,
+            boundary: self.boundary,
+            messages: self.messages,
+            sectors: self.sectors.clone(),
+            faults: self.faults.clone(),
+            watch: self.watch,
+            traffic: self.traffic.clone(),
         }
     }
-    if world.network.partitions() > 0 {
-        world.faults.insert(Fault::Partition, world.network.partitions());
-    }
-    let statement = world.known.statement();
-    let report = Report {
-        seed,
-        hash: world.log.hash(),
-        events: world.log.events(),
-        endings,
-        violations: world.judge.violations().to_vec(),
-        lies,
-        hostilities,
-        faults: world.faults.clone(),
-        boundaries: (world.boundary, world.sectors.clone()),
-        messages: world.messages,
-        longest: world.client.longest,
-        generation: statement.generation(),
-        verifying_key: statement.verifying_key().copied(),
-        log: world.log.lines().to_vec(),
-    };
-    Ok((report, world))
 }
 
 fn defect(what: impl ToString) -> SetupError {
@@ -294,6 +368,7 @@ impl World {
             liars: BTreeMap::new(),
             rolled: BTreeSet::new(),
             copies: BTreeMap::new(),
+            missed: BTreeSet::new(),
             network: Network::new(scenario.faults),
             calls: BTreeMap::new(),
             actors: Vec::new(),
@@ -388,6 +463,10 @@ impl World {
         self.network.clear();
         self.network.faults = Faults::NONE;
         self.calls.clear();
+        // What was still on its way.
+        if !round.changes.is_empty() {
+            self.missed.extend(0..self.nodes.len());
+        }
         self.plans.clear();
         self.copies.clear();
         self.inspect();
@@ -402,7 +481,7 @@ impl World {
             self.rise(at);
         }
         // Somebody carries all documents to those that missed some.
-        for at in 0..self.nodes.len() {
+        for at in core::mem::take(&mut self.missed) {
             self.carry(at)?;
         }
         self.mend_rolled()?;
@@ -547,12 +626,15 @@ impl World {
         match what {
             Planned::Change(change) => self.change(change)?,
             Planned::Give { at, document } => {
-                if self.down.get(at) == Some(&false) {
-                    match self.give(at, core::slice::from_ref(&document)) {
-                        // It missed what came before, and gets all of it later.
-                        Ok(()) | Err(SetupError::Refused(_)) => {}
-                        Err(error) => return Err(error),
-                    }
+                let given = match self.down.get(at) {
+                    Some(false) => self.give(at, core::slice::from_ref(&document)),
+                    _ => Err(defect("it is away")),
+                };
+                match given {
+                    Ok(()) => {}
+                    // It missed this one or what came before, and gets all of it later.
+                    Err(SetupError::Refused(_)) => drop(self.missed.insert(at)),
+                    Err(error) => return Err(error),
                 }
             }
             Planned::Copy { at } => {
@@ -568,6 +650,7 @@ impl World {
                     node.roll_back(image);
                     self.judge.forget(id);
                     self.rolled.insert(at);
+                    self.missed.insert(at);
                     self.fault(Fault::RolledBack);
                 }
             }
