@@ -12,6 +12,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use quorate_sdk::{Client, Profile};
 use serde_json::Value;
 use support::{Cluster, Place, Ran, noise, run};
 
@@ -85,10 +86,6 @@ fn audit_show_says_who_asked_for_an_object_and_at_which_nodes() {
     cluster.at(&place, ["audit", "show", "--since", "yesterday"]).failed(2, "usage");
 
     // All but one forget. Who has seen nothing earlier still sees that they differ.
-    let at = |r: &Value| -> Vec<String> {
-        let nodes = r["nodes"].as_array().unwrap().iter();
-        nodes.map(|n| n["node"].as_str().unwrap().to_owned()).collect()
-    };
     let both = at(found[0]).into_iter().find(|node| at(found[1]).contains(node));
     let keeps = both.expect("two of three nodes, twice");
     for node in cluster.nodes.iter_mut().filter(|node| node.name != keeps) {
@@ -102,6 +99,172 @@ fn audit_show_says_who_asked_for_an_object_and_at_which_nodes() {
     assert_eq!(found.len(), 2, "{shown}");
     assert!(found.iter().all(|r| r["too_few"] == true), "{shown}");
     assert_eq!(found[1]["nodes"].as_array().unwrap().len(), 1);
+}
+
+/// The names of the nodes that have recorded a request.
+fn at(request: &Value) -> Vec<String> {
+    let nodes = request["nodes"].as_array().unwrap().iter();
+    nodes.map(|node| node["node"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The same objects are asked for again and again, by other nodes each time, within the same seconds, and one node is
+/// down at times: each request is told from those like it, and no node is accused. Then one node leaves a record out,
+/// and of that request it is said, and of no other. Fails where records are put together by what they say and their
+/// time alone: those of one request then count for another.
+#[test]
+fn audit_show_accuses_no_honest_node_and_finds_a_record_that_was_left_out() {
+    const FILES: usize = 8;
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    for number in 0..FILES {
+        place.file(format!("{number}.txt"), noise(number as u64, 100));
+        cluster.at(&place, ["encrypt", &format!("{number}.txt")]).ok();
+    }
+    let decrypt = |cluster: &Cluster, number: usize| {
+        fs::remove_file(place.at(format!("{number}.txt"))).unwrap();
+        cluster.at(&place, ["decrypt", &format!("{number}.txt.quorate")]).ok();
+    };
+    for round in 0..3 {
+        cluster.nodes[round].stop();
+        for number in 0..FILES {
+            decrypt(&cluster, number);
+        }
+        cluster.nodes[round].start();
+    }
+    let shown = |cluster: &Cluster, number: usize| {
+        let object = format!("{number}.txt.quorate");
+        cluster.at(&place, ["audit", "show", "--object", &object]).json()
+    };
+    for number in 0..FILES {
+        let shown = shown(&cluster, number);
+        let found = requests(&shown);
+        assert_eq!(found.len(), 4, "{shown}");
+        for request in found {
+            assert_eq!(request["too_few"], false, "{request}");
+            assert!(at(request).len() >= 2, "{request}");
+        }
+    }
+
+    // One node forgets what it recorded last, and nobody remembers that it did.
+    let saved = place.at("saved");
+    for node in &mut cluster.nodes {
+        node.stop();
+        copy(&node.data, &saved.join(&node.name));
+        node.start();
+    }
+    decrypt(&cluster, 0);
+    let before = shown(&cluster, 0);
+    let answered = at(requests(&before)[4]);
+    let forgets = cluster.nodes.iter_mut().find(|node| answered.contains(&node.name)).unwrap();
+    forgets.stop();
+    put_back(&saved.join(&forgets.name), &forgets.data);
+    forgets.start();
+    let forgets = forgets.name.clone();
+    fs::remove_file(profile(&cluster).join("marks.json")).unwrap();
+    let after = shown(&cluster, 0);
+    let found = requests(&after);
+    let said: Vec<bool> = found.iter().map(|r| r["too_few"].as_bool().unwrap()).collect();
+    assert_eq!(said, [false, false, false, false, answered.len() < 3], "{after}");
+    assert!(!at(found[4]).contains(&forgets), "{after}");
+}
+
+/// Old records leave the node for its operator's archive. Whoever reads the log is told so, and with the files of the
+/// archive sees, verifies and exports all of it. A file that was changed is named.
+#[test]
+fn audit_archive_and_prune_through_the_command_line() {
+    const SEGMENT: u64 = 4096;
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    let archive = place.at("archive");
+    fs::create_dir_all(&archive).unwrap();
+    cluster.nodes[0].configure(&format!("audit_archive = {:?}", archive.to_str().unwrap()));
+    cluster.nodes[0].configure("audit_records_kept = 10");
+    place.file("a.txt", noise(1, 100));
+    // By the first node too: the others are asked only where it does not answer.
+    for _ in 0..3 {
+        cluster.at(&place, ["encrypt", "a.txt", "--overwrite"]).ok();
+    }
+    let many = |client: &Client| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            for _ in 0..SEGMENT / 64 + 1 {
+                let mut asking = tokio::task::JoinSet::new();
+                for _ in 0..64 {
+                    let client = client.clone();
+                    asking.spawn(async move { client.cluster_status().await });
+                }
+                while asking.join_next().await.is_some() {}
+            }
+        });
+    };
+    many(&Client::open(&Profile::open(profile(&cluster)).unwrap()).unwrap());
+
+    // Once others have cosigned what it has: commands carry that between nodes, once a minute at most.
+    let since = std::time::Instant::now();
+    let file = loop {
+        let marks = profile(&cluster).join("marks.json");
+        let _ = fs::remove_file(&marks);
+        cluster.at(&place, ["cluster", "status"]).ok();
+        cluster.nodes[0].stop();
+        cluster.nodes[0].start();
+        // What is to be archived is, soon after the start.
+        let found = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let mut files = fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path());
+            files.find(|path| path.extension().is_some_and(|end| end == "audit"))
+        });
+        match found {
+            Some(file) => break file,
+            None => assert!(since.elapsed() < std::time::Duration::from_secs(90)),
+        }
+    };
+    let file = file.to_str().unwrap().to_owned();
+
+    let first = |shown: &Value| -> Vec<Vec<String>> {
+        let object = requests(shown).into_iter().filter(|r| r["action"] == "encrypt");
+        object.map(at).collect()
+    };
+    let show = ["audit", "show", "--key", "docs", "--limit", "1000"];
+    let without = cluster.at(&place, show);
+    without.names("operator's archive");
+    let value = without.json();
+    assert_eq!(value["nodes"][0]["records_from"], SEGMENT, "{value}");
+    assert!(first(&value).iter().all(|nodes| !nodes.contains(&"node-1".to_owned())), "{value}");
+    assert!(requests(&value).iter().all(|r| r["too_few"] == false), "{value}");
+    let with = cluster.at(&place, show.iter().chain(&["--archive", &file]));
+    assert!(!with.stderr.contains("archive"), "{}", with.all());
+    let value = with.json();
+    assert_eq!(value["nodes"][0]["archived_to"], SEGMENT, "{value}");
+    assert!(first(&value).iter().any(|nodes| nodes.contains(&"node-1".to_owned())), "{value}");
+    assert!(requests(&value).iter().all(|r| r["too_few"] == false), "{value}");
+
+    let node = |verified: &Value| verified["nodes"][0].clone();
+    let verify = |more: &[&str]| cluster.at(&place, [&["audit", "verify"][..], more].concat());
+    let without = node(&verify(&[]).json());
+    assert_eq!((&without["verified"], &without["archived"]), (&true.into(), &0.into()));
+    let with = node(&verify(&["--archive", &file]).json());
+    assert_eq!(with["verified"], true, "{with}");
+    assert!(with["archived"].as_u64().unwrap() > 4000, "{with}");
+    let more = with["records"].as_u64().unwrap() - without["records"].as_u64().unwrap();
+    assert!(more >= with["archived"].as_u64().unwrap(), "{with} {without}");
+
+    cluster.at(&place, ["audit", "export", "hashes"]).ok().names("operator's archive");
+    cluster.at(&place, ["audit", "export", "whole", "--archive", &file]).ok();
+    let offline = |more: &[&str]| node(&verify(&[&["--export"], more].concat()).json());
+    assert_eq!(offline(&["hashes"])["archived"], 0);
+    let filled = offline(&["hashes", "--archive", &file]);
+    assert_eq!(filled["archived"], with["archived"]);
+    assert_eq!(offline(&["whole"])["records"], filled["records"]);
+
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    place.file("changed.audit", bytes);
+    for command in [&["audit", "verify"][..], &["audit", "show"], &["audit", "export", "no"]] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--archive", "changed.audit"]);
+        let failed = cluster.at(&place, arguments);
+        failed.failed(5, "audit_differs");
+        failed.names("changed.audit");
+    }
 }
 
 /// Whoever may not read the log is told what it takes.

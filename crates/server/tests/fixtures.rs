@@ -29,7 +29,7 @@ use quorate_object::{ParsedHeader, Stanza, WrappedDataKey};
 use quorate_schemes::group::Ristretto;
 use quorate_schemes::prf::{Combiner, Labels, Proof};
 use quorate_schemes::sharing::PublicShares;
-use quorate_sdk::{AuditLog, Client, FragmentId, FragmentLock, Invitation, NodeCard, Profile};
+use quorate_sdk::{AuditArchive, Client, FragmentId, FragmentLock, Invitation, NodeCard, Profile};
 use quorate_secret::{PrfOutput, RootKey, Secret, SecretVec, SigningSeed};
 use quorate_server::{CARD_FILE, KeySlotError, KeySlots, NodeConfig, RootKeySource};
 use quorate_storage::{Answer, SqliteOptions, SqliteStore, Store};
@@ -780,9 +780,8 @@ async fn stored_audit_logs_verify() {
             let lines = set.text(&format!("audit/{}.jsonl", node.id));
             let checkpoint = set.bytes(&format!("audit/{}.checkpoint", node.id));
             let read = |id: NodeId| {
-                let log = client.log_of(id).unwrap();
-                AuditLog::from_lines(log, &lines, checkpoint.clone())
-                    .and_then(|log| client.verify_log(&log))
+                let none = AuditArchive::default();
+                client.verify_export(id, lines.as_bytes(), &checkpoint, &none)
             };
             assert!(read(node.id).unwrap().records > 10);
             assert!(read(other.id).is_err());

@@ -9,12 +9,13 @@ pub enum Audit {
     /// Who asked for what, when, and at which nodes; the newest last. Needs the permission `audit`.
     ///
     /// Every node keeps its own log. Records of one request at several nodes are one line; where fewer nodes
-    /// than the key needs have recorded it, the line says so: the others hide it, or were asked in vain.
+    /// than the key needs have recorded it, the line says so: the request failed, or a node left its record out.
     #[command(after_help = "\
 Examples:
   quorate audit show --since 1d
   quorate audit show --object a.pdf.quorate      who has asked for this file's key
-  quorate audit show --key docs --principal ci --limit 20")]
+  quorate audit show --key docs --principal ci --limit 20
+  quorate audit show --since 400d --archive node-1/*.audit node-2/*.audit")]
     Show {
         /// Only this key, by alias or id.
         #[arg(long, short)]
@@ -34,6 +35,9 @@ Examples:
         /// Reading of the log itself too.
         #[arg(long)]
         all: bool,
+        /// Files of nodes' archives, as their operators have them: records that the nodes do not keep any more.
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        archive: Vec<PathBuf>,
     },
     /// Compare every record of every node with what the node has signed and this profile has seen.
     #[command(after_help = "\
@@ -44,11 +48,17 @@ Examples:
         /// An export to verify, in place of the nodes' logs.
         #[arg(long, value_name = "DIR")]
         export: Option<PathBuf>,
+        /// Files of nodes' archives, as their operators have them: records that the nodes do not keep any more.
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        archive: Vec<PathBuf>,
     },
     /// Write every node's log to a folder: records in JSON, a line each, and what the node has signed.
     #[command(after_help = "Example:\n  quorate audit export audit-2026")]
     Export {
         /// The folder; made where it is missing.
         dir: PathBuf,
+        /// Files of nodes' archives, as their operators have them: records that the nodes do not keep any more.
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        archive: Vec<PathBuf>,
     },
 }

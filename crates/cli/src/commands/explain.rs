@@ -80,16 +80,26 @@ pub async fn run(app: &App, asked: Asked) -> Outcome {
         all: record.is_some(),
         ..audit::Asked::default()
     };
-    let audit::Read { mut requests, nodes } = audit::read(&client, &filter).await?;
+    let at = asked.at.as_deref().map(audit::since).transpose()?;
+    let mut found: Option<Event> = None;
+    let nodes = audit::read(&client, &filter, |event| {
+        let wanted = match &record {
+            Some((node, index)) => {
+                event.nodes.iter().any(|at| at.node == *node && at.index == *index)
+            }
+            None => !asked.refused || event.nodes.iter().any(|at| at.decision != "ok"),
+        };
+        // Of several, the nearest to that time, or the newest.
+        let better = match (at, &found) {
+            (Some(at), Some(found)) => event.time.abs_diff(at) < found.time.abs_diff(at),
+            _ => true,
+        };
+        if wanted && better {
+            found = Some(event);
+        }
+    })
+    .await?;
     audit::warn_unread(app, &nodes);
-    requests.retain(|event| match &record {
-        Some((node, index)) => event.nodes.iter().any(|at| at.node == *node && at.index == *index),
-        None => !asked.refused || event.nodes.iter().any(|at| at.decision != "ok"),
-    });
-    let found = match asked.at.as_deref().map(audit::since).transpose()? {
-        Some(at) => requests.into_iter().min_by_key(|event| event.time.abs_diff(at)),
-        None => requests.pop(),
-    };
     let event = found.ok_or_else(|| {
         Failure::new(Code::Usage, "the nodes have recorded no such request").next(
             "`quorate audit show` lists those that they have; nodes keep no record of strangers.",
@@ -135,7 +145,10 @@ async fn explain(client: &Client, event: Event, read: &[&str]) -> Outcome<Explai
         });
     }
     if event.too_few {
-        differences.push("fewer nodes have recorded an answer than a request takes".to_owned());
+        differences.push(
+            "fewer nodes have recorded an answer than a request takes: it failed, or a node left its record out"
+                .to_owned(),
+        );
     }
     Ok(Explained {
         time: event.time,

@@ -67,7 +67,7 @@ pub async fn run(app: &App, selector: Option<&str>, below: bool) -> Outcome {
     };
     let names: BTreeMap<TenantId, String> = known.into_iter().map(|t| (t.id, t.name)).collect();
     let usages = client.usage(tenant, below).await;
-    some_read(&usages)?;
+    some_read(usages.iter().map(|at| at.result.as_ref().err()))?;
     let value = shown(&usages, &names);
     warn_unread(app, &value.nodes);
     app.out.result(&value, || text(&value));
@@ -89,11 +89,7 @@ fn most(values: impl Iterator<Item = u64>) -> u64 {
 }
 
 fn shown(usages: &[NodeAudit<Vec<TenantUsage>>], names: &BTreeMap<TenantId, String>) -> Shown {
-    let nodes = usages.iter().map(|at| NodeLine {
-        name: at.node.name.clone(),
-        read: at.result.is_ok(),
-        problem: at.result.as_ref().err().map(ToString::to_string),
-    });
+    let nodes = usages.iter().map(|at| NodeLine::new(&at.node.name, at.result.as_ref().err()));
     let mut tenants: BTreeMap<TenantId, Vec<(&str, &TenantUsage)>> = BTreeMap::new();
     for at in usages {
         for usage in at.result.iter().flatten() {

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::fan_out::{FanOut, REQUEST};
 use super::reply::{Reply, interpret, read_body};
 use super::tls::ClientIdentity;
 use super::{CallError, Timeouts, TlsSetupError, Unreachable, UnreachableReason};
@@ -101,9 +102,10 @@ impl NodeConnection {
         &self,
         path: &'static str,
         limit: Duration,
+        fan_out: Option<FanOut>,
         body: Bytes,
     ) -> (Result<Bytes, CallError>, Option<String>) {
-        let reply = timeout(limit, self.call_or_reconnect(path, body))
+        let reply = timeout(limit, self.call_or_reconnect(path, fan_out, body))
             .await
             .unwrap_or(Err(UnreachableReason::RequestTimedOut));
         match reply {
@@ -123,18 +125,19 @@ impl NodeConnection {
     async fn call_or_reconnect(
         &self,
         path: &'static str,
+        fan_out: Option<FanOut>,
         body: Bytes,
     ) -> Result<Receipted, UnreachableReason> {
         let kept = self.kept().await;
         if let Some(sender) = kept {
-            match self.send(sender, path, body.clone()).await {
+            match self.send(sender, path, fan_out, body.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Other(reason)) => return Err(reason),
                 Err(Failure::Broken(_)) => self.open.lock().await.http2 = None,
             }
         }
         let sender = self.fresh().await?;
-        self.send(sender, path, body).await.map_err(|failure| match failure {
+        self.send(sender, path, fan_out, body).await.map_err(|failure| match failure {
             Failure::Broken(reason) | Failure::Other(reason) => reason,
         })
     }
@@ -218,6 +221,7 @@ impl NodeConnection {
         &self,
         sender: Sender,
         path: &'static str,
+        fan_out: Option<FanOut>,
         body: Bytes,
     ) -> Result<Receipted, Failure> {
         let (Sender::Http2(_, position) | Sender::Http1(_, position)) = &sender;
@@ -229,12 +233,14 @@ impl NodeConnection {
             .build()
             .map_err(|_| Failure::Other(UnreachableReason::NoUrl))?;
         let request = |uri: Uri| {
-            Request::post(uri)
+            let mut request = Request::post(uri)
                 .header(header::CONTENT_TYPE, "application/proto")
                 .header(header::HOST, authority)
-                .header("connect-protocol-version", "1")
-                .body(Full::new(body))
-                .map_err(|_| Failure::Other(UnreachableReason::NoUrl))
+                .header("connect-protocol-version", "1");
+            if let Some(name) = fan_out.and_then(FanOut::header) {
+                request = request.header(REQUEST, name);
+            }
+            request.body(Full::new(body)).map_err(|_| Failure::Other(UnreachableReason::NoUrl))
         };
         let broken = |e: hyper::Error| Failure::Broken(UnreachableReason::Broken(describe(&e)));
         let (response, http1) = match sender {
