@@ -117,6 +117,15 @@ pub fn unprinted() -> Option<String> {
     UNPRINTED.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// A number of things: "1 key", "2 keys", "0 policies".
+pub fn counted(number: usize, what: &str) -> String {
+    match (number, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{number} {stem}ies"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 /// 1536 -> "1.50 KiB".
 pub fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()

@@ -28,6 +28,7 @@ mod absent;
 mod admin;
 mod administrators;
 mod audit;
+mod bulk;
 mod ceremony;
 mod changed_fields;
 mod changes;
@@ -45,6 +46,7 @@ mod invitation;
 mod kept;
 mod keys;
 mod lifecycle;
+mod listing;
 mod marks;
 mod membership;
 mod new_tenants;
@@ -81,6 +83,7 @@ pub use audit::{
     ArchiveError, ArchiveFault, ArchiveFile, AuditArchive, AuditError, AuditRecord, AuditRecords,
     ExportError, LogRead, NodeAudit, NodeLog, Verified,
 };
+pub use bulk::BulkOptions;
 pub use changes::{Change, ChangeSummary};
 pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,

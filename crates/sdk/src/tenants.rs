@@ -6,8 +6,8 @@ use core::str::FromStr;
 use data_encoding::BASE32_NOPAD;
 use prost::Message;
 use quorate_documents::{
-    Administrators, Authority, Body, DocumentSet, Draft, Heads, Kind, Lookup, Quota, Roster,
-    SignedDocument, Tenant, Terms,
+    Authority, Body, DocumentSet, Draft, Heads, Kind, Lookup, Quota, Roster, SignedDocument,
+    Tenant, Terms,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
 use quorate_wire::proto::v1::Envelope;
@@ -297,32 +297,6 @@ impl Profile {
     }
 }
 
-/// A tenant that is to be made.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewTenant {
-    /// What it is called.
-    pub name: String,
-    /// Its administrators.
-    pub requests: Vec<TenantRequest>,
-    /// How many of them must sign; none for a majority.
-    pub quorum: Option<u32>,
-    /// A key, kept apart, that settles what the administrators cannot.
-    pub recovery: Option<PublicKey>,
-    /// Whom its users ask for help; may be empty.
-    pub support_contact: String,
-}
-
-/// A tenant that was made just now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CreatedTenant {
-    /// Its id.
-    pub id: TenantId,
-    /// What it is called.
-    pub name: String,
-    /// What to hand to its administrators; tell the fingerprint over another channel.
-    pub invitation: TenantInvitation,
-}
-
 /// Who makes tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Above {
@@ -473,7 +447,7 @@ impl Client {
         Ok(self.invitation_of(first))
     }
 
-    fn invitation_of(&self, tenant: &SignedDocument) -> TenantInvitation {
+    pub(crate) fn invitation_of(&self, tenant: &SignedDocument) -> TenantInvitation {
         TenantInvitation {
             cluster: self.cluster(),
             roster: self.inner.membership.roster.envelope().clone(),
@@ -505,62 +479,6 @@ impl Admin<'_> {
             Above::Cluster => "the cluster",
         };
         Err(ClusterError::NotAdministrator(whose.to_owned()).into())
-    }
-
-    /// Makes tenants: children of this client's tenant, or root tenants.
-    ///
-    /// # Errors
-    /// [`ClusterError::NotAdministrator`], [`Error::Unfinished`] where more administrators must sign (then
-    /// [`Client::tenant_invitation`] makes the invitations later), and as [`Self::add_principal`].
-    pub async fn create_tenants(
-        &self,
-        above: Above,
-        new: Vec<NewTenant>,
-    ) -> Result<(Vec<CreatedTenant>, Delivered), Error> {
-        let client = self.client();
-        let (set, authority) = self.authority(above, Vec::new()).await?;
-        let at = client.document_time().await?;
-        let rng = &mut os_rng();
-        let invalid = |e: &dyn std::error::Error| RequestError::Invalid(e.to_string());
-        let mut documents = Vec::with_capacity(new.len());
-        let mut made = Vec::with_capacity(new.len());
-        for tenant in new {
-            let keys: Vec<PublicKey> = tenant.requests.iter().map(|r| r.administrator).collect();
-            let most = u32::try_from(keys.len() / 2 + 1).unwrap_or(u32::MAX);
-            let administrators = Administrators::new(keys, tenant.quorum.unwrap_or(most))
-                .map_err(|e| invalid(&e))?;
-            let recovery = tenant.recovery.map(|key| Administrators::new(vec![key], 1));
-            let body = Tenant {
-                support_contact: tenant.support_contact,
-                recovery: recovery.transpose().map_err(|e| invalid(&e))?,
-                ..Tenant::named(
-                    tenant.name.clone(),
-                    (above == Above::Tenant).then(|| client.tenant()),
-                    administrators,
-                )
-            };
-            let document = Draft::first(Body::Tenant(body), Some(authority), at, rng)
-                .and_then(|draft| draft.sign(&[self.key().signing_key()]))
-                .map_err(|e| invalid(&e))?;
-            made.push(CreatedTenant {
-                id: document.id().into(),
-                name: tenant.name,
-                invitation: client.invitation_of(&document),
-            });
-            documents.push(document);
-        }
-        let what = match made.as_slice() {
-            [one] => format!("make the tenant {}", one.name),
-            all => format!("make {} tenants", all.len()),
-        };
-        let delivered = self.publish(&what, &set, documents.clone()).await?;
-        if above == Above::Cluster {
-            // The next roster must keep them, also when nodes show nothing any more.
-            let mut set = set;
-            set.insert_all(documents);
-            client.keep(&set)?;
-        }
-        Ok((made, delivered))
     }
 
     /// Says something of a tenant as the authority above it. Several such documents of one tenant all count, the

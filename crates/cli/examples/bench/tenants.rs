@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use quorate_sdk::{
@@ -394,16 +394,18 @@ fn keys(
     // A disk that others use hangs now and then, and a node then refuses. The same orders go on.
     for _ in 0..RUNS {
         let (mut again, mut why) = (Vec::new(), None);
-        local.runtime.block_on(reseller.client.provision_keys(orders, |_, (order, result)| {
-            match result {
+        local.runtime.block_on(reseller.client.provision_keys(
+            orders,
+            Arc::new(quorate_sdk::KeepNoDealings),
+            |_, (order, result)| match result {
                 Ok(made) if made.lacking.is_empty() => {}
                 Ok(_) => again.push(order),
                 Err(error) => {
                     why = Some(error.to_string());
                     again.push(order);
                 }
-            }
-        }));
+            },
+        ));
         if again.is_empty() {
             return Ok(sampled);
         }

@@ -207,6 +207,11 @@ pub fn keep(app: &App, change: &Change) -> Outcome {
     let fingerprint = change.fingerprint().to_string();
     let short: String = fingerprint.chars().skip_while(|c| *c != '-').skip(1).take(12).collect();
     let path = PathBuf::from(format!("quorate-change-{short}.json"));
+    let mut change = change.clone();
+    // The same change made again has the signatures that it had.
+    if let Ok(known) = read(&path) {
+        let _ = change.absorb(&known);
+    }
     atomic::write_private(&path, change.to_json().as_bytes(), true)?;
     #[derive(Serialize)]
     struct Kept {

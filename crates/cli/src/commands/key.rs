@@ -15,6 +15,7 @@ use crate::output;
 
 mod batch;
 mod destruction;
+mod signing;
 
 use destruction::{SECONDS_PER_DAY, ShownDestruction};
 
@@ -113,12 +114,25 @@ fn print_created(app: &App, client: &Client, made: &CreatedKey) {
     for (node, why) in &made.lacking {
         app.out.warn(&format!("{node} has its share but not the certificate yet: {why}"));
     }
+    if !made.absent.is_empty() {
+        app.out.warn(&format!(
+            "{} gave no answer and {} no share: only {} nodes hold the key, and if fewer than {} of them are left, it \
+             is lost. Once the others are back, run `quorate key refresh {}`",
+            made.absent.join(", "),
+            if made.absent.len() == 1 { "has" } else { "have" },
+            made.holders.len(),
+            made.key.versions().last().map_or(0, |v| v.threshold.t()),
+            made.key.alias()
+        ));
+    }
     #[derive(Serialize)]
     struct Created<'a> {
         key: Shown,
         version: u32,
         fingerprint: String,
         holders: &'a [String],
+        /// Nodes that gave no answer, and have no share until the next refresh.
+        absent: &'a [String],
         lacking: Vec<&'a String>,
     }
     let value = Created {
@@ -126,6 +140,7 @@ fn print_created(app: &App, client: &Client, made: &CreatedKey) {
         version: made.version.get(),
         fingerprint: made.fingerprint.to_string(),
         holders: &made.holders,
+        absent: &made.absent,
         lacking: made.lacking.iter().map(|(n, _)| n).collect(),
     };
     app.out.result(&value, || {
@@ -135,6 +150,12 @@ fn print_created(app: &App, client: &Client, made: &CreatedKey) {
             vec!["certificate".into(), made.fingerprint.to_string()],
             vec!["shares".into(), made.holders.join(", ")],
         ])
+        .trim_end()
+        .to_owned()
+            + &match made.absent.as_slice() {
+                [] => String::new(),
+                absent => format!("\nno share yet: {}", absent.join(", ")),
+            }
     });
 }
 
@@ -241,6 +262,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             alias,
             threshold,
             allow_fragile,
+            refresh_every,
+            minimum_committee,
+            allow_absent,
             jurisdiction,
             fragment_required,
             critical: by_administrators,
@@ -283,6 +307,8 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 let request = KeySpecRequest {
                     alias: alias.clone(),
                     threshold,
+                    minimum_committee,
+                    allow_absent,
                     allow_fragile,
                     jurisdictions,
                     fragment_required,
@@ -409,6 +435,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             };
             app.warnings(&client);
             rotated?;
+        }
+        Command::Refresh(args) => crate::commands::refresh::refresh(app, args).await?,
+        Command::Move(args) => crate::commands::membership::move_keys(app, args).await?,
+        Command::Minimum { key, nodes } => {
+            let done = format!("has at least {nodes} nodes");
+            change(app, key, KeyChange::Minimum(nodes), &done).await?;
         }
         Command::Rotation { key, every } => {
             let done = match every {

@@ -1,12 +1,14 @@
 //! `quorate tenant`.
 
+mod batch;
+
 use std::path::Path;
 
 use quorate_sdk::{
-    Above, Action, Client, Delivered, Digest, Error, NewTenant, Profile, PublicKey, Quota,
+    Above, Action, Client, CreatedTenant, Delivered, Digest, Error, NewTenant, Profile, Quota,
     TenantInfo, TenantInvitation, TenantRequest,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{CriticalAction, Tenant as Command, WaitArgs};
@@ -19,29 +21,23 @@ pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
         Command::Request => request(app),
         Command::Create { name, request, under, support, quorum, recovery, batch, wait } => {
-            let new = match (batch, name) {
-                (Some(batch), _) => {
-                    let own = app.profile()?.admin_key()?.public();
-                    read_batch(&batch, support.as_deref(), own)?
-                }
-                (None, name) => {
-                    let requests =
-                        request.iter().map(|path| read_request(path)).collect::<Outcome<_>>()?;
-                    let key = |text: String| {
-                        let request = TenantRequest::parse(&text).map_err(|_| {
-                            let why = "--recovery is not a public key (ed25519-...)";
-                            Failure::new(Code::Usage, why)
-                        })?;
-                        Ok::<_, Failure>(request.administrator)
-                    };
-                    vec![NewTenant {
-                        name: name.unwrap_or_default(),
-                        requests,
-                        quorum,
-                        recovery: recovery.map(key).transpose()?,
-                        support_contact: support.unwrap_or_default(),
-                    }]
-                }
+            if let Some(path) = batch {
+                return batch::run(app, &path, support.as_deref(), under.as_deref(), wait).await;
+            }
+            let requests = request.iter().map(|path| read_request(path)).collect::<Outcome<_>>()?;
+            let key = |text: String| {
+                let request = TenantRequest::parse(&text).map_err(|_| {
+                    let why = "--recovery is not a public key (ed25519-...)";
+                    Failure::new(Code::Usage, why)
+                })?;
+                Ok::<_, Failure>(request.administrator)
+            };
+            let new = NewTenant {
+                name: name.unwrap_or_default(),
+                requests,
+                quorum,
+                recovery: recovery.map(key).transpose()?,
+                support_contact: support.unwrap_or_default(),
             };
             create(app, under.as_deref(), new, wait).await
         }
@@ -170,54 +166,6 @@ fn read_request(path: &Path) -> Outcome<TenantRequest> {
     TenantRequest::parse(&text).map_err(|e| Failure::from(Error::from(e)).of(path))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    name: String,
-    /// Without one the tenant is managed: its administrator is the one that makes it.
-    #[serde(default)]
-    request: Option<String>,
-    #[serde(default)]
-    support: Option<String>,
-}
-
-/// A tenant a line; none is made where one of them is wrong.
-fn read_batch(path: &Path, support: Option<&str>, own: PublicKey) -> Outcome<Vec<NewTenant>> {
-    let mut text = String::new();
-    let read = |from: &mut dyn std::io::Read, text: &mut String| {
-        std::io::Read::read_to_string(&mut std::io::Read::take(from, 1 << 28), text)
-    };
-    let result = if crate::commands::encrypt::is_dash(path) {
-        read(&mut std::io::stdin(), &mut text)
-    } else {
-        std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut text))
-    };
-    result.map_err(|e| Failure::reading(path, &e))?;
-    let mut all = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let bad = |why: String| {
-            Failure::new(Code::Usage, format!("{}, line {}: {why}", path.display(), number + 1))
-        };
-        let line: Line = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
-        let request = match &line.request {
-            Some(text) => TenantRequest::parse(text).map_err(|e| bad(e.to_string()))?,
-            None => TenantRequest { administrator: own },
-        };
-        let support = line.support.as_deref().or(support);
-        all.push(NewTenant {
-            name: line.name,
-            requests: vec![request],
-            quorum: None,
-            recovery: None,
-            support_contact: support.unwrap_or_default().to_owned(),
-        });
-    }
-    if all.is_empty() {
-        return Err(Failure::new(Code::Usage, format!("{} has no lines", path.display())));
-    }
-    Ok(all)
-}
-
 /// Under whom: this profile's own tenant, or the cluster.
 async fn under(client: &Client, named: Option<&str>) -> Outcome<Above> {
     match named {
@@ -247,32 +195,28 @@ struct Created {
     confirmed: Confirmed,
 }
 
-async fn create(app: &App, named: Option<&str>, new: Vec<NewTenant>, wait: WaitArgs) -> Outcome {
-    let (client, admin) = administrator(app).await?;
-    let above = under(&client, named).await?;
-    let (made, delivered) = client.admin(&admin).create_tenants(above, new).await?;
-    let delivered = app.settle(&client, delivered, wait).await?;
-    let all: Vec<Created> = made
-        .iter()
-        .map(|tenant| Created {
+impl Created {
+    fn new(client: &Client, tenant: &CreatedTenant, delivered: &Delivered) -> Self {
+        Self {
             id: tenant.id.to_string(),
             name: tenant.name.clone(),
             invitation: tenant.invitation.to_text(),
             fingerprint: tenant.invitation.fingerprint().to_string(),
-            confirmed: Confirmed::control(&client, &delivered),
-        })
-        .collect();
-    if let [one] = all.as_slice() {
+            confirmed: Confirmed::control(client, delivered),
+        }
+    }
+}
+
+async fn create(app: &App, named: Option<&str>, new: NewTenant, wait: WaitArgs) -> Outcome {
+    let (client, admin) = administrator(app).await?;
+    let above = under(&client, named).await?;
+    let (made, delivered) = client.admin(&admin).create_tenants(above, vec![new]).await?;
+    let delivered = app.settle(&client, delivered, wait).await?;
+    for tenant in &made {
+        let one = Created::new(&client, tenant, &delivered);
         app.out.note(&format!("made {} as {}; {}", one.name, one.id, one.confirmed.text()));
         app.out.note(&told(&one.name, &one.fingerprint));
-        app.out.result(one, || one.invitation.clone());
-    } else {
-        let text = Confirmed::control(&client, &delivered).text();
-        app.out.note(&format!("made {} tenants; {text}", all.len()));
-        // A line each, so that a list of any length can be read piece by piece.
-        for tenant in &all {
-            output::print_line(&serde_json::to_string(tenant).unwrap_or_default());
-        }
+        app.out.result(&one, || one.invitation.clone());
     }
     app.warnings(&client);
     App::waited(&delivered, wait)

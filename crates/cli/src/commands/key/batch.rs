@@ -1,17 +1,20 @@
 //! `quorate key create --batch` and `quorate key order`: keys by the thousand.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 
 use quorate_sdk::{
-    Action, Client, Error, Jurisdiction, KeyOrder, KeySpecRequest, ManagedKey, NewPrincipal,
-    PrincipalId, ProvisionedKey, PublicKey,
+    Action, Client, Error, Jurisdiction, KeepDealings, KeyOrder, KeySpecRequest, ManagedKey,
+    NewPrincipal, PrincipalId, ProvisionedKey, PublicKey,
 };
 use serde::{Deserialize, Serialize};
 
+use super::signing::Signing;
 use crate::app::App;
+use crate::commands::progress::Progress;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -70,20 +73,6 @@ struct Principal {
     days: Option<u64>,
 }
 
-/// A line of what was done.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Done {
-    /// The batch's line.
-    line: String,
-    /// The order that was signed for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    order: Option<String>,
-    /// What was printed for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    made: Option<serde_json::Value>,
-}
-
 #[derive(Serialize)]
 struct Made {
     line: usize,
@@ -103,59 +92,6 @@ struct MadePrincipal {
     principal: String,
     invitation: String,
     fingerprint: String,
-}
-
-/// What was done of a batch, in a file beside it.
-struct Progress {
-    path: PathBuf,
-    file: File,
-    orders: HashMap<String, KeyOrder>,
-    made: HashMap<String, serde_json::Value>,
-}
-
-impl Progress {
-    fn open(batch: &Path) -> Outcome<Self> {
-        let mut path = batch.as_os_str().to_owned();
-        path.push(".progress");
-        let path = PathBuf::from(path);
-        let (mut orders, mut made) = (HashMap::new(), HashMap::new());
-        let mut options = OpenOptions::new();
-        options.create(true).append(true).read(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(|e| Failure::writing(&path, &e))?;
-        for line in BufReader::new(&file).lines() {
-            let line = line.map_err(|e| Failure::reading(&path, &e))?;
-            // The last line may have been cut short by whatever interrupted it.
-            let Ok(done) = serde_json::from_str::<Done>(&line) else { continue };
-            if let Some(order) = done.order.and_then(|text| KeyOrder::parse(&text).ok()) {
-                orders.insert(done.line.clone(), order);
-            }
-            if let Some(value) = done.made {
-                made.insert(done.line, value);
-            }
-        }
-        let mut progress = Self { path, file, orders, made };
-        // So that what follows a line cut short is a line of its own.
-        progress.write(b"\n")?;
-        Ok(progress)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Outcome {
-        self.file.write_all(bytes).map_err(|e| Failure::writing(&self.path, &e))
-    }
-
-    fn note(&mut self, done: &Done) -> Outcome {
-        let mut line =
-            serde_json::to_vec(done).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-        line.push(b'\n');
-        self.write(&line)
-    }
-
-    /// Orders must not be signed twice: they would be two keys.
-    fn settle(&self) -> Outcome {
-        self.file.sync_data().map_err(|e| Failure::writing(&self.path, &e))
-    }
 }
 
 /// The key that nodes are asked for.
@@ -216,6 +152,9 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
         .map_err(|e| Failure::reading(path, &e))?;
     let client = app.client()?;
     let mut progress = Progress::open(path)?;
+    let parse =
+        |(line, text): (&String, &String)| Some((line.clone(), KeyOrder::parse(text).ok()?));
+    let mut signed: HashMap<String, KeyOrder> = progress.signed.iter().filter_map(parse).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut lines: Vec<(usize, &str)> = Vec::new();
     let (mut managed, mut places) = (Vec::new(), Vec::new());
@@ -228,7 +167,7 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
             return Err(at(number, format!("it says the same as line {before}")));
         }
         lines.push((number, line));
-        if progress.orders.contains_key(line) {
+        if signed.contains_key(line) {
             continue;
         }
         match serde_json::from_str::<Line>(line) {
@@ -238,7 +177,7 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
                     let why = "the order names another coordinator than this profile's principal";
                     return Err(at(number, why.to_owned()));
                 }
-                progress.orders.insert(line.to_owned(), order);
+                signed.insert(line.to_owned(), order);
             }
             Ok(Line::Managed(new)) => {
                 let spec = Spec {
@@ -268,13 +207,12 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
     let mut failed: Vec<(usize, Error)> = Vec::new();
     if !managed.is_empty() {
         let admin = app.profile()?.admin_key()?;
-        let signed = client.admin(&admin).order_keys(managed).await?;
-        for ((number, line), order) in places.into_iter().zip(signed) {
+        let ordered = client.admin(&admin).order_keys(managed).await?;
+        for ((number, line), order) in places.into_iter().zip(ordered) {
             match order {
                 Ok(order) => {
-                    let text = Some(order.to_text());
-                    progress.note(&Done { line: line.to_owned(), order: text, made: None })?;
-                    progress.orders.insert(line.to_owned(), order);
+                    progress.signed(line, order.to_text())?;
+                    signed.insert(line.to_owned(), order);
                 }
                 Err(error) => failed.push((number, error)),
             }
@@ -285,48 +223,63 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
     for (number, line) in &lines {
         if let Some(value) = progress.made.get(*line) {
             output::print_line(&value.to_string());
-        } else if let Some(order) = progress.orders.get(*line) {
+        } else if let Some(order) = signed.get(*line) {
             orders.push(order.clone());
             whose.push((*number, *line));
         }
     }
     let before = lines.len() - orders.len() - failed.len();
     if before > 0 {
-        app.out.note(&format!("{before} of {} keys were made before", lines.len()));
+        app.out.note(&format!(
+            "{before} of {} {} made before",
+            output::counted(lines.len(), "key"),
+            if before == 1 { "was" } else { "were" }
+        ));
     }
     let bar = app.out.counter(lines.len() as u64, "keys");
     bar.set_position(before as u64);
     let mut broken = Ok(());
+    let signing = Arc::new(Signing::open(path)?);
     client
-        .provision_keys(orders, |at, (order, result)| {
-            bar.inc(1);
-            let Some((number, line)) = whose.get(at) else { return };
-            match result {
-                Ok(made) => {
-                    let made = shown(&client, *number, &order, made);
-                    let value = serde_json::to_value(&made).unwrap_or_default();
-                    output::print_line(&value.to_string());
-                    if broken.is_ok() {
-                        let done =
-                            Done { line: (*line).to_owned(), order: None, made: Some(value) };
-                        broken = progress.note(&done);
+        .provision_keys(
+            orders,
+            Arc::clone(&signing) as Arc<dyn KeepDealings>,
+            |at, (order, result)| {
+                bar.inc(1);
+                let Some((number, line)) = whose.get(at) else { return };
+                match result {
+                    Ok(made) => {
+                        signing.made(made.key);
+                        let made = shown(&client, *number, &order, made);
+                        let value = serde_json::to_value(&made).unwrap_or_default();
+                        output::print_line(&value.to_string());
+                        if broken.is_ok() {
+                            broken = progress.made(line, value);
+                        }
                     }
+                    Err(error) => failed.push((*number, error)),
                 }
-                Err(error) => failed.push((*number, error)),
-            }
-        })
+            },
+        )
         .await;
     bar.finish_and_clear();
     broken?;
+    signing.close()?;
     app.warnings(&client);
     for (number, error) in failed.iter().take(20) {
         app.out.warn(&format!("line {number}: {error}"));
     }
     if failed.is_empty() {
-        app.out.note(&format!("{} keys are made", lines.len()));
+        app.out.note(&format!(
+            "{} {} made",
+            output::counted(lines.len(), "key"),
+            if lines.len() == 1 { "is" } else { "are" }
+        ));
         return Ok(());
     }
-    let why = format!("{} of {} keys were not made", failed.len(), lines.len());
+    let were = if failed.len() == 1 { "was" } else { "were" };
+    let why =
+        format!("{} of {} {were} not made", failed.len(), output::counted(lines.len(), "key"));
     Err(Failure::new(Code::Partial, why)
         .next("Resolve what the messages name, then run the same command again: it goes on."))
 }
