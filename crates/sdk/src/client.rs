@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quorate_coordinator::clock::{self, Stamp};
-use quorate_documents::{NodeEntry, Roster};
+use quorate_documents::{DocumentSet, NodeEntry, Roster};
 use quorate_object::ContextStorage;
 use quorate_types::limits::{CLOCK_TOLERANCE_SECONDS, STAMP_TOLERANCE_SECONDS};
 use quorate_types::{
@@ -24,7 +24,9 @@ use crate::keys::Key;
 use crate::marks::Marks;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
-use crate::transport::{CallError, FanOut, Method, Timeouts, Transport, Unreachable};
+use crate::transport::{
+    CallError, FanOut, Method, Timeouts, Transport, Unreachable, UnreachableReason,
+};
 use crate::usage::Counting;
 
 /// Something that the caller should know and that stopped nothing.
@@ -60,6 +62,12 @@ pub enum Warning {
     PoliciesDiffer {
         /// Their names.
         names: Vec<String>,
+    },
+    /// At a node's address somebody answered who could not show the node's key. The operation succeeded without
+    /// it.
+    OtherKey {
+        /// The node's name.
+        name: String,
     },
     /// A node answers under another roster than this client's.
     OtherRoster {
@@ -119,6 +127,12 @@ impl core::fmt::Display for Warning {
                 f,
                 "ALARM credential_old_in_use: {name} signs its audit log with a key that was retired: an old \
                  copy of the node answers, or a thief of that key. Tell its operator"
+            ),
+            Self::OtherKey { name } => write!(
+                f,
+                "whoever answers at the address of {name} does not have the key that the roster names for it: \
+                 nothing was sent there. Ask its operator whether the address is right; if the operator knows \
+                 nothing of a change, somebody is between you and it"
             ),
             Self::PoliciesDiffer { names } => write!(
                 f,
@@ -184,6 +198,8 @@ pub(crate) struct Inner {
     pub(crate) key: SigningKey,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) counting: Counting,
+    /// The rosters up to the one that is trusted.
+    pub(crate) rosters: OnceLock<DocumentSet>,
     pub(crate) pages: Arc<Held>,
     state: Mutex<State>,
 }
@@ -273,6 +289,7 @@ impl ClientBuilder {
                 key: self.key,
                 profile: self.profile,
                 counting: Counting::default(),
+                rosters: OnceLock::new(),
                 pages: Arc::default(),
                 state: Mutex::new(state),
             }),
@@ -641,6 +658,13 @@ impl Client {
         }
     }
 
+    /// Warns where it is not silence that keeps a node from answering, but somebody in its place.
+    pub(crate) fn heard_nobody(&self, node: NodeId, unreachable: &Unreachable) {
+        if unreachable.reason == UnreachableReason::KeyDiffers {
+            self.warn(Warning::OtherKey { name: self.node_name(node) });
+        }
+    }
+
     /// The name of a node in the roster.
     pub(crate) fn node_name(&self, node: NodeId) -> String {
         self.inner.roster.node(&node).map_or_else(|| node.to_string(), |n| n.name.clone())
@@ -765,6 +789,7 @@ impl Client {
             let answer = match reply {
                 Ok(reply) => Ok(Answered { reply, own, round_trip }),
                 Err(CallError::Unreachable(unreachable)) => {
+                    self.heard_nobody(node, &unreachable);
                     Err(NodeFailure::Unreachable(unreachable))
                 }
                 Err(CallError::Refused(refusal)) => {

@@ -277,6 +277,29 @@ impl Client {
         Ok(Synced { documents, nodes: nodes.collect() })
     }
 
+    /// Brings nodes that have just come what any of the others show, predecessors first, as far as this client may
+    /// see it: with them in the roster, those that know it already may be no longer most.
+    pub async fn bring_documents(&self, to: &[NodeId]) -> Vec<NodeConfirmation> {
+        let ids = vec![DocumentId::from(self.cluster())];
+        let everybody = self.roster().nodes.len();
+        let asked = Asked { ids, kinds: Kind::ALL.to_vec(), below: true };
+        let Fetched { documents, has, .. } = self.fetch_from_any(asked, everybody).await;
+        let documents = in_order(documents.into_values());
+        let lacks = |node: &NodeId| {
+            let known = has.get(node);
+            let lacks =
+                documents.iter().filter(|d| known.is_none_or(|known| !known.contains(&d.digest())));
+            (*node, lacks.map(|d| d.envelope().clone()).collect())
+        };
+        let mut put = self.put_each(to.iter().map(lacks).collect()).await;
+        let confirmation = |node: &NodeId| NodeConfirmation {
+            node: *node,
+            name: self.node_name(*node),
+            result: put.remove(node).map_or(Ok(()), |put| put.result),
+        };
+        to.iter().map(confirmation).collect()
+    }
+
     /// What the nodes show together, and what each of them lacks of it, predecessors first.
     pub(crate) async fn lacking(&self) -> Result<Lacking, Error> {
         let ids = vec![DocumentId::from(self.cluster())];
@@ -318,6 +341,9 @@ impl Client {
     /// A set of the rosters up to the one that this client trusts.
     pub(crate) async fn known_rosters(&self) -> Result<DocumentSet, Error> {
         use quorate_documents::Lookup;
+        if let Some(known) = self.inner.rosters.get() {
+            return Ok(known.clone());
+        }
         let mut set = DocumentSet::partial(self.cluster());
         let trusted = self.inner.membership.roster.clone();
         let mut rosters = vec![trusted.clone()];
@@ -339,7 +365,8 @@ impl Client {
             let why = "the rosters before it could not be fetched".to_owned();
             return Err(ClusterError::RosterInvalid(why).into());
         }
-        Ok(set)
+        // They stay as they are for as long as this client trusts the last of them.
+        Ok(self.inner.rosters.get_or_init(|| set).clone())
     }
 
     /// Takes note of when the principal expires by what the profile has kept.
@@ -498,6 +525,16 @@ impl Client {
     /// What nodes show, and which of them. Once `enough` have answered, the others get no more time than a
     /// slow node is given.
     async fn fetch_documents(&self, asked: Asked, enough: usize) -> Result<Fetched, Error> {
+        let fetched = self.fetch_from_any(asked, enough).await;
+        let answered = self.roster().nodes.len() - fetched.failed.len();
+        if answered < self.most() {
+            return Err(self.most_error("fetch documents", answered, fetched.failed));
+        }
+        Ok(fetched)
+    }
+
+    /// The same, however few they are.
+    async fn fetch_from_any(&self, asked: Asked, enough: usize) -> Fetched {
         let Asked { ids, kinds, below } = asked;
         let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
@@ -551,10 +588,7 @@ impl Client {
             }
             after = next;
         }
-        if nodes.len() - failed.len() < self.most() {
-            return Err(self.most_error("fetch documents", nodes.len() - failed.len(), failed));
-        }
-        Ok(Fetched { documents: found, has, failed })
+        Fetched { documents: found, has, failed }
     }
 }
 

@@ -325,6 +325,7 @@ impl Client {
             }
             Err(CallError::Unreachable(unreachable)) => {
                 self.heard_latency(node, None);
+                self.heard_nobody(node, &unreachable);
                 fan.on_failure(node, failure(&unreachable));
                 reasons.insert(node, unreachable);
             }

@@ -14,7 +14,7 @@ use quorate_wire::proto::v1;
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientBuilder, Warning};
-use crate::error::WrongAnswer;
+use crate::error::{Error, KeyError, WrongAnswer};
 use crate::evaluate::Job;
 use crate::keys::Key;
 use crate::transport::{CallError, FanOut, Method};
@@ -183,6 +183,40 @@ impl Client {
             return false;
         }
         self.bring(&behind, &request).await
+    }
+
+    /// Brings the highest certificate that is known of a key version to all its members, and says who has another
+    /// generation than it afterwards, or gave no answer.
+    ///
+    /// # Errors
+    /// [`crate::KeyError`]: the version is not made.
+    pub async fn bring_certificate(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+    ) -> Result<Vec<NodeId>, Error> {
+        let not_ready = || KeyError::NotReady { id: key.id(), version };
+        let known = key.verified_version(version)?;
+        let root = known.root.as_ref().ok_or_else(not_ready)?;
+        let highest = known.certificate.as_ref().ok_or_else(not_ready)?;
+        let members: Vec<NodeId> =
+            highest.statement().participants().iter().map(|member| member.node).collect();
+        let request = |node: NodeId| v1::PutCertificateRequest {
+            node: node.as_bytes().to_vec(),
+            certificate: Some(highest.envelope().clone()),
+            transcript_signatures: Vec::new(),
+            root: (highest.statement().height() > 1).then(|| root.envelope().clone()),
+        };
+        let mut answers = self.ask(&members, Method::PutCertificate, request, members.len()).await;
+        let generation = highest.statement().generation();
+        let mut lacking = members;
+        lacking.retain(|node| {
+            let answer = answers.remove(node).and_then(Result::ok);
+            answer.is_none_or(|answer: crate::client::Answered<v1::PutCertificateReply>| {
+                answer.reply.generation != generation.as_bytes()
+            })
+        });
+        Ok(lacking)
     }
 
     /// Says whether anybody has another generation than before.

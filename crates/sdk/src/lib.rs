@@ -52,6 +52,7 @@ mod membership;
 mod new_tenants;
 mod nodes;
 mod objects;
+mod offline;
 mod orders;
 mod policies;
 mod profile;

@@ -4,7 +4,9 @@
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_documents::{Jurisdiction, Kind, NodeEntry, Roster, SignedDocument, Tenant};
+use quorate_documents::{
+    BodyOf, Jurisdiction, Kind, Lookup, NodeEntry, Roster, SignedDocument, Tenant,
+};
 use quorate_types::limits::MAX_COMMITTEE;
 use quorate_types::{Digest, DocumentId, KeyId, KeyState, KeyVersion, NodeId, Threshold};
 use quorate_wire::proto::v1::Envelope;
@@ -311,7 +313,7 @@ impl Client {
         Ok(reports)
     }
 
-    /// This client's roster with the nodes of these cards too: the next one, where [`crate::Admin::add_nodes`] signs
+    /// This client's roster with the nodes of these cards too: the next one, where [`crate::Admin::change_nodes`] signs
     /// it.
     ///
     /// # Errors
@@ -330,6 +332,24 @@ impl Client {
         let own = DocumentId::from(self.tenant());
         let tenants = set.ids(Kind::Tenant).filter(|id| *id != own);
         Ok(tenants.filter(|id| set.heads::<Tenant>(id).is_some()).count())
+    }
+
+    /// A node of the roster, or of one before it, by name or id.
+    ///
+    /// # Errors
+    /// [`RequestError::NodeUnknown`].
+    pub async fn node_ever(&self, selector: &str) -> Result<NodeEntry, Error> {
+        if let Ok(node) = self.node(selector) {
+            return Ok(node.clone());
+        }
+        let set = self.known_rosters().await?;
+        let mut rosters = set.versions(&DocumentId::from(self.cluster()));
+        rosters.sort_by_key(|roster| roster.version());
+        let found = rosters.iter().rev().filter_map(|roster| Roster::of(roster.body()));
+        let found = found.flat_map(|roster| &roster.nodes);
+        let mut found =
+            found.filter(|node| node.name == selector || node.id.to_string() == selector);
+        Ok(found.next().cloned().ok_or_else(|| RequestError::NodeUnknown(selector.to_owned()))?)
     }
 
     /// A node of the roster, by name or id.

@@ -147,7 +147,7 @@ impl Client {
             // All of them are one change, for others to sign at once.
             let change = Change::new(self.cluster(), &what, documents);
             if !change.complete(&set)? {
-                return Err(Error::Unfinished(Box::new(change)));
+                return Err(Error::Unfinished(Box::new(change.on(&set))));
             }
             debug_assert!(administrator.public() != self.public_key(), "keys have one purpose");
         }

@@ -167,11 +167,14 @@ impl Client {
                 for blame in &dealt.blamed {
                     self.warn(Warning::WrongAnswer(self.blamed(blame)));
                 }
-                match key.adopting([dealt.certificate.envelope()]) {
-                    Ok(Some(adopted)) => drop(self.cache_key(&adopted)),
-                    Ok(None) => {}
-                    // Asked for anew when it is needed.
-                    Err(_) => self.forget_key(key.id()),
+                // Keys by the hundred thousand are not kept in memory.
+                if self.cached_key(key.id()).is_some() {
+                    match key.adopting([dealt.certificate.envelope()]) {
+                        Ok(Some(adopted)) => drop(self.cache_key(&adopted)),
+                        Ok(None) => {}
+                        // Asked for anew when it is needed.
+                        Err(_) => self.forget_key(key.id()),
+                    }
                 }
                 Ok(self.reshared(key.id(), version, &dealt, reasons))
             }

@@ -1,0 +1,113 @@
+//! All keys, page by page: however many there are, no more than a page of each node is in memory.
+
+use std::collections::BTreeMap;
+
+use quorate_types::{KeyId, NodeId};
+use quorate_wire::proto::v1::{self, KeyView};
+
+use crate::client::{Answered, Client, NodeFailure, Warning};
+use crate::error::{Error, WrongAnswer};
+use crate::keys::{Key, MAX_PAGES};
+use crate::transport::Method;
+
+/// What nodes show of each key of a page, and where the next page begins.
+struct Page {
+    keys: BTreeMap<KeyId, Vec<(NodeId, Vec<KeyView>)>>,
+    next: Option<KeyId>,
+}
+
+impl Client {
+    /// All keys that this client may see, in the order of their aliases.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`] unless most nodes answer. A key that does not verify is left out, with a warning.
+    pub async fn list_keys(&self) -> Result<Vec<Key>, Error> {
+        let mut keys = Vec::new();
+        self.each_key(|key| keys.push(key)).await?;
+        keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
+        Ok(keys)
+    }
+
+    /// Shows all keys that this client may see to `with`, in the order of their ids, verified.
+    ///
+    /// # Errors
+    /// As [`Self::list_keys`].
+    pub async fn each_key(&self, mut with: impl FnMut(Key)) -> Result<(), Error> {
+        let mut after = None;
+        for _ in 0..MAX_PAGES {
+            let Page { keys, next } = self.page_of_keys(after).await?;
+            for (id, views) in keys {
+                match self.verify_views(id, &views).await {
+                    Ok(key) => with(key),
+                    Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
+                        name: id.to_string(),
+                        what: error.to_string(),
+                    })),
+                }
+            }
+            match next {
+                None => break,
+                Some(next) => after = Some(next),
+            }
+        }
+        Ok(())
+    }
+
+    /// The first keys that this client may see, in the order of their ids: as many as are asked for, where there are.
+    ///
+    /// # Errors
+    /// As [`Self::list_keys`].
+    pub async fn first_keys(&self, most: usize) -> Result<Vec<Key>, Error> {
+        let Page { keys: shown, .. } = self.page_of_keys(None).await?;
+        let mut keys = Vec::new();
+        for (id, views) in shown.into_iter().take(most) {
+            keys.extend(self.verify_views(id, &views).await.ok());
+        }
+        Ok(keys)
+    }
+
+    /// One page: the keys after this one, up to where every node that answers has shown all that it has.
+    async fn page_of_keys(&self, after: Option<KeyId>) -> Result<Page, Error> {
+        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
+        let from = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+        let request = |node: NodeId| v1::ListKeysRequest {
+            node: node.as_bytes().to_vec(),
+            after: from.clone(),
+        };
+        let answers = self.ask(&nodes, Method::ListKeys, request, self.most()).await;
+        let mut failed: BTreeMap<NodeId, NodeFailure> = BTreeMap::new();
+        let mut shown: Vec<(NodeId, Vec<KeyView>)> = Vec::new();
+        let mut next: Option<KeyId> = None;
+        for (node, answer) in answers {
+            match answer {
+                Ok(Answered { reply, .. }) => {
+                    let reply: v1::ListKeysReply = reply;
+                    // A node that goes backwards would keep this going for ever: what it shows is its last page.
+                    let more = KeyId::from_slice(&reply.next).ok().filter(|at| Some(*at) > after);
+                    next = match (next, more) {
+                        (Some(one), Some(other)) => Some(one.min(other)),
+                        (one, other) => one.or(other),
+                    };
+                    shown.push((node, reply.keys));
+                }
+                Err(failure) => {
+                    failed.insert(node, failure);
+                }
+            }
+        }
+        if shown.len() < self.most() {
+            return Err(self.most_error("list the keys", shown.len(), failed));
+        }
+        let mut keys: BTreeMap<KeyId, Vec<(NodeId, Vec<KeyView>)>> = BTreeMap::new();
+        for (node, views) in shown {
+            for view in views {
+                let Ok(id) = KeyId::from_slice(&view.id) else { continue };
+                // What one node has shown beyond where another one's page ends comes with the next page.
+                if Some(id) > after && next.is_none_or(|next| id <= next) {
+                    keys.entry(id).or_default().push((node, vec![view]));
+                }
+            }
+        }
+        Ok(Page { keys, next })
+    }
+}
