@@ -7,12 +7,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod administration;
 mod audit;
+mod backup;
 mod keys;
+mod membership;
+mod refresh;
 mod rules;
 
 pub use administration::{Admin, Change, CriticalAction, ScopeArgs, Tenant, WaitArgs};
 pub use audit::Audit;
+pub use backup::{BackupArgs, RestoreArgs};
 pub use keys::{Key, KeyChangeArgs};
+pub use membership::{DealtArgs, Membership, MoveArgs};
+pub use refresh::{ChosenArgs, RefreshArgs, RepairArgs};
 pub use rules::{Grant, Grantable, Policy};
 
 /// Key management that acts only when quorate: N key servers, any T of them serve, fewer learn
@@ -487,6 +493,9 @@ Examples:
         /// On which keys, by alias or id; give it again for more [default: all].
         #[arg(long, short)]
         key: Vec<String>,
+        /// Take something away even if the principal is this profile's own.
+        #[arg(long)]
+        myself: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -500,11 +509,18 @@ Examples:
     List,
     /// Revoke a principal; prints how many nodes confirmed, and what that holds against.
     ///
-    /// Revoking one that is revoked already hands its documents to all nodes again.
-    #[command(after_help = "Example:\n  quorate principal revoke ci")]
+    /// Revoking one that is revoked already hands its documents to all nodes again. What it granted by itself goes on:
+    /// those grants are listed.
+    #[command(after_help = "\
+Examples:
+  quorate principal revoke ci
+  quorate principal revoke clerk --with-grants")]
     Revoke {
         /// The principal, by name or id.
         principal: String,
+        /// Revoke the grants too that it signed by itself.
+        #[arg(long)]
+        with_grants: bool,
         /// Revoke it even if it is this profile's own, or the last one that may do everything.
         #[arg(long)]
         myself: bool,
@@ -600,7 +616,20 @@ Examples:
         #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=400))]
         days: u64,
     },
-    /// Write the first roster again, with which nodes join.
+    #[command(flatten)]
+    Membership(Membership),
+    /// Give a node that lost its shares shares again: those of every key whose committee it is in.
+    ///
+    /// For a node whose data were lost or put back, once it runs and has joined. Where no order lets it in without its
+    /// share, one is signed; then each key's shares are dealt anew while it is used. Said again after an interruption,
+    /// it goes on where it stopped.
+    #[command(after_help = "\
+Examples:
+  quorate cluster repair node-3
+  quorate cluster repair node-3 --key docs
+  quorate cluster repair node-3 --rate 5         beside heavy traffic")]
+    Repair(RepairArgs),
+    /// Write the rosters with which nodes join: the first, and those that followed.
     #[command(after_help = "Example:\n  quorate --profile acme cluster export acme.roster")]
     Export {
         /// Where to write it.
@@ -648,6 +677,23 @@ Example:
         #[arg(long)]
         url: Vec<String>,
     },
+    /// Write all that the node is but its shares into a sealed file. The node may run.
+    ///
+    /// The file holds the node's keys, documents, certificates, audit log and configuration, sealed under its root
+    /// key. What is made of it gets its shares by `cluster repair`, so a stolen backup opens nothing.
+    #[command(after_help = "\
+Example:
+  quorate node backup /backup/a-2026-11-22.backup --data-dir /var/lib/quorate")]
+    Backup(BackupArgs),
+    /// Make a node of its backup, in a directory that has none.
+    ///
+    /// It begins another audit log, which the administrators name in the next roster, and serves with no key before it
+    /// was repaired.
+    #[command(after_help = "\
+Example:
+  quorate node restore /backup/a-2026-11-22.backup --data-dir /var/lib/quorate \\
+      --root-key-file /etc/quorate/root.key")]
+    Restore(RestoreArgs),
     /// Run the node until it is told to stop.
     #[command(
         after_help = "Example:\n  quorate node run --data-dir /var/lib/quorate --root-key-file /etc/quorate/root.key"

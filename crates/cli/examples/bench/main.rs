@@ -24,6 +24,7 @@ mod million;
 mod object;
 mod partials;
 mod report;
+mod reshare;
 mod series;
 mod streams;
 mod tenants;
@@ -45,6 +46,7 @@ Sections (all of them when none is named):
   core     partial evaluations in the node core, beside their group operations
   client   a client's work for one object: 2/3, 8/10, 97/100
   dkg      making a key: 2/3, 8/10, 97/100
+  reshare  dealing the shares of a key anew, beside making it: 2/3, 8/10, 97/100; and of many keys in bulk
   object   sealing and opening, beside plain AES-256-GCM of the same library
   tls      partial evaluations through TLS, batches of 1, 64 and 4096; small objects
   audit    what the audit log costs: throughput with it and without, records a sync, bytes a label
@@ -62,6 +64,7 @@ Options:
   --millions N     N million labels instead, with as many samples; about a minute each
   --tenants N      N tenants; 160,000 take half an hour
   --keys-alone     with --tenants: a key for each, and a principal only for those that are asked
+  --keys N         reshare: N keys in bulk [default: 512]
   --huge           files: 10 GiB instead of 1 GiB; needs 22 GiB of disk
   --output FILE    where the JSON goes (target/bench.json)";
 
@@ -78,6 +81,8 @@ pub struct Plan {
     pub millions: usize,
     /// Tenants of the section `tenants`.
     pub tenants: usize,
+    /// Keys of the section `reshare` in bulk.
+    pub keys: usize,
     /// Principals for the tenants that are asked only.
     pub keys_alone: bool,
     /// Rounds of what is measured in turns.
@@ -99,6 +104,7 @@ fn main() -> Result<(), Failure> {
         huge: false,
         millions: 1,
         tenants: 1000,
+        keys: 512,
         keys_alone: false,
         rounds: 9,
         binary: release.join("quorate"),
@@ -119,6 +125,7 @@ fn main() -> Result<(), Failure> {
                 plan.tenants = args.next().ok_or("--tenants needs a number")?.parse()?;
                 sections.push("tenants".to_owned());
             }
+            "--keys" => plan.keys = args.next().ok_or("--keys needs a number")?.parse()?,
             "--millions" => {
                 million = true;
                 plan.millions = args.next().ok_or("--millions needs a number")?.parse()?;
@@ -171,6 +178,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("core", partials::run),
     ("client", client::run),
     ("dkg", dkg::run),
+    ("reshare", reshare::run),
     ("object", object::run),
     ("tls", cluster::run),
     ("audit", audit::run),

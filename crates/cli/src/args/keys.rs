@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::WaitArgs;
+use super::refresh::period;
+use super::{MoveArgs, RefreshArgs, WaitArgs};
 
 /// A key that is changed.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +37,7 @@ Examples:
   quorate key create docs --threshold 2
   quorate key create eu --jurisdiction DE,FR   shares in Germany and France only
   quorate key create docs --resume             finish what another machine began
+  quorate key create docs --allow-absent       without the nodes that give no answer
   quorate key create --batch keys.jsonl        many, for tenants below this profile's own
 
 Each line of a batch is {\"tenant\": ..., \"alias\": ...} for a tenant below this profile's own that its
@@ -52,6 +54,17 @@ administrator manages, and may have \"threshold\", \"jurisdictions\", \"fragment
         /// Allow a committee of which every node must answer.
         #[arg(long)]
         allow_fragile: bool,
+        /// How often its shares may be refreshed without a further order: days, weeks or hours; or never.
+        #[arg(long, value_name = "TIME", value_parser = period, default_value = "30d", hide_short_help = true)]
+        refresh_every: u64,
+        /// No later order may leave the key fewer nodes, and no fewer make it [default: all its nodes; with
+        /// --allow-absent, as many as must answer].
+        #[arg(long, value_name = "NODES")]
+        minimum_committee: Option<u16>,
+        /// Make it also where nodes give no answer, as long as enough are left. They get shares by the next
+        /// `key refresh`; until then losing one of the others may lose the key.
+        #[arg(long, conflicts_with_all = ["batch", "resume"])]
+        allow_absent: bool,
         /// Where shares may be: ISO 3166-1 alpha-2, or EU; each node refuses any other place.
         #[arg(long, value_delimiter = ',', value_name = "LAW")]
         jurisdiction: Vec<String>,
@@ -117,6 +130,41 @@ administrator manages, and may have \"threshold\", \"jurisdictions\", \"fragment
         /// Have it signed by the tenant's administrators and not by this profile's principal alone.
         #[arg(long)]
         critical: bool,
+    },
+    /// Deal a key's shares anew to the nodes that have them: old shares, stolen or not, are of no use any more.
+    ///
+    /// The key stays what it is, everything that was sealed opens as before, and the key is used meanwhile. A standing
+    /// order allows it once in a while; at other times it takes an order, which --now signs.
+    #[command(after_help = "\
+Examples:
+  quorate key refresh docs
+  quorate key refresh docs --now            after a theft: at once
+  quorate key refresh docs --every 30d      and from now on once in 30 days without a further order
+  quorate key refresh --all --rate 20       every key that is due, beside heavy traffic
+  quorate key refresh --file keys.jsonl     keys of other tenants that this principal coordinates
+
+Run it again after an interruption: what was done is not due.")]
+    Refresh(RefreshArgs),
+    /// Give the shares of keys to other nodes, or to nodes under other laws; the keys are used meanwhile.
+    #[command(after_help = "\
+Examples:
+  quorate key move docs --nodes a,b,d
+  quorate key move docs --jurisdiction FR,DE --threshold 2
+  quorate key move --all --replace c=d
+
+What was sealed opens as before, and no file is touched. An order names the new nodes, the key's
+shares are dealt anew to them, and the old ones are erased. Fewer nodes, a smaller threshold and
+more jurisdictions are signed by the tenant's administrators. Said again after an interruption, it
+goes on where it stopped.")]
+    Move(MoveArgs),
+    /// Say how few nodes a key may have; administrators sign a smaller number.
+    #[command(after_help = "Example:\n  quorate key minimum docs --nodes 2")]
+    Minimum {
+        #[command(flatten)]
+        key: KeyChangeArgs,
+        /// No order may leave the key fewer.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=128))]
+        nodes: u32,
     },
     /// Say how often a key is due for a new version.
     #[command(after_help = "Example:\n  quorate key rotation docs --every 90d")]

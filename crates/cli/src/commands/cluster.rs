@@ -72,6 +72,8 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             Ok(())
         }
         Command::Status => crate::commands::status::run(app).await,
+        Command::Membership(command) => crate::commands::membership::run(app, command).await,
+        Command::Repair(args) => crate::commands::refresh::repair(app, args).await,
         Command::Sync => sync(app).await,
         Command::Renew { days } => renew(app, days).await,
         Command::Update { cards, fingerprint, hand_over, at_once, wait } => {
@@ -81,10 +83,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         }
         Command::Export { output } => {
             let profile = app.profile()?;
-            let roster = profile
-                .first_roster()?
-                .ok_or(quorate_sdk::Error::from(quorate_sdk::ProfileError::NotJoined))?;
-            write_roster(&output, &roster)?;
+            write_chain(&output, &profile)?;
             #[derive(Serialize)]
             struct Exported {
                 cluster: String,
@@ -106,7 +105,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
 }
 
 /// Reads the cards and holds them against the fingerprints that their operators told.
-fn read_cards(paths: &[PathBuf], told: &[String]) -> Outcome<Vec<NodeCard>> {
+pub fn read_cards(paths: &[PathBuf], told: &[String]) -> Outcome<Vec<NodeCard>> {
     let mut told: Vec<Digest> = told
         .iter()
         .map(|t| t.parse().map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}"))))
@@ -187,12 +186,43 @@ fn finish_roster(mut pending: atomic::Pending, path: &Path, roster: &Envelope) -
     pending.finish(None, true)
 }
 
+/// The rosters in a file: the first alone, or all since.
+fn rosters(text: &str) -> Result<Vec<Envelope>, serde_json::Error> {
+    if text.trim_start().starts_with('[') {
+        serde_json::from_str(text)
+    } else {
+        Ok(vec![serde_json::from_str(text)?])
+    }
+}
+
+/// Writes all rosters of a profile's cluster, for nodes that only a later one names; the first alone where there is
+/// no other.
+pub fn write_chain(path: &Path, profile: &Profile) -> Outcome {
+    let chain = profile.roster_chain()?;
+    let mut pending = atomic::Pending::begin(path, false)?.uncut();
+    let bytes = match chain.as_slice() {
+        [first] => serde_json::to_vec_pretty(first),
+        all => serde_json::to_vec_pretty(all),
+    };
+    let bytes = bytes.map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    pending
+        .file()
+        .and_then(|f| std::io::Write::write_all(f, &bytes))
+        .map_err(|e| Failure::writing(path, &e))?;
+    pending.finish(None, true)
+}
+
 /// Joins a node to the cluster of a roster.
 pub async fn join(roster: &Path, fingerprint: &str, node: &NodeArgs) -> Outcome<ClusterId> {
     let text = std::fs::read_to_string(roster).map_err(|e| Failure::reading(roster, &e))?;
-    let envelope: Envelope = serde_json::from_str(&text).map_err(|e| {
+    let mut later = rosters(&text).map_err(|e| {
         Failure::new(Code::Input, format!("{} is no roster: {e}", roster.display()))
     })?;
+    if later.is_empty() {
+        let why = format!("{} is no roster: it is empty", roster.display());
+        return Err(Failure::new(Code::Input, why));
+    }
+    let envelope = later.remove(0);
     let cluster: ClusterId = fingerprint
         .parse()
         .map_err(|e| Failure::new(Code::Usage, format!("--fingerprint: {e}")))?;
@@ -202,7 +232,7 @@ pub async fn join(roster: &Path, fingerprint: &str, node: &NodeArgs) -> Outcome<
         roster: envelope,
         pinned: Digest::from_bytes(*cluster.as_bytes()),
     };
-    quorate_server::join(options).await.map_err(|e| {
+    quorate_server::join_by(options, later).await.map_err(|e| {
         let text = whole(&e);
         let code = if text.contains("digest") { Code::Fingerprint } else { Code::NodeFailed };
         Failure::new(code, text)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::args::{Key as Command, KeyChangeArgs};
 use crate::commands::principal::Confirmed;
+use crate::commands::shares::ShownShares;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -53,8 +54,15 @@ struct ShownVersion {
     holders: Vec<String>,
     made: bool,
     generation: Option<String>,
+    /// The number of the order by which its shares were dealt; 0 where it is not made.
+    order: u32,
+    /// How many times they were dealt; 0 where it is not made.
+    height: u64,
     /// Every node of the committee must answer.
     fragile: bool,
+    /// Who holds its shares by what the nodes say; only where one key is shown, to those who may coordinate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shares: Option<ShownShares>,
 }
 
 fn shown(client: &Client, key: &Key) -> Shown {
@@ -76,7 +84,10 @@ fn shown(client: &Client, key: &Key) -> Shown {
             holders: v.members.iter().map(name).collect(),
             made: v.generation.is_some(),
             generation: v.generation.map(|g| g.to_string()),
+            order: v.dealt_by,
+            height: v.height,
             fragile: v.threshold.n() > 1 && v.threshold.spare() == 0,
+            shares: None,
         })
         .collect();
     Shown {
@@ -310,6 +321,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     minimum_committee,
                     allow_absent,
                     allow_fragile,
+                    refresh_seconds: refresh_every,
                     jurisdictions,
                     fragment_required,
                     ..KeySpecRequest::default()
@@ -350,7 +362,10 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::Show { key } => {
             let client = app.client()?;
             let key = client.key(&key).await?;
-            let value = shown(&client, &key);
+            let mut value = shown(&client, &key);
+            for (version, shown) in key.versions().iter().zip(&mut value.versions) {
+                shown.shares = ShownShares::of(&client, &key, version).await;
+            }
             app.out.result(&value, || {
                 let mut rows = vec![
                     vec!["alias".into(), value.alias.clone()],
@@ -417,6 +432,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                         text.push_str(&format!(" ({})", marks.join("; ")));
                     }
                     rows.push(vec![format!("version {}", v.number), text]);
+                    if let Some(shares) = &v.shares {
+                        let lines =
+                            shares.lines().into_iter().map(|line| vec![String::new(), line]);
+                        rows.extend(lines);
+                        rows.push(vec![String::new(), format!("refreshed {}", shares.refresh())]);
+                    }
                 }
                 output::table(&rows)
             });

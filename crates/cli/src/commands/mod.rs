@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod change;
 pub mod cluster;
 pub mod datakey;
@@ -23,6 +24,7 @@ pub mod principal;
 pub mod progress;
 pub mod refresh;
 pub mod rewrap;
+pub mod shares;
 pub mod status;
 pub mod tenant;
 pub mod usage;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::commands::doctor::{self, Finding, Severity, checks, facts};
+use crate::commands::shares::{LOOKED_AT, ShownShares};
 use crate::failure::Outcome;
 use crate::output;
 
@@ -50,8 +51,24 @@ struct Status {
     /// The keys of which no more may fail.
     spare_of: Vec<String>,
     nodes: Vec<NodeLine>,
+    /// Who holds the shares of the newest versions of the first keys, and what their last refreshes healed.
+    shares: Vec<ShownShares>,
+    /// The least of that: thefts of so many old shares; none where no shares of these were ever dealt anew.
+    heals: Option<i64>,
     findings: Vec<Finding>,
     unchecked: Vec<String>,
+}
+
+/// The shares of the newest versions of the first keys, as the nodes say.
+async fn shares(client: &quorate_sdk::Client) -> Vec<ShownShares> {
+    let mut shown = Vec::new();
+    for key in client.first_keys(LOOKED_AT).await.unwrap_or_default() {
+        let versions = key.versions();
+        if let Some(newest) = versions.iter().rev().find(|version| version.generation.is_some()) {
+            shown.extend(ShownShares::of(client, &key, newest).await);
+        }
+    }
+    shown
 }
 
 /// Runs it.
@@ -96,7 +113,9 @@ pub async fn run(app: &App) -> Outcome {
             }
         })
         .collect();
-    let value = summary(&client, &facts, nodes, findings);
+    let mut value = summary(&client, &facts, nodes, findings);
+    value.shares = shares(&client).await;
+    value.heals = value.shares.iter().filter_map(|shares| shares.heals).min();
     app.out.result(&value, || value.text());
     app.warnings(&client);
     quorate(&statuses)?;
@@ -141,12 +160,34 @@ fn summary(
             .take(8)
             .collect(),
         nodes,
+        shares: Vec::new(),
+        heals: None,
         findings,
         unchecked: facts.unchecked.clone(),
     }
 }
 
 impl Status {
+    /// What the last refreshes healed, and which keys wait for what; a few of them by name.
+    fn healing(&self) -> Vec<String> {
+        const NAMED: usize = 8;
+        let notable: Vec<&ShownShares> =
+            self.shares.iter().filter(|shares| shares.notable()).collect();
+        let mut lines: Vec<String> = notable
+            .iter()
+            .take(NAMED)
+            .map(|shares| format!("shares of {}: {}", shares.name(), shares.lines().join("; ")))
+            .collect();
+        if notable.len() > NAMED {
+            let more = notable.len() - NAMED;
+            lines.push(format!("and of {more} more keys; `quorate key show KEY` says each"));
+        }
+        if notable.is_empty() && !self.shares.is_empty() {
+            lines.push("shares: as they were dealt when the keys were made".to_owned());
+        }
+        lines
+    }
+
     fn text(&self) -> String {
         let mut rows = vec![
             [
@@ -196,6 +237,7 @@ impl Status {
             }
             Some(short) => format!("{} more nodes must answer for {of}", short.unsigned_abs()),
         });
+        lines.extend(self.healing());
         let version = self.roster_version.map_or("?".to_owned(), |version| version.to_string());
         let mut ends =
             format!("roster version {version} until {}", output::time(self.roster_expires_at));

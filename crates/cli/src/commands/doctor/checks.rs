@@ -226,8 +226,8 @@ pub const CHECKS: &[Check] = &[
     Check {
         code: "share_missing",
         severity: Severity::Critical,
-        meaning: "A node of a key's committee has lost its share of the newest version.",
-        remedy: "`quorate key rotate NAME` makes a version of which it has one; then `quorate rewrap`.",
+        meaning: "A node of a key's committee has lost its share of the newest version; it may have lost others.",
+        remedy: "`quorate cluster repair NODE` gives it another one; nothing that is sealed changes.",
         find: share_missing,
     },
     Check {
@@ -794,9 +794,9 @@ fn share_missing(facts: &Facts) -> Vec<Found> {
     without(facts, &["generation_not_held"])
         .map(|(key, node)| {
             let what = format!("{node} has lost its share of \"{}\"", key.alias);
-            let command = format!("{} key rotate {}", facts.quorate(), quoted(&key.alias));
-            let note = "What is sealed under older versions still opens while T other nodes answer; \
-                        `quorate rewrap` moves it to the new one.";
+            let command = format!("{} cluster repair {}", facts.quorate(), quoted(node));
+            let note = "It gets another share of each key that it lost one of; nothing that is sealed changes. \
+                        Meanwhile T other nodes serve.";
             found(node, what, Remedy::here(command).note(note))
         })
         .collect()

@@ -21,6 +21,9 @@ use crate::output;
 /// Bytes of a batch at most: half a million lines.
 const MAX_BATCH_BYTES: u64 = 1 << 28;
 
+/// Seconds after which a key's shares may be refreshed without a further order, as `key create` has it by default.
+const REFRESH_SECONDS: u64 = 30 * 86_400;
+
 /// What a key is to be.
 #[derive(Debug, Default, Deserialize)]
 pub struct Spec {
@@ -123,6 +126,7 @@ fn request(client: &Client, spec: Spec, allow_fragile: bool) -> Outcome<KeySpecR
         allow_fragile,
         jurisdictions,
         fragment_required,
+        refresh_seconds: REFRESH_SECONDS,
         ..KeySpecRequest::default()
     })
 }

@@ -1,0 +1,512 @@
+//! `quorate key refresh` and `quorate cluster repair`: shares that are dealt anew to the nodes that have them, and to
+//! one that lost its own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use quorate_sdk::{
+    BulkOptions, Client, CommitteeChange, Error, Key, KeyId, KeyState, KeyVersion, NodeId,
+    OrderChange, RefusalCode, Reshared, ShareState,
+};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{ChosenArgs, RefreshArgs, RepairArgs};
+use crate::commands::encrypt::is_dash;
+use crate::failure::{Code, Failure, Outcome};
+use crate::output;
+
+/// Key versions that are listed one by one in what is printed; of more, how many there were.
+const LISTED: usize = 100;
+
+/// Keys whose orders are signed at once.
+const ORDERED_AT_ONCE: usize = 256;
+
+/// One key version that is looked at.
+#[derive(Debug, Clone)]
+struct Chosen {
+    key: KeyId,
+    alias: String,
+    version: KeyVersion,
+}
+
+/// Shares that were dealt anew, as they are shown.
+#[derive(Debug, Serialize)]
+pub struct ShownReshare {
+    key: String,
+    alias: String,
+    version: u32,
+    /// The generation that was in use before.
+    before: String,
+    generation: String,
+    order: u32,
+    /// How many times the shares were dealt, the making of the key included.
+    height: u64,
+    threshold: u16,
+    nodes: u16,
+    holders: Vec<String>,
+    /// Thefts of so many old shares are healed; negative: enough old shares may be left for the key.
+    heals: i64,
+    healing: String,
+    /// Nodes that have not confirmed that their old shares are erased.
+    unconfirmed: Vec<String>,
+    /// Nodes that do not use the new shares yet, and why.
+    lacking: BTreeMap<String, String>,
+    /// Another coordinator had begun it.
+    finished_anothers: bool,
+}
+
+/// The name of a node, or its id where the roster does not name it.
+pub fn node_name(client: &Client, node: &NodeId) -> String {
+    client.roster().node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
+}
+
+/// A reshare as it is shown.
+pub fn shown_reshare(client: &Client, alias: &str, it: &Reshared) -> ShownReshare {
+    let name = |node: &NodeId| node_name(client, node);
+    ShownReshare {
+        key: it.key.to_string(),
+        alias: alias.to_owned(),
+        version: it.version.get(),
+        before: it.before.to_string(),
+        generation: it.after.to_string(),
+        order: it.order,
+        height: it.height,
+        threshold: it.threshold.t(),
+        nodes: it.threshold.n(),
+        holders: it.holders.iter().map(name).collect(),
+        heals: it.healing.heals,
+        healing: it.healing.to_string(),
+        unconfirmed: it.healing.unconfirmed.iter().map(name).collect(),
+        lacking: it.lacking.iter().map(|(node, why)| (name(node), why.clone())).collect(),
+        finished_anothers: it.finished_anothers,
+    }
+}
+
+/// A key version that is as it was, and why.
+#[derive(Debug, Serialize)]
+struct Left {
+    key: String,
+    alias: String,
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    why: String,
+}
+
+impl Left {
+    fn new(chosen: &Chosen, code: Option<&str>, why: impl Into<String>) -> Self {
+        Self {
+            key: chosen.key.to_string(),
+            alias: chosen.alias.clone(),
+            version: chosen.version.get(),
+            code: code.map(str::to_owned),
+            why: why.into(),
+        }
+    }
+}
+
+/// What came of many.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    /// Key versions whose shares were dealt anew.
+    dealt: usize,
+    /// The first of them, one by one.
+    keys: Vec<ShownReshare>,
+    /// Key versions whose standing order allows no refresh yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_due: Option<usize>,
+    /// Key versions of which the node has its share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<usize>,
+    /// Orders that were signed.
+    ordered: usize,
+    /// The least that was healed: thefts of so many old shares.
+    heals: Option<i64>,
+    left_out: Vec<Left>,
+    failed: Vec<Left>,
+}
+
+impl Done {
+    fn count(&mut self, client: &Client, chosen: &Chosen, it: &Reshared) {
+        self.dealt += 1;
+        let heals = it.healing.heals;
+        self.heals = Some(self.heals.map_or(heals, |least| least.min(heals)));
+        if self.keys.len() < LISTED {
+            self.keys.push(shown_reshare(client, &chosen.alias, it));
+        }
+    }
+
+    fn text(&self, word: &str) -> String {
+        let mut said = Vec::new();
+        if !self.keys.is_empty() {
+            let heads = ["KEY", "VERSION", "DEALT", "SHARES", "HELD BY", ""];
+            let mut rows = vec![heads.map(str::to_owned).to_vec()];
+            rows.extend(self.keys.iter().map(|it| {
+                vec![
+                    it.alias.clone(),
+                    it.version.to_string(),
+                    format!("{} times", it.height),
+                    format!("{}-of-{}", it.threshold, it.nodes),
+                    it.holders.join(", "),
+                    it.healing.clone(),
+                ]
+            }));
+            said.push(output::table(&rows));
+        }
+        if self.dealt > self.keys.len() {
+            said.push(format!("and {} more", self.dealt - self.keys.len()));
+        }
+        for it in &self.keys {
+            for (node, why) in &it.lacking {
+                said.push(format!(
+                    "{} version {}: {node} does not use the new shares yet: {why}",
+                    it.alias, it.version
+                ));
+            }
+        }
+        for (left, what) in self
+            .left_out
+            .iter()
+            .map(|left| (left, "left as it is"))
+            .chain(self.failed.iter().map(|left| (left, "NOT DEALT ANEW")))
+            .take(LISTED)
+        {
+            said.push(format!("{} version {}: {what}: {}", left.alias, left.version, left.why));
+        }
+        let mut counts = vec![format!("{} {word}", self.dealt)];
+        counts.extend(self.not_due.map(|n| format!("{n} not due")));
+        counts.extend(self.held.map(|n| format!("{n} held already")));
+        if !self.left_out.is_empty() {
+            counts.push(format!("{} left as they are", self.left_out.len()));
+        }
+        if !self.failed.is_empty() {
+            counts.push(format!("{} FAILED", self.failed.len()));
+        }
+        if self.keys.len() != 1 || counts.len() > 1 {
+            said.push(format!("key versions: {}", counts.join(", ")));
+        }
+        said.join("\n")
+    }
+
+    fn print(self, app: &App, word: &str) -> Outcome {
+        app.out.result(&self, || self.text(word));
+        if self.failed.is_empty() {
+            return Ok(());
+        }
+        let first: Vec<&str> = self.failed.iter().take(8).map(|left| left.alias.as_str()).collect();
+        let more = if self.failed.len() > first.len() { " and more" } else { "" };
+        let why = format!(
+            "{} key versions were not dealt anew: {}{more}",
+            self.failed.len(),
+            first.join(", ")
+        );
+        Err(Failure::new(Code::KeysLeft, why))
+    }
+}
+
+/// The keys that were chosen: those that are named, those of a file, or all.
+async fn choose(
+    client: &Client,
+    names: &[String],
+    chosen: &ChosenArgs,
+    done: &mut Done,
+) -> Outcome<Vec<Key>> {
+    let mut keys = Vec::new();
+    if let Some(Some(tenant)) = &chosen.tenant {
+        let own = client.tenant().to_string() == *tenant
+            || client.tenant_info(tenant).await?.id == client.tenant();
+        if !own {
+            let why =
+                format!("{tenant} is not this profile's tenant, and its keys are not shown here");
+            return Err(Failure::new(Code::Usage, why).next(
+                "Use a profile of that tenant, or name keys whose coordinator this principal is with --file.",
+            ));
+        }
+    }
+    if let Some(path) = &chosen.file {
+        for id in ids(path)? {
+            match client.key(id.to_string()).await {
+                Ok(key) => keys.push(key),
+                Err(error) => {
+                    let chosen =
+                        Chosen { key: id, alias: id.to_string(), version: KeyVersion::FIRST };
+                    done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
+                }
+            }
+        }
+    } else if names.is_empty() {
+        client.each_key(|key| keys.push(key)).await?;
+        keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
+    } else {
+        for name in names {
+            keys.push(client.key(name).await?);
+        }
+    }
+    Ok(keys)
+}
+
+/// Ids of keys, one a line, or lines of JSON with a "key".
+fn ids(path: &Path) -> Outcome<Vec<KeyId>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        key: String,
+    }
+    let reading = |e: &std::io::Error| Failure::reading(path, e);
+    let input: Box<dyn Read> = if is_dash(path) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|e| reading(&e))?)
+    };
+    let mut all = Vec::new();
+    for (number, line) in BufReader::new(input).lines().enumerate() {
+        let line = line.map_err(|e| reading(&e))?;
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        let bad = |why: String| {
+            let why = format!("{}, line {}: {why}", path.display(), number + 1);
+            Failure::new(Code::Input, why)
+        };
+        let id = if line.starts_with('{') {
+            serde_json::from_str::<Line>(line).map_err(|e| bad(e.to_string()))?.key
+        } else {
+            line.to_owned()
+        };
+        all.push(id.parse().map_err(|_| bad(format!("\"{id}\" is no key's id")))?);
+    }
+    Ok(all)
+}
+
+/// The versions of keys whose shares can be dealt anew.
+fn versions<'a>(keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
+    let mut all = Vec::new();
+    for key in keys {
+        let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
+        for version in key.versions() {
+            let chosen =
+                Chosen { key: key.id(), alias: key.alias().to_owned(), version: version.number };
+            if over {
+                done.left_out.push(Left::new(&chosen, None, "is to be destroyed"));
+            } else if version.generation.is_none() {
+                let why = format!(
+                    "is not made yet: finish it with `quorate key create {} --resume`",
+                    key.alias()
+                );
+                done.left_out.push(Left::new(&chosen, None, why));
+            } else {
+                all.push((chosen, key));
+            }
+        }
+    }
+    all
+}
+
+/// Signs these orders, and says how many were.
+async fn order(
+    app: &App,
+    client: &Client,
+    wanted: &[(Key, KeyVersion, OrderChange)],
+) -> Outcome<usize> {
+    let admin = app.profile()?.admin_key().ok();
+    let mut signed = 0;
+    for some in wanted.chunks(ORDERED_AT_ONCE) {
+        let reports = client.new_orders(some, admin.as_ref()).await?;
+        for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
+            app.keep_undelivered(delivered)?;
+            signed += 1;
+        }
+    }
+    Ok(signed)
+}
+
+/// Deals the shares of these anew. Returns those that are not due.
+async fn deal(
+    app: &App,
+    client: &Client,
+    chosen: &[Chosen],
+    rate: Option<f64>,
+    done: &mut Done,
+) -> Vec<(Chosen, Error)> {
+    let mut not_due = Vec::new();
+    let mut take = |chosen: &Chosen, result: Result<Reshared, Error>| match result {
+        Ok(it) => done.count(client, chosen, &it),
+        Err(error) if error.code() == RefusalCode::RefreshNotDue.code() => {
+            not_due.push((chosen.clone(), error));
+        }
+        Err(error) => {
+            done.failed.push(Left::new(chosen, Some(error.code()), error.to_string()));
+        }
+    };
+    if let [one] = chosen {
+        let bar = app.out.steps();
+        let progress = |p: quorate_sdk::Progress| {
+            bar.set_message(format!("step {} of {}: {}", p.step, p.of, p.what));
+        };
+        let result = client.reshare_key(one.key, one.version, progress).await;
+        bar.finish_and_clear();
+        take(one, result);
+        return not_due;
+    }
+    let bar = app.out.counter(u64::try_from(chosen.len()).unwrap_or(u64::MAX), "shares");
+    let keys = chosen.iter().map(|chosen| (chosen.key, chosen.version)).collect();
+    let options = BulkOptions { rate, ..BulkOptions::default() };
+    client
+        .reshare_keys(keys, options, |at, result| {
+            bar.inc(1);
+            if let Some(chosen) = chosen.get(at) {
+                take(chosen, result);
+            }
+        })
+        .await;
+    bar.finish_and_clear();
+    not_due
+}
+
+/// `quorate key refresh`.
+pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
+    let client = app.administrator().await?;
+    app.carry(&client).await;
+    let mut done = Done::default();
+    let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
+    let all = versions(&keys, &mut done);
+    let change = |key: &Key, version: KeyVersion, anew: bool| {
+        let versions = key.versions();
+        let order = versions.iter().find(|v| v.number == version).and_then(|v| v.order.clone());
+        let members = order.map(|order| order.members).unwrap_or_default();
+        let refresh_seconds = args.every;
+        (key.clone(), version, OrderChange { members, refresh_seconds, anew, ..Default::default() })
+    };
+    if args.every.is_some() {
+        let wanted: Vec<_> =
+            all.iter().map(|(chosen, key)| change(key, chosen.version, args.now)).collect();
+        done.ordered += order(app, &client, &wanted).await?;
+    }
+    let chosen: Vec<Chosen> = all.iter().map(|(chosen, _)| chosen.clone()).collect();
+    let rate = args.chosen.rate;
+    let mut not_due = deal(app, &client, &chosen, rate, &mut done).await;
+    if args.now && !not_due.is_empty() {
+        let again: Vec<Chosen> = not_due.into_iter().map(|(chosen, _)| chosen).collect();
+        let wanted: Vec<_> = again
+            .iter()
+            .filter_map(|chosen| {
+                let (_, key) =
+                    all.iter().find(|(c, _)| (c.key, c.version) == (chosen.key, chosen.version))?;
+                Some(change(key, chosen.version, true))
+            })
+            .collect();
+        done.ordered += order(app, &client, &wanted).await?;
+        not_due = deal(app, &client, &again, rate, &mut done).await;
+    }
+    app.warnings(&client);
+    // Whoever names a key wants it done; of all keys, those that are not due wait.
+    if let [(chosen, error)] = not_due.as_slice()
+        && done.dealt == 0
+        && done.failed.is_empty()
+        && !args.keys.is_empty()
+    {
+        let next = format!(
+            "Wait, or run `quorate key refresh {} --now`, which signs an order for it; `--every 30d` lets it be \
+             refreshed once in 30 days from now on.",
+            chosen.alias
+        );
+        return Err(Failure::from(error.clone()).next(next));
+    }
+    done.not_due = Some(not_due.len());
+    done.print(app, "refreshed")
+}
+
+/// What a node that is to be repaired has of a key version.
+enum Has {
+    Share,
+    Promise,
+    Nothing,
+}
+
+fn has(state: &ShareState, generation: Option<quorate_sdk::Generation>) -> Has {
+    match generation {
+        Some(generation) if state.generation == Some(generation) && state.holds => Has::Share,
+        Some(generation) if state.promised.contains(&generation) => Has::Promise,
+        _ => Has::Nothing,
+    }
+}
+
+/// `quorate cluster repair`.
+pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
+    let client = app.administrator().await?;
+    app.carry(&client).await;
+    let node = client.node(&args.node)?.clone();
+    // It may have nothing but the cluster's first roster.
+    let synced = client.sync_documents().await?;
+    if let Some(Err(why)) =
+        synced.nodes.iter().find(|synced| synced.node == node.id).map(|synced| &synced.result)
+    {
+        let why = format!("{} does not take the cluster's documents: {why}", node.name);
+        return Err(Failure::new(Code::NotConfirmed, why).next(format!(
+            "Start {}, joined to the cluster with every roster; then say this again.",
+            node.name
+        )));
+    }
+    let mut done = Done { held: Some(0), ..Done::default() };
+    let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
+    let all = versions(&keys, &mut done);
+    let bar = app.out.counter(u64::try_from(all.len()).unwrap_or(u64::MAX), "looked at");
+    let (mut lost, mut signed) = (Vec::new(), Vec::new());
+    for (chosen, key) in all {
+        bar.inc(1);
+        let versions = key.versions();
+        let Some(version) = versions.iter().find(|v| v.number == chosen.version) else { continue };
+        let Some(order) = &version.order else {
+            let why =
+                "its orders contend: sign one that follows them all, as with `quorate key move`";
+            done.failed.push(Left::new(&chosen, None, why));
+            continue;
+        };
+        if !order.members.contains(&node.id) {
+            continue;
+        }
+        let account = client.share_states(key, chosen.version).await?;
+        let state =
+            account.nodes.iter().find(|it| it.node == node.id).and_then(|it| it.state.as_ref());
+        match state {
+            Some(Ok(state)) => match has(state, account.generation) {
+                Has::Share => done.held = done.held.map(|n| n + 1),
+                // What it lacks is the certificate, which the reshare brings before it begins.
+                Has::Promise => {
+                    client.bring_certificate(key, chosen.version).await?;
+                    done.held = done.held.map(|n| n + 1);
+                }
+                Has::Nothing => {
+                    let enters = order.entering.contains(&node.id) && !order.fulfilled;
+                    if !enters {
+                        signed.push(key.clone());
+                    }
+                    lost.push(chosen);
+                }
+            },
+            Some(Err(why)) => done.failed.push(Left::new(&chosen, None, why.to_string())),
+            None => done.failed.push(Left::new(&chosen, None, "nobody can ask the node")),
+        }
+    }
+    bar.finish_and_clear();
+    if !signed.is_empty() {
+        let change = CommitteeChange { entering: vec![node.id], ..CommitteeChange::default() };
+        let mut plan = client.plan_committees(client.roster(), &signed, &change)?;
+        plan.orders.retain(|order| {
+            lost.iter().any(|lost| (lost.key, lost.version) == (order.key, order.version))
+        });
+        let admin = app.profile()?.admin_key().ok();
+        let reports = client.order_committees(&plan, &signed, admin.as_ref()).await?;
+        for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
+            app.keep_undelivered(delivered)?;
+            done.ordered += 1;
+        }
+    }
+    for (chosen, error) in deal(app, &client, &lost, args.chosen.rate, &mut done).await {
+        done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
+    }
+    app.warnings(&client);
+    done.print(app, &format!("repaired at {}", node.name))
+}

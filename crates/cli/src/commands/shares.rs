@@ -1,0 +1,163 @@
+//! Who holds the shares of a key, and what the last time that they were dealt healed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_sdk::{Client, Key, KeyVersionInfo, NodeFailure, ShareAccount};
+use serde::Serialize;
+
+use crate::commands::refresh::node_name;
+
+/// Keys whose shares `cluster status` asks for: each takes a question to every node.
+pub const LOOKED_AT: usize = 32;
+
+/// An order that is in force and not carried out.
+#[derive(Debug, Serialize)]
+pub struct ShownOrder {
+    number: u32,
+    threshold: u16,
+    nodes: u16,
+    members: Vec<String>,
+}
+
+/// The shares of one key version, as the nodes say.
+#[derive(Debug, Serialize)]
+pub struct ShownShares {
+    key: String,
+    alias: String,
+    version: u32,
+    generation: Option<String>,
+    /// The number of the order under which the shares in use were dealt.
+    order: u32,
+    /// How many times they were dealt, the making of the key included.
+    height: u64,
+    /// Once in so many seconds they may be dealt anew by standing order; 0 for never.
+    refresh_seconds: u64,
+    /// Seconds until that is due at every node; none where it is not known.
+    refresh_due_in: Option<u64>,
+    /// The order in force, where it is not carried out.
+    next_order: Option<ShownOrder>,
+    /// Nodes that hold the share in use.
+    holding: Vec<String>,
+    /// Members that answer and do not.
+    lost: Vec<String>,
+    /// Nodes of which it is not known, and why.
+    unknown: BTreeMap<String, String>,
+    /// What the last reshare healed: thefts of so many old shares; none where there was none.
+    pub heals: Option<i64>,
+    healing: Option<String>,
+    /// Nodes that have not confirmed that their old shares are erased.
+    unconfirmed: Vec<String>,
+}
+
+impl ShownShares {
+    /// What the nodes say of one version of a key; none where it is not made, or where this principal may not ask.
+    pub async fn of(client: &Client, key: &Key, version: &KeyVersionInfo) -> Option<Self> {
+        version.generation?;
+        let account = client.share_states(key, version.number).await.ok()?;
+        let told = |node: &quorate_sdk::NodeShareState| matches!(node.state, Some(Ok(_)));
+        account.nodes.iter().any(told).then(|| Self::new(client, key, version, &account))
+    }
+
+    fn new(client: &Client, key: &Key, version: &KeyVersionInfo, account: &ShareAccount) -> Self {
+        let name = |node: &quorate_sdk::NodeId| node_name(client, node);
+        let order = version.order.as_ref();
+        let due = account.nodes.iter().filter_map(|node| match &node.state {
+            Some(Ok(state)) if node.member => Some(state.refresh_due_in),
+            _ => None,
+        });
+        let refresh_seconds = order.map_or(0, |order| order.refresh_seconds);
+        let unknown = account.nodes.iter().filter_map(|node| {
+            let why = match &node.state {
+                None => "the roster does not name it, so that nobody can ask it".to_owned(),
+                Some(Err(NodeFailure::Refused(refused))) => refused.refusal.message.clone(),
+                Some(Err(failure)) => failure.to_string(),
+                Some(Ok(_)) => return None,
+            };
+            Some((node.name.clone(), why))
+        });
+        let healing = account.healing.as_ref();
+        Self {
+            key: key.id().to_string(),
+            alias: key.alias().to_owned(),
+            version: account.version.get(),
+            generation: account.generation.map(|g| g.to_string()),
+            order: account.order,
+            height: account.height,
+            refresh_seconds,
+            refresh_due_in: due.max().filter(|_| refresh_seconds > 0),
+            next_order: order.filter(|order| !order.fulfilled).map(|order| ShownOrder {
+                number: order.number,
+                threshold: order.threshold.t(),
+                nodes: order.threshold.n(),
+                members: order.members.iter().map(name).collect(),
+            }),
+            holding: account.holding().map(|node| node.name.clone()).collect(),
+            lost: account.lost().map(|node| node.name.clone()).collect(),
+            unknown: unknown.collect(),
+            heals: healing.map(|healing| healing.heals),
+            healing: healing.map(ToString::to_string),
+            unconfirmed: healing
+                .map(|healing| healing.unconfirmed.iter().map(name).collect())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// In words, a line each: when they were dealt, what that healed, who lacks what.
+    pub fn lines(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let dealt = match self.height {
+            1 => "dealt once, when the key was made".to_owned(),
+            times => format!("dealt {times} times, last by order {}", self.order),
+        };
+        said.push(match &self.healing {
+            Some(healing) => format!("{dealt}; {healing}"),
+            None => dealt,
+        });
+        if !self.unconfirmed.is_empty() {
+            said.push(format!("old shares may still be at {}", self.unconfirmed.join(", ")));
+        }
+        if !self.lost.is_empty() {
+            let nodes = self.lost.join(", ");
+            said.push(format!(
+                "{nodes} holds none: `quorate cluster repair {}`",
+                self.lost.first().map_or("NODE", String::as_str)
+            ));
+        }
+        if let Some(next) = &self.next_order {
+            said.push(format!(
+                "order {} is not carried out: {}-of-{} at {}; `quorate key refresh {}` does it",
+                next.number,
+                next.threshold,
+                next.nodes,
+                next.members.join(", "),
+                self.alias
+            ));
+        }
+        said
+    }
+
+    /// When they may be dealt anew.
+    pub fn refresh(&self) -> String {
+        if self.refresh_seconds == 0 {
+            return "by an order only: `quorate key refresh KEY --now`".to_owned();
+        }
+        let time = |seconds| humantime::format_duration(Duration::from_secs(seconds));
+        let due = match self.refresh_due_in {
+            None => "when is not known".to_owned(),
+            Some(0) => "due now".to_owned(),
+            Some(seconds) => format!("due in {}", time(seconds)),
+        };
+        format!("once in {} by standing order; {due}", time(self.refresh_seconds))
+    }
+
+    /// Whether a person should see it among many.
+    pub fn notable(&self) -> bool {
+        self.height > 1 || !self.lost.is_empty() || self.next_order.is_some()
+    }
+
+    /// What it is about.
+    pub fn name(&self) -> String {
+        format!("{} version {}", self.alias, self.version)
+    }
+}
