@@ -98,6 +98,16 @@ fn data_keys_are_made_wrapped_and_unwrapped_many_at_once() {
     let first = BASE64.decode(wrapped.lines().next().unwrap().as_bytes()).unwrap();
     place.file("wrapped", first);
     assert_eq!(cluster.at(&place, ["inspect", "wrapped"]).json()["key_bytes"], 16);
+    // As it was printed, too.
+    let line = wrapped.lines().next().unwrap();
+    let inspected = cluster.with_input(&place, line.as_bytes(), ["inspect", "-"]);
+    assert_eq!(inspected.json()["key_bytes"], 16);
+    cluster.with_input(&place, wrapped.as_bytes(), ["inspect", "-"]).failed(7, "input_unreadable");
+    // Lines are counted as an editor counts them.
+    let spaced = format!("{line}\n\n{}\n", BASE64.encode(b"not wrapped"));
+    let shifted = cluster.with_input(&place, spaced.as_bytes(), ["datakey", "unwrap"]);
+    shifted.failed(5, "object_format");
+    shifted.names("line 3");
 
     let bad = |input: &[u8], arguments: [&str; 2], status, code: &str| {
         cluster.with_input(&place, input, arguments).failed(status, code)

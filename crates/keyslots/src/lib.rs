@@ -209,10 +209,12 @@ impl Slot {
     }
 }
 
-/// The passphrase in a file's bytes: its first line, without the line's end. Nothing where that is empty.
+/// The passphrase in a file's bytes: its first line, without the line's end (LF or CRLF, so that an editor of another
+/// system changes nothing). Nothing where that is empty.
 #[must_use]
 pub fn passphrase_of(file: &[u8]) -> Option<SecretVec> {
     let line = file.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     (!line.is_empty()).then(|| SecretVec::new(line.to_vec()))
 }
 
@@ -300,6 +302,8 @@ mod tests {
     #[test]
     fn a_passphrase_is_the_first_line() {
         assert_eq!(passphrase_of(b"four words\nmore").unwrap().reveal(), b"four words");
+        assert_eq!(passphrase_of(b"four words\r\n").unwrap().reveal(), b"four words");
         assert!(passphrase_of(b"\nx").is_none() && passphrase_of(b"").is_none());
+        assert!(passphrase_of(b"\r\n").is_none());
     }
 }

@@ -378,6 +378,7 @@ pub(crate) const FAST: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     request: Duration::from_secs(3),
     ceremony: Duration::from_secs(20),
+    status: Duration::from_secs(3),
     hedge: Duration::from_millis(100),
 };
 

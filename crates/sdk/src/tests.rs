@@ -248,6 +248,17 @@ async fn somebody_else_at_a_nodes_address_is_not_talked_to() {
     assert_eq!(cluster.nodes[0].connected(), 0);
 }
 
+/// One node's address in somebody else's hands stops nothing; it is not passed over in silence either.
+#[tokio::test]
+async fn somebody_else_at_one_nodes_address_is_warned_of() {
+    let mut cluster = FakeCluster::start(2, 3).await;
+    cluster.impersonate(0).await;
+    let key = cluster.key().await;
+    cluster.client.encrypt(&key, b"x", &context()).await.unwrap();
+    let name = "node-1".to_owned();
+    assert!(cluster.client.warnings().contains(&Warning::OtherKey { name }));
+}
+
 /// What is recorded today must not open once X25519 falls. Fails when the client offers more than
 /// X25519MLKEM768.
 #[tokio::test]

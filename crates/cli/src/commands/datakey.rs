@@ -51,7 +51,8 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
         }
         Datakey::Wrap { key, context: args, fragment } => {
             let context = context(&args)?;
-            let keys: Vec<SecretVec> = lines()?.into_iter().map(SecretVec::new).collect();
+            let keys: Vec<SecretVec> =
+                lines()?.into_iter().map(|line| SecretVec::new(line.bytes)).collect();
             let client = fragment::client(app, &fragment.unlock, fragment.fragment.as_deref())?;
             let key = app.key(&client, key.as_deref()).await?;
             let plain: Vec<&[u8]> = keys.iter().map(SecretVec::reveal).collect();
@@ -64,9 +65,9 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
             let context = context(&args)?;
             let wrapped = lines()?;
             let client = fragment::client(app, &fragment, None)?;
-            let borrowed: Vec<&[u8]> = wrapped.iter().map(Vec::as_slice).collect();
+            let borrowed: Vec<&[u8]> = wrapped.iter().map(|line| line.bytes.as_slice()).collect();
             let opened = client.unwrap_data_keys(&borrowed, &[context]).await;
-            let keys = all_or_nothing(opened)?;
+            let keys = all_or_nothing(&wrapped, opened)?;
             let lines: Vec<String> = keys.iter().map(|key| BASE64.encode(key.reveal())).collect();
             app.out.result(&lines, || lines.join("\n"));
             app.warnings(&client);
@@ -75,10 +76,12 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
             let context = context(&args)?;
             let wrapped = lines()?;
             let client = fragment::client(app, &fragment.unlock, fragment.fragment.as_deref())?;
-            let borrowed: Vec<&[u8]> = wrapped.iter().map(Vec::as_slice).collect();
+            let borrowed: Vec<&[u8]> = wrapped.iter().map(|line| line.bytes.as_slice()).collect();
             let renewed = client.rewrap_data_keys(&borrowed, &[context]).await;
-            let lines: Vec<String> =
-                all_or_nothing(renewed)?.iter().map(|wrapped| BASE64.encode(wrapped)).collect();
+            let lines: Vec<String> = all_or_nothing(&wrapped, renewed)?
+                .iter()
+                .map(|wrapped| BASE64.encode(wrapped))
+                .collect();
             app.out.result(&lines, || lines.join("\n"));
             app.warnings(&client);
         }
@@ -88,19 +91,29 @@ pub async fn run(app: &App, command: Datakey) -> Outcome {
 
 /// All results, or the first failure with its line: a script that pastes lines side by side must not get
 /// them shifted.
-fn all_or_nothing<T>(results: Vec<Result<T, quorate_sdk::Error>>) -> Outcome<Vec<T>> {
-    let numbered = results.into_iter().zip(1..).map(|(result, line)| {
+fn all_or_nothing<T>(
+    lines: &[Line],
+    results: Vec<Result<T, quorate_sdk::Error>>,
+) -> Outcome<Vec<T>> {
+    let numbered = results.into_iter().zip(lines).map(|(result, line)| {
         result.map_err(|e| {
             let mut failure = Failure::from(e);
-            failure.message = format!("line {line}: {}", failure.message);
+            failure.message = format!("line {}: {}", line.number, failure.message);
             failure
         })
     });
     numbered.collect()
 }
 
-/// Base64, one a line, from standard input.
-fn lines() -> Outcome<Vec<Vec<u8>>> {
+/// A line of standard input.
+struct Line {
+    /// As an editor counts it, empty ones too.
+    number: usize,
+    bytes: Vec<u8>,
+}
+
+/// Base64, one a line, from standard input. Empty lines are passed over.
+fn lines() -> Outcome<Vec<Line>> {
     let mut all = Vec::new();
     for (i, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line.map_err(|e| {
@@ -116,7 +129,7 @@ fn lines() -> Outcome<Vec<Vec<u8>>> {
         let bytes = BASE64.decode(line.as_bytes()).map_err(|_| {
             Failure::new(Code::Usage, format!("line {} of standard input is not base64", i + 1))
         })?;
-        all.push(bytes);
+        all.push(Line { number: i + 1, bytes });
     }
     if all.is_empty() {
         return Err(Failure::new(Code::Usage, "standard input holds no line"));

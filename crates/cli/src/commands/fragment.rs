@@ -15,7 +15,7 @@ use crate::app::{App, shown};
 use crate::args::{Fragment as Command, FragmentArgs};
 use crate::commands::encrypt::is_dash;
 use crate::failure::{Code, Failure, Outcome};
-use crate::files::atomic;
+use crate::files::{self, atomic};
 use crate::output;
 
 /// Bytes of a file with shares at most: 16 shares on paper have less than 20 KiB.
@@ -27,11 +27,7 @@ fn lock(args: &FragmentArgs) -> Outcome<Option<FragmentLock>> {
         return Ok(Some(FragmentLock::KeyFile(path.clone())));
     }
     let Some(path) = &args.fragment_passphrase_file else { return Ok(None) };
-    let text = Zeroizing::new(std::fs::read(path).map_err(|e| Failure::reading(path, &e))?);
-    let passphrase = quorate_keyslots::passphrase_of(&text).ok_or_else(|| {
-        Failure::new(Code::Input, format!("{} has no passphrase in its first line", path.display()))
-    })?;
-    Ok(Some(FragmentLock::Passphrase(passphrase)))
+    Ok(Some(FragmentLock::Passphrase(files::passphrase(path)?)))
 }
 
 /// What is to unlock a fragment from now on. A key file that is not there is made.

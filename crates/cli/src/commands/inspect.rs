@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use data_encoding::BASE64;
 use quorate_object::datakey::WrappedDataKey;
 use quorate_object::inspect;
 use quorate_sdk::ObjectError;
@@ -41,6 +42,11 @@ fn begin(path: &Path, start: &mut [u8]) -> Outcome<(File, usize)> {
     Ok((file, have))
 }
 
+/// Whether these are the first bytes of a wrapped data key in base64.
+fn is_base64_of_data_key(start: &[u8; 8]) -> bool {
+    BASE64.decode(start).is_ok_and(|first| quorate_object::datakey::MAGIC.starts_with(&first))
+}
+
 /// Runs it.
 pub fn run(app: &App, args: &Inspect) -> Outcome {
     let mut start = [0u8; 8];
@@ -56,7 +62,23 @@ pub fn run(app: &App, args: &Inspect) -> Outcome {
             n => have += n,
         }
     }
-    let begun = start.get(..have).unwrap_or_default().to_vec();
+    let mut begun = start.get(..have).unwrap_or_default().to_vec();
+    if is_base64_of_data_key(&start) {
+        // As `datakey generate` prints it: one line, of which no more than a wrapped key's bytes can be.
+        let mut line = begun;
+        let most = quorate_object::datakey::MAX_WRAPPED_BYTES.div_ceil(3) * 4 + 2;
+        input
+            .take(most as u64)
+            .read_to_end(&mut line)
+            .map_err(|e| Failure::reading(&args.path, &e))?;
+        begun = BASE64.decode(line.trim_ascii()).map_err(|_| {
+            let message = "it begins as a wrapped data key in base64, and does not go on as one";
+            Failure::new(Code::Input, format!("{}: {message}", args.path.display()))
+                .next("Give one wrapped data key, without its plaintext, on one line.")
+        })?;
+        input = Box::new(std::io::empty());
+        start = *quorate_object::datakey::MAGIC;
+    }
     if start == *quorate_object::datakey::MAGIC {
         let mut bytes = begun;
         input

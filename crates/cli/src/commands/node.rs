@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{KeyPurpose, NodeCard};
-use quorate_secret::SecretVec;
 use quorate_server::{InitOptions, OfferOptions, RootKeySource, RotateRootOptions, RunOptions};
 use serde::Serialize;
 
 use crate::app::shown;
 use crate::args::{Node as Command, NodeArgs};
 use crate::failure::{Code, Failure, Outcome};
+use crate::files;
 use crate::output::Output;
 
 /// An error with the errors behind it, in one line.
@@ -28,23 +28,16 @@ pub fn whole(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn failed(error: &dyn std::error::Error) -> Failure {
+/// What a node's error is for whoever called the command.
+pub fn failed(error: &dyn std::error::Error) -> Failure {
     Failure::new(Code::NodeFailed, whole(error))
-}
-
-fn passphrase(path: &Path) -> Outcome<SecretVec> {
-    let text =
-        zeroize::Zeroizing::new(std::fs::read(path).map_err(|e| Failure::reading(path, &e))?);
-    quorate_keyslots::passphrase_of(&text).ok_or_else(|| {
-        Failure::new(Code::Input, format!("{} has no passphrase in its first line", path.display()))
-    })
 }
 
 /// What unlocks the node.
 pub fn root_key(args: &NodeArgs) -> Outcome<RootKeySource> {
     match (&args.root_key_file, &args.root_passphrase_file) {
         (Some(file), _) => Ok(RootKeySource::KeyFile(file.clone())),
-        (None, Some(file)) => Ok(RootKeySource::Passphrase(passphrase(file)?)),
+        (None, Some(file)) => Ok(RootKeySource::Passphrase(files::passphrase(file)?)),
         (None, None) => {
             let configured =
                 quorate_server::NodeConfig::load(&args.data_dir).ok().and_then(|c| c.root_key_file);
@@ -104,7 +97,7 @@ pub async fn run(out: Output, command: Command) -> Outcome {
         Command::Init { node, name, provider, jurisdiction, listen, url } => {
             let urls = if url.is_empty() { vec![format!("https://{listen}")] } else { url };
             let passphrase = match (&node.root_key_file, &node.root_passphrase_file) {
-                (_, Some(file)) => Some(passphrase(file)?),
+                (_, Some(file)) => Some(files::passphrase(file)?),
                 (Some(_), None) => None,
                 (None, None) => {
                     return Err(Failure::new(
@@ -168,6 +161,8 @@ pub async fn run(out: Output, command: Command) -> Outcome {
             ));
             Ok(())
         }
+        Command::Backup(args) => super::backup::backup(out, args).await,
+        Command::Restore(args) => super::backup::restore(out, args).await,
         Command::Run { node, health_address, log_json, until_stdin_closes } => {
             serve(&node, health_address, log_json, until_stdin_closes).await
         }
@@ -175,7 +170,7 @@ pub async fn run(out: Output, command: Command) -> Outcome {
 }
 
 /// What administrators do with a card.
-const UPDATE: &str = "quorate cluster update node-card.json --fingerprint digest-...";
+pub const UPDATE: &str = "quorate cluster update node-card.json --fingerprint digest-...";
 
 async fn offer(out: Output, node: &NodeArgs, purposes: Vec<KeyPurpose>, withdraw: bool) -> Outcome {
     let options = OfferOptions {
@@ -227,7 +222,7 @@ async fn rotate_root(
 ) -> Outcome {
     let mut new: Vec<RootKeySource> = key_file.into_iter().map(RootKeySource::KeyFile).collect();
     if let Some(file) = &passphrase_file {
-        new.push(RootKeySource::Passphrase(passphrase(file)?));
+        new.push(RootKeySource::Passphrase(files::passphrase(file)?));
     }
     if new.is_empty() {
         return Err(Failure::new(Code::Usage, "nothing says what is to unlock the new root key")

@@ -38,6 +38,8 @@ pub struct Timeouts {
     /// For one step of making a key: nodes verify what all others dealt, which for a hundred nodes on
     /// a slow machine takes a while.
     pub ceremony: Duration,
+    /// For an answer to how a node is, which takes it no work: whoever looks wants to see that one hangs.
+    pub status: Duration,
     /// After which one node more is asked where one that was asked has not answered.
     pub hedge: Duration,
 }
@@ -52,6 +54,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             request: Duration::from_secs(20),
             ceremony: Duration::from_secs(180),
+            status: Duration::from_secs(5),
             hedge: Duration::from_millis(250),
         }
     }
@@ -184,6 +187,7 @@ impl Method {
             | Self::ReshareOpen
             | Self::ReshareDeal
             | Self::ReshareSign => timeouts.ceremony,
+            Self::Status => timeouts.status,
             _ => timeouts.request,
         }
     }
