@@ -191,8 +191,11 @@ impl App {
 
     /// Fails where every node was waited for and not every one has confirmed.
     pub fn waited(delivered: &quorate_sdk::Delivered, wait: WaitArgs) -> Outcome {
-        if wait.wait.is_none() || delivered.confirmed() == delivered.of() {
+        if delivered.confirmed() == delivered.of() {
             return Ok(());
+        }
+        if wait.wait.is_none() {
+            return crate::commands::principal::effective(delivered);
         }
         Err(Failure::new(
             Code::NotConfirmed,
@@ -278,7 +281,7 @@ impl From<quorate_sdk::Error> for Failure {
         };
         let exit = match &error {
             E::NotQuorate(_) => Exit::NotQuorate,
-            E::Key(quorate_sdk::KeyError::Exists { .. }) => Exit::Usage,
+            E::Key(quorate_sdk::KeyError::Exists { .. }) | E::Committee(_) => Exit::Usage,
             E::Refused(_) | E::Cluster(quorate_sdk::ClusterError::PrincipalRevoked(_)) => {
                 Exit::Refused
             }

@@ -26,13 +26,15 @@ pub enum Exit {
     Attention,
     /// Something is not served, or not safe.
     Unhealthy,
+    /// A change is stored by some nodes and does not hold yet.
+    NotEffective,
     /// The program was told to end.
     Interrupted,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::General,
         Self::Usage,
         Self::NotQuorate,
@@ -42,6 +44,7 @@ impl Exit {
         Self::Files,
         Self::Attention,
         Self::Unhealthy,
+        Self::NotEffective,
         Self::Interrupted,
     ];
 
@@ -57,6 +60,7 @@ impl Exit {
             Self::Files => 7,
             Self::Attention => 8,
             Self::Unhealthy => 9,
+            Self::NotEffective => 10,
             Self::Interrupted => 130,
         }
     }
@@ -77,6 +81,9 @@ impl Exit {
                 "`doctor` or `cluster status` found what needs attention before long"
             }
             Self::Unhealthy => "`doctor` or `cluster status` found what is not served or not safe",
+            Self::NotEffective => {
+                "a change is stored by some nodes and not yet by so many that it holds"
+            }
             Self::Interrupted => "the program was told to end by a signal",
         }
     }
@@ -155,9 +162,18 @@ codes! {
         "Nothing was changed.", "Look at the cases marked FAILED: either the policy or the case is wrong.";
     Range, "range_invalid", Usage, "The range is not inside the object.",
         "Nothing was written.", "Give --range START..END in bytes, END not after the object's length.";
+    KeysLeft, "keys_left", Partial, "The shares of some keys were not dealt anew.",
+        "Those keys are served by the nodes that had their shares before; all others are done.",
+        "Mend what the lines above name, then run it again: it goes on where it stopped.";
+    TooFewAnswer, "too_few_answer", NotQuorate, "With the new nodes in the roster, too few nodes would answer until those have joined.",
+        "Nothing was signed: the roster, all orders and all shares are as they were.",
+        "Start the nodes that do not answer first, or add fewer nodes at once.";
     NotConfirmed, "not_confirmed", NotQuorate, "Not every node has confirmed the change in the time given.",
         "The change counts at the nodes that have confirmed it; the line above says what it holds against.",
         "Run `quorate cluster sync` when the named nodes can be reached again.";
+    NotEffective, "not_effective", NotEffective, "A change does not hold yet: enough nodes to serve have not confirmed it.",
+        "The nodes that have confirmed it keep it, and the profile keeps it for the others.",
+        "Run `quorate cluster sync` when the named nodes can be reached again, or the command with `--wait all`.";
     NodeFailed, "node_failed", General, "A node could not be set up or run.",
         "The node's data are as they were.", "The message says why.";
     DemoFailed, "demo_failed", General, "The demonstration did not go as it must.",

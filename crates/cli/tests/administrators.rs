@@ -29,6 +29,11 @@ fn helper(first: &Machine, name: &str) -> (Machine, String) {
     (machine, key)
 }
 
+/// What a machine shows for its administrator's key.
+fn proof(machine: &Machine) -> String {
+    machine.run(["tenant", "request"]).json()["request"].as_str().unwrap().to_owned()
+}
+
 /// The file of a change that is not finished.
 fn file(unfinished: &Value) -> String {
     assert_eq!(unfinished["unfinished"], true, "{unfinished}");
@@ -39,6 +44,61 @@ fn hand(from: &Machine, to: &Machine, file: &str) {
     to.0.file(file, fs::read(from.0.at(file)).unwrap());
 }
 
+/// An administrator with a key and nothing else, on a machine that knows no cluster: it is added by its own signature,
+/// and looks at changes and signs them by their files alone.
+///
+/// Fails where a key is taken that nobody has shown, where a profile must have joined, or where a file that does not
+/// hold what the change stands on is signed.
+#[test]
+fn administrators_sign_with_their_key_alone() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "keyholders");
+    let (first, _) = reseller.makes("vaulted", "");
+    let second = Machine(Place::new());
+    let shown = second.run(["tenant", "request"]).json();
+    let bare = shown["administrator"].as_str().unwrap();
+    first.run(["admin", "add", bare]).failed(2, "usage");
+    let mut slip = proof(&second);
+    let last = slip.pop().unwrap();
+    slip.push(if last == 'a' { 'b' } else { 'a' });
+    first.run(["admin", "add", &slip]).failed(2, "usage");
+    first.run(["admin", "add", &proof(&second), "--wait", "all"]).ok();
+
+    let public = Machine(Place::new()).run(["principal", "request"]).json();
+    let public = public["public_key"].as_str().unwrap().to_owned();
+    let change = file(&first.run(["principal", "add", "till", "--public-key", &public]).json());
+    hand(&first, &second, &change);
+    let shown = second.run(["change", "show", &change]).json();
+    assert!(shown["effects"][0].as_str().unwrap().contains("adds the principal till"), "{shown}");
+    assert_eq!((&shown["have"], &shown["need"]), (&1.into(), &2.into()));
+    second.run(["change", "sign", &change]).ok().names("No node was asked");
+    hand(&second, &first, &change);
+    first.run(["change", "submit", &change, "--wait", "all"]).ok();
+    // A change of administrators lists everything that counts, and the file holds all of that.
+    let quorum = file(&first.run(["admin", "remove", bare, "--quorum", "1"]).json());
+    hand(&first, &second, &quorum);
+    second.run(["change", "show", &quorum]).ok();
+    let mut lacking: Value =
+        serde_json::from_slice(&fs::read(second.0.at(&quorum)).unwrap()).unwrap();
+    lacking["basis"].as_array_mut().unwrap().retain(|document| {
+        // Without the principal that was added, which the new version lists.
+        let payload = document["payload"].as_str().unwrap();
+        let bytes = data_encoding::BASE64.decode(payload.as_bytes()).unwrap();
+        !bytes.windows(4).any(|four| four == b"till")
+    });
+    second.0.file("lacking.json", lacking.to_string());
+    second.run(["change", "sign", "lacking.json"]).failed(2, "change_invalid");
+    second.run(["change", "sign", &quorum]).ok();
+    // Who is no administrator has nothing to sign with.
+    let stranger = Machine(Place::new());
+    proof(&stranger);
+    hand(&second, &stranger, &quorum);
+    stranger.run(["change", "sign", &quorum]).failed(2, "not_administrator");
+    hand(&second, &first, &quorum);
+    first.run(["change", "submit", &quorum]).ok();
+    assert_eq!(first.run(["admin", "list"]).json()["quorum"], 1);
+}
+
 /// Two of three administrators: one writes a change, another signs it, anybody hands it over.
 #[test]
 fn administrators_two_of_three_sign_a_change() {
@@ -46,18 +106,18 @@ fn administrators_two_of_three_sign_a_change() {
     let reseller = reseller(&cluster, "careful");
     let (first, _) = reseller.makes("council", "");
     first.run(["key", "create", "mine", "--threshold", "2"]).ok();
-    let (second, second_key) = helper(&first, "second");
+    let (second, _) = helper(&first, "second");
     let (third, third_key) = helper(&first, "third");
 
     // One of one adds another: two must sign from then on, since one of two is no majority.
-    let added = first.run(["admin", "add", &second_key]).json();
+    let added = first.run(["admin", "add", &proof(&second)]).json();
     assert_eq!((&added["confirmed"], &added["holds_against_lying_nodes"]), (&3.into(), &1.into()));
     assert_eq!(first.run(["admin", "list"]).json()["quorum"], 2);
     // Everything that counted counts.
     first.run(["datakey", "generate", "--key", "mine"]).ok();
     second.run(["key", "list"]).ok();
 
-    let change = file(&first.run(["admin", "add", &third_key, "--quorum", "2"]).json());
+    let change = file(&first.run(["admin", "add", &proof(&third), "--quorum", "2"]).json());
     let shown = first.run(["change", "show", &change]).json();
     assert!(shown["effects"][0].as_str().unwrap().contains(&third_key), "{shown}");
     assert_eq!((&shown["have"], &shown["need"]), (&1.into(), &2.into()));
@@ -206,8 +266,8 @@ fn attack_33_mutual_removal_closes_until_the_recovery_key_settles_it() {
     first.run(["encrypt", "a", "--key", "files"]).ok();
     let (second, second_key) = helper(&first, "second");
     let (third, third_key) = helper(&first, "third");
-    first.run(["admin", "add", &second_key, "--wait", "all"]).ok();
-    let change = file(&first.run(["admin", "add", &third_key, "--quorum", "2"]).json());
+    first.run(["admin", "add", &proof(&second), "--wait", "all"]).ok();
+    let change = file(&first.run(["admin", "add", &proof(&third), "--quorum", "2"]).json());
     hand(&first, &second, &change);
     second.run(["change", "sign", &change]).ok();
     second.run(["change", "submit", &change, "--wait", "all"]).ok();

@@ -280,8 +280,7 @@ fn attack_36_one_stolen_key_and_a_clock_destroy_nothing() {
     first.0.file("a", b"still here");
     first.run(["encrypt", "a", "--key", "files"]).ok();
     let second = Machine(Place::new());
-    let key =
-        second.run(["tenant", "request"]).json()["administrator"].as_str().unwrap().to_owned();
+    let key = second.run(["tenant", "request"]).json()["request"].as_str().unwrap().to_owned();
     let public = second.run(["principal", "request"]).json();
     let public = public["public_key"].as_str().unwrap();
     let added = first.run(["principal", "add", "second", "--public-key", public]).json();

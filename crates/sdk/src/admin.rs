@@ -316,7 +316,7 @@ impl Admin<'_> {
     ) -> Result<Delivered, Error> {
         let change = Change::new(self.client.cluster(), operation, new);
         if !change.complete(set)? {
-            return Err(Error::Unfinished(Box::new(change)));
+            return Err(Error::Unfinished(Box::new(change.on(set))));
         }
         deliver(self.client, set, change.documents()).await
     }

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, RequestError};
 use crate::nodes::NodeChange;
+use crate::profile::AdminKey;
 
 /// Documents of a change file at most.
 const MAX_DOCUMENTS: usize = 4096;
@@ -26,6 +27,8 @@ pub struct Change {
     cluster: ClusterId,
     operation: String,
     documents: Vec<SignedDocument>,
+    /// What they stand on, for those who ask no node. Nothing of it is signed with the change.
+    basis: Vec<SignedDocument>,
 }
 
 /// The file.
@@ -36,6 +39,8 @@ struct File {
     cluster: ClusterId,
     operation: String,
     documents: Vec<Envelope>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    basis: Vec<Envelope>,
 }
 
 /// What a change would do, as the documents in force and the change itself say, and who has signed it.
@@ -59,7 +64,23 @@ pub struct ChangeSummary {
 
 impl Change {
     pub(crate) fn new(cluster: ClusterId, operation: &str, documents: Vec<SignedDocument>) -> Self {
-        Self { cluster, operation: operation.to_owned(), documents }
+        Self { cluster, operation: operation.to_owned(), documents, basis: Vec::new() }
+    }
+
+    /// The same change with what it stands on, by a set in which that is.
+    pub(crate) fn on(mut self, set: &DocumentSet) -> Self {
+        self.basis = crate::offline::basis(self.cluster, set, &self.documents);
+        self
+    }
+
+    /// For which cluster it is.
+    #[must_use]
+    pub const fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub(crate) fn basis(&self) -> &[SignedDocument] {
+        &self.basis
     }
 
     /// Its documents.
@@ -90,6 +111,7 @@ impl Change {
             cluster: self.cluster,
             operation: self.operation.clone(),
             documents: self.documents.iter().map(|d| d.envelope().clone()).collect(),
+            basis: self.basis.iter().map(|d| d.envelope().clone()).collect(),
         };
         // Texts, numbers and base64 only: serde_json has no failing case for them.
         serde_json::to_string_pretty(&file).unwrap_or_default()
@@ -110,7 +132,8 @@ impl Change {
         }
         let parse = |e: Envelope| SignedDocument::parse(e).map_err(|e| bad(e.to_string()));
         let documents = file.documents.into_iter().map(parse).collect::<Result<_, _>>()?;
-        Ok(Self { cluster: file.cluster, operation: file.operation, documents })
+        let basis = file.basis.into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { cluster: file.cluster, operation: file.operation, documents, basis })
     }
 
     /// Takes over the signatures of another copy of the same change.
@@ -123,6 +146,9 @@ impl Change {
         }
         for (own, theirs) in self.documents.iter_mut().zip(&other.documents) {
             own.absorb(theirs).map_err(|e| ClusterError::ChangeInvalid(e.to_string()))?;
+        }
+        if self.basis.is_empty() {
+            self.basis.clone_from(&other.basis);
         }
         Ok(())
     }
@@ -224,6 +250,51 @@ impl Change {
     }
 }
 
+impl Change {
+    /// What it would do, in words, beside what a set shows.
+    pub(crate) fn explain(&self, set: &DocumentSet) -> Result<ChangeSummary, Error> {
+        self.fits(set)?;
+        let mut effects = Vec::new();
+        let (mut have, mut need) = (usize::MAX, 0);
+        let (mut signed, mut others): (Vec<PublicKey>, Vec<PublicKey>) = (Vec::new(), Vec::new());
+        for document in &self.documents {
+            effects.extend(effects_of(set, document));
+            effects.extend(self.revives(set, document));
+            for entitled in entitled(set, document)?.iter().take(1) {
+                let has = |key: &&PublicKey| document.signers().contains(key);
+                let count = entitled.keys().iter().filter(has).count();
+                if count < have {
+                    (have, need) = (count, entitled.quorum());
+                }
+                signed.extend(entitled.keys().iter().filter(has));
+                others.extend(entitled.keys().iter().filter(|key| !has(key)));
+            }
+        }
+        for keys in [&mut signed, &mut others] {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        let have = if have == usize::MAX { 0 } else { have };
+        let operation = self.operation.clone();
+        let done = self.documents.iter().all(|d| set.version(&d.digest()).is_some());
+        Ok(ChangeSummary { operation, effects, signed, have, need, others, done })
+    }
+
+    /// Adds an administrator's signature to every document.
+    pub(crate) fn sign(&mut self, set: &DocumentSet, key: &AdminKey) -> Result<(), Error> {
+        self.fits(set)?;
+        let key = key.signing_key();
+        for document in &mut self.documents {
+            if !entitled(set, document)?.iter().any(|set| set.has(&key.public())) {
+                let what = format!("the {} that is changed", document.kind());
+                return Err(ClusterError::NotAdministrator(what).into());
+            }
+            document.add_signature(key).map_err(|e| RequestError::Invalid(e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.operation)
@@ -261,32 +332,7 @@ impl Client {
     /// [`ClusterError::ChangeInvalid`] for another cluster's, [`ClusterError::ChangeStale`], and
     /// [`crate::NotQuorate`].
     pub async fn explain_change(&self, change: &Change) -> Result<ChangeSummary, Error> {
-        let set = self.set_for(change).await?;
-        change.fits(&set)?;
-        let mut effects = Vec::new();
-        let (mut have, mut need) = (usize::MAX, 0);
-        let (mut signed, mut others): (Vec<PublicKey>, Vec<PublicKey>) = (Vec::new(), Vec::new());
-        for document in &change.documents {
-            effects.extend(effects_of(&set, document));
-            effects.extend(change.revives(&set, document));
-            for entitled in entitled(&set, document)?.iter().take(1) {
-                let has = |key: &&PublicKey| document.signers().contains(key);
-                let count = entitled.keys().iter().filter(has).count();
-                if count < have {
-                    (have, need) = (count, entitled.quorum());
-                }
-                signed.extend(entitled.keys().iter().filter(has));
-                others.extend(entitled.keys().iter().filter(|key| !has(key)));
-            }
-        }
-        for keys in [&mut signed, &mut others] {
-            keys.sort_unstable();
-            keys.dedup();
-        }
-        let have = if have == usize::MAX { 0 } else { have };
-        let operation = change.operation.clone();
-        let done = change.documents.iter().all(|d| set.version(&d.digest()).is_some());
-        Ok(ChangeSummary { operation, effects, signed, have, need, others, done })
+        change.explain(&self.set_for(change).await?)
     }
 
     async fn set_for(&self, change: &Change) -> Result<DocumentSet, Error> {
@@ -305,7 +351,7 @@ impl Client {
         let set = self.set_for(change).await?;
         change.fits(&set)?;
         if !change.complete(&set)? {
-            return Err(Error::Unfinished(Box::new(change.clone())));
+            return Err(Error::Unfinished(Box::new(change.clone().on(&set))));
         }
         let delivered = deliver(self, &set, change.documents()).await?;
         let mut set = set;
@@ -331,16 +377,7 @@ impl Admin<'_> {
     /// its maker calls it.
     pub async fn sign_change(&self, change: &mut Change) -> Result<(), Error> {
         let set = self.client().set_for(change).await?;
-        change.fits(&set)?;
-        let key = self.key().signing_key();
-        for document in &mut change.documents {
-            if !entitled(&set, document)?.iter().any(|set| set.has(&key.public())) {
-                let what = format!("the {} that is changed", document.kind());
-                return Err(ClusterError::NotAdministrator(what).into());
-            }
-            document.add_signature(key).map_err(|e| RequestError::Invalid(e.to_string()))?;
-        }
-        Ok(())
+        change.sign(&set, self.key())
     }
 }
 

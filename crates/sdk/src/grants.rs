@@ -55,9 +55,45 @@ pub struct GrantInfo {
     pub revoked: bool,
     /// Whether several versions contend; then it only allows what all of them allow.
     pub contested: bool,
+    /// Principals of the granting tenant that signed a version of it by themselves, by id; administrators signed
+    /// the others, or all of them where there is none.
+    pub granted_by: Vec<Granter>,
 }
 
-fn info(heads: &Heads<Grant>) -> Option<GrantInfo> {
+/// A principal that granted by itself. What it granted goes on when it is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Granter {
+    /// Its id.
+    pub id: PrincipalId,
+    /// What it is called.
+    pub name: String,
+}
+
+/// Who signed the versions of a grant, but for administrators.
+fn granters(set: &DocumentSet, id: DocumentId) -> Vec<Granter> {
+    let mut found = Vec::new();
+    for version in set.versions(&id) {
+        let authority = version.authority().and_then(|digest| set.version(&digest));
+        let administrators = authority.and_then(|a| a.body().administrators());
+        if administrators.is_some_and(|all| all.quorum_of(version.signers())) {
+            continue;
+        }
+        for principal in version.signers().iter().flat_map(|key| set.principals(key)) {
+            if let Body::Principal(body) = principal.body()
+                && Some(body.tenant) == version.body().tenant()
+            {
+                let name = set.heads::<Principal>(&principal.id());
+                let name = name.map_or_else(|| body.name.clone(), |heads| heads.name().to_owned());
+                found.push(Granter { id: principal.id().into(), name });
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn info(set: &DocumentSet, heads: &Heads<Grant>) -> Option<GrantInfo> {
     let first = heads.iter().next()?.body();
     let actions = first.actions.iter().copied();
     let every = |action: &Action| heads.iter().all(|head| head.body().actions.contains(action));
@@ -72,6 +108,7 @@ fn info(heads: &Heads<Grant>) -> Option<GrantInfo> {
         expires_at: heads.expires_at(),
         revoked: heads.revoked(),
         contested: heads.single().is_none(),
+        granted_by: granters(set, heads.id()),
     })
 }
 
@@ -121,7 +158,7 @@ impl Client {
             .ids(Kind::Grant)
             .filter_map(|id| set.heads::<Grant>(&id))
             .filter(|heads| heads.tenant() == self.tenant())
-            .filter_map(|heads| info(&heads))
+            .filter_map(|heads| info(&set, &heads))
             .collect();
         all.sort_by_key(|grant| (grant.expires_at, grant.id));
         Ok(all)

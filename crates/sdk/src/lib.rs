@@ -99,7 +99,7 @@ pub use error::{
 pub use fragments::{
     FragmentLock, FragmentStore, Fragments, StoredFragment, make_fragment_key_file,
 };
-pub use grants::{GrantInfo, NewGrant};
+pub use grants::{GrantInfo, Granter, NewGrant};
 pub use health::RosterState;
 pub use invitation::Invitation;
 pub use kept::{KeepDealings, KeepNoDealings};

@@ -55,12 +55,19 @@ fn checked(digest: Digest, check: &[u8]) -> Result<(), InvitationError> {
     }
 }
 
-/// What whoever is to administer a new tenant hands to whoever makes it: public keys only. The private keys were
-/// made on that machine and stay there.
+/// What whoever is to administer a tenant hands to whoever makes it, or adds it: public keys only. The private keys were
+/// made on that machine and stay there; a signature shows that there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TenantRequest {
     /// The administrator's key, which the tenant's document will name.
     pub administrator: PublicKey,
+    /// Its signature, verified; none where it is a public key that somebody wrote down.
+    proof: Option<[u8; 64]>,
+}
+
+/// What the private key of a request signs, as it stands.
+fn possession(administrator: &PublicKey) -> String {
+    format!("quorate-tenant-request-1 {administrator}\n")
 }
 
 impl TenantRequest {
@@ -78,7 +85,22 @@ impl TenantRequest {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { administrator: key.public() })
+        Ok(Self::by(&key))
+    }
+
+    /// The request of whoever has this key.
+    #[must_use]
+    pub fn by(key: &AdminKey) -> Self {
+        let administrator = key.public();
+        let proof = key.signing_key().sign_text(&possession(&administrator));
+        Self { administrator, proof: Some(proof) }
+    }
+
+    /// Whether the private key signed it: so that nobody makes an administrator of a key that is mistyped, which
+    /// nobody has.
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
+        self.proof.is_some()
     }
 
     /// What people compare.
@@ -94,18 +116,28 @@ impl TenantRequest {
     pub fn parse(text: &str) -> Result<Self, InvitationError> {
         let bad = |_| InvitationError::Malformed("it holds no public key");
         if let Ok(administrator) = text.trim().parse() {
-            return Ok(Self { administrator });
+            return Ok(Self { administrator, proof: None });
         }
         let (bytes, check) = decode(REQUEST, text)?;
-        let request = Self { administrator: PublicKey::from_slice(&bytes).map_err(bad)? };
+        let (key, proof) = bytes
+            .split_at_checked(32)
+            .and_then(|(key, proof)| Some((key, <[u8; 64]>::try_from(proof).ok()?)))
+            .ok_or(InvitationError::Malformed("cut short"))?;
+        let administrator = PublicKey::from_slice(key).map_err(bad)?;
+        let request = Self { administrator, proof: Some(proof) };
         checked(request.fingerprint(), &check)?;
+        if !administrator.verifies(possession(&administrator).as_bytes(), &proof) {
+            return Err(InvitationError::Malformed("the key in it did not sign it"));
+        }
         Ok(request)
     }
 }
 
 impl fmt::Display for TenantRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode(REQUEST, self.administrator.as_bytes(), self.fingerprint()))
+        let Some(proof) = &self.proof else { return self.administrator.fmt(f) };
+        let bytes = [self.administrator.as_bytes().as_slice(), proof].concat();
+        f.write_str(&encode(REQUEST, &bytes, self.fingerprint()))
     }
 }
 
@@ -652,10 +684,16 @@ mod tests {
 
     #[test]
     fn requests_and_invitations_read_back_and_slips_are_noticed() {
-        let request = TenantRequest { administrator: AdminKey::generate().public() };
+        let request = TenantRequest::by(&AdminKey::generate());
         let text = request.to_string();
         assert_eq!(text.parse(), Ok(request));
-        assert_eq!(request.administrator.to_string().parse(), Ok(request));
+        // A key alone shows nothing, and another's signature is none.
+        let bare: TenantRequest = request.administrator.to_string().parse().unwrap();
+        assert_eq!((bare.administrator, bare.is_proven()), (request.administrator, false));
+        assert_eq!(bare.to_string(), request.administrator.to_string());
+        let proof = TenantRequest::by(&AdminKey::generate()).proof;
+        let forged = TenantRequest { proof, ..request };
+        assert!(TenantRequest::parse(&forged.to_string()).is_err());
         let mut slip = text.clone().into_bytes();
         slip[40] = if slip[40] == b'a' { b'b' } else { b'a' };
         assert!(TenantRequest::parse(&String::from_utf8(slip).unwrap()).is_err());

@@ -327,7 +327,7 @@ fn new_tenants(
     let admins: Vec<AdminKey> = (0..count).map(|_| AdminKey::generate()).collect();
     let new = admins.iter().enumerate().map(|(at, admin)| NewTenant {
         name: format!("{name}-{at}"),
-        requests: vec![TenantRequest { administrator: admin.public() }],
+        requests: vec![TenantRequest::by(admin)],
         quorum: None,
         recovery: None,
         support_contact: String::new(),

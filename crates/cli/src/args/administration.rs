@@ -214,11 +214,13 @@ pub enum Admin {
         #[command(flatten)]
         scope: ScopeArgs,
     },
-    /// Add an administrator, by the public key that `tenant request` printed on its machine.
-    #[command(after_help = "Example:\n  quorate admin add ed25519-abc... --quorum 2")]
+    /// Add an administrator, by the request that `tenant request` printed on its machine.
+    ///
+    /// Its key signed the request: a public key alone is not taken, since one that nobody has would lock the tenant.
+    #[command(after_help = "Example:\n  quorate admin add $(cat second.request) --quorum 2")]
     Add {
-        /// The key, or the text of a request.
-        key: String,
+        /// The text of the request.
+        request: String,
         /// How many must sign from then on [default: as many as before, and a majority at least].
         #[arg(long)]
         quorum: Option<u32>,
@@ -284,6 +286,9 @@ pub enum Change {
     Show {
         /// The change's file; - for standard input.
         file: PathBuf,
+        /// Ask no node: explain it by what the file holds. So it is also where the profile has joined no cluster.
+        #[arg(long)]
+        offline: bool,
     },
     /// List the changes in a folder: what each would do, who has signed it, and what it waits for.
     #[command(after_help = "Example:\n  quorate change list ~/Downloads")]
@@ -295,6 +300,9 @@ pub enum Change {
     Sign {
         /// The change's file, which gets the signature.
         file: PathBuf,
+        /// Ask no node: the administrator's key is enough. So it is also where the profile has joined no cluster.
+        #[arg(long)]
+        offline: bool,
     },
     /// Hand a change to the nodes, once enough administrators have signed it.
     Submit {

@@ -1,11 +1,12 @@
 //! `quorate admin`: the administrators of a tenant, or of the cluster.
 
-use quorate_sdk::{Above, AdminKey, Client, Delivered, PublicKey, TenantRequest};
+use quorate_sdk::{Above, AdminKey, Client, Delivered, Error, PublicKey, TenantRequest};
 use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{Admin as Command, ScopeArgs, WaitArgs};
 use crate::commands::principal::Confirmed;
+use crate::commands::tenant::proven;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -23,6 +24,13 @@ fn key(text: &str) -> Outcome<PublicKey> {
     Ok(request.administrator)
 }
 
+/// A key that is to administer, with the proof that somebody has it.
+fn added(text: &str) -> Outcome<PublicKey> {
+    key(text)?;
+    let request = TenantRequest::parse(text).map_err(Error::from)?;
+    Ok(proven(request)?.administrator)
+}
+
 fn majority(keys: usize) -> u32 {
     u32::try_from(keys / 2 + 1).unwrap_or(u32::MAX)
 }
@@ -31,8 +39,8 @@ fn majority(keys: usize) -> u32 {
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
         Command::List { scope } => list(app, scope).await,
-        Command::Add { key: text, quorum, scope, wait } => {
-            let added = key(&text)?;
+        Command::Add { request: text, quorum, scope, wait } => {
+            let added = added(&text)?;
             let what = format!("add {added} to the administrators");
             change(app, scope, wait, &what, move |keys, needed| {
                 if !keys.contains(&added) {

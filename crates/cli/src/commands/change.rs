@@ -7,15 +7,21 @@ use serde::Serialize;
 
 use crate::app::{App, shown};
 use crate::args::{Change as Command, WaitArgs};
-use crate::commands::principal::{Confirmed, read_text};
+use crate::commands::principal::{Confirmed, read_text_to};
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic;
 
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
     match command {
-        Command::Show { file } => {
+        Command::Show { file, offline } => {
             let change = read(&file)?;
+            if offline || !has_joined(app) {
+                let value = Shown::new(&change, &change.explain_offline()?);
+                app.out.result(&value, || value.text());
+                by_its_file(app, &change);
+                return Ok(());
+            }
             let client = app.client()?;
             let summary = client.explain_change(&change).await?;
             let value = Shown::new(&change, &summary);
@@ -26,15 +32,24 @@ pub async fn run(app: &App, command: Command) -> Outcome {
         Command::List { folder } => {
             list(app, folder.as_deref().unwrap_or_else(|| Path::new("."))).await
         }
-        Command::Sign { file } => {
+        Command::Sign { file, offline } => {
             let mut change = read(&file)?;
             let admin = app.profile()?.admin_key()?;
-            let client = app.administrator().await?;
-            let before = client.explain_change(&change).await?;
-            app.out.note(&Shown::new(&change, &before).text());
-            client.admin(&admin).sign_change(&mut change).await?;
+            let client = match offline || !has_joined(app) {
+                true => None,
+                false => Some(app.administrator().await?),
+            };
+            let explain = async |change: &Change| match &client {
+                Some(client) => client.explain_change(change).await,
+                None => change.explain_offline(),
+            };
+            app.out.note(&Shown::new(&change, &explain(&change).await?).text());
+            match &client {
+                Some(client) => client.admin(&admin).sign_change(&mut change).await?,
+                None => change.sign_offline(&admin)?,
+            }
             atomic::write_private(&file, change.to_json().as_bytes(), true)?;
-            let value = Shown::new(&change, &client.explain_change(&change).await?);
+            let value = Shown::new(&change, &explain(&change).await?);
             app.out.result(&value, || {
                 let next = if value.have >= value.need {
                     format!("hand it over with `quorate change submit {}`", file.display())
@@ -43,11 +58,28 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 };
                 format!("signed: {} of {}; {next}", value.have, value.need)
             });
-            app.warnings(&client);
+            match &client {
+                Some(client) => app.warnings(client),
+                None => by_its_file(app, &change),
+            }
             Ok(())
         }
         Command::Submit { files, wait } => submit(app, &files, wait).await,
     }
+}
+
+/// Whether the profile knows a cluster, so that nodes can be asked.
+fn has_joined(app: &App) -> bool {
+    app.profile().is_ok_and(|profile| profile.membership().is_some())
+}
+
+/// Says what an explanation without nodes rests on.
+fn by_its_file(app: &App, change: &Change) {
+    app.out.note(&format!(
+        "This is by what the file itself holds, verified from the first roster of {}: see that this is the cluster that you \
+         mean. No node was asked: what was added at the nodes since is compared when the change is handed over.",
+        change.cluster()
+    ));
 }
 
 async fn submit(app: &App, files: &[PathBuf], wait: WaitArgs) -> Outcome {
@@ -197,8 +229,11 @@ async fn list(app: &App, folder: &Path) -> Outcome {
     Ok(())
 }
 
+/// Bytes of a change file at most, with what it stands on.
+const MAX_FILE_BYTES: u64 = 1 << 26;
+
 fn read(file: &Path) -> Outcome<Change> {
-    let text = read_text(file)?;
+    let text = read_text_to(file, MAX_FILE_BYTES)?;
     Ok(Change::parse(&text).map_err(Error::from)?)
 }
 

@@ -129,6 +129,23 @@ struct Shown {
     revoked: bool,
     /// Two changes were made at once; only what both allow is allowed.
     contested: bool,
+    /// Principals that granted it by themselves; administrators, where there is none.
+    granted_by: Vec<GrantedBy>,
+}
+
+#[derive(Serialize)]
+struct GrantedBy {
+    id: String,
+    name: String,
+}
+
+impl Shown {
+    fn granted_by(&self) -> String {
+        match self.granted_by.as_slice() {
+            [] => "administrators".to_owned(),
+            all => all.iter().map(|by| by.name.as_str()).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 fn shown(grant: &GrantInfo) -> Shown {
@@ -143,14 +160,31 @@ fn shown(grant: &GrantInfo) -> Shown {
         expires_at: grant.expires_at.0,
         revoked: grant.revoked,
         contested: grant.contested,
+        granted_by: grant
+            .granted_by
+            .iter()
+            .map(|by| GrantedBy { id: by.id.to_string(), name: by.name.clone() })
+            .collect(),
     }
+}
+
+/// The grants of a tenant that a principal signed by itself and that allow something still.
+pub async fn signed_by(client: &Client, principal: PrincipalId) -> Outcome<Vec<GrantInfo>> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    let mut all = client.list_grants().await?;
+    all.retain(|grant| {
+        let by = grant.granted_by.iter().any(|by| by.id == principal);
+        by && !grant.revoked && grant.expires_at.0 > now
+    });
+    Ok(all)
 }
 
 async fn list(app: &App) -> Outcome {
     let client = app.client()?;
     let all: Vec<Shown> = client.list_grants().await?.iter().map(shown).collect();
     app.out.result(&all, || {
-        let heading = ["TO", "OF", "MAY", "WITH", "WHERE", "EXPIRES", "ID"];
+        let heading = ["TO", "OF", "MAY", "WITH", "WHERE", "EXPIRES", "GRANTED BY", "ID"];
         let mut rows = vec![heading.map(str::to_owned).to_vec()];
         rows.extend(all.iter().map(|g| {
             let pairs: Vec<String> = g.context.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -162,6 +196,7 @@ async fn list(app: &App) -> Outcome {
                 g.key.clone(),
                 pairs.join(" "),
                 expires,
+                g.granted_by(),
                 g.id.clone(),
             ]
         }));

@@ -1,11 +1,12 @@
 //! `quorate principal`.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_sdk::{
-    Action, Client, Digest, Error, Invitation, InvitationError, Key, Permission, PrincipalInfo,
-    Profile, PublicKey, RefusalCode, UnixSeconds,
+    Action, Client, Digest, Error, Invitation, InvitationError, Key, Permission, PrincipalId,
+    PrincipalInfo, Profile, PublicKey, RefusalCode, UnixSeconds,
 };
 use serde::Serialize;
 
@@ -59,6 +60,7 @@ impl Confirmed {
         };
         let versions = keys.iter().flat_map(Key::versions);
         let holds = versions.map(|v| delivered.holds_against_in(v.threshold, &v.members)).min();
+        note(holds);
         Self {
             confirmed: delivered.confirmed(),
             of: delivered.of(),
@@ -73,6 +75,7 @@ impl Confirmed {
     pub fn control(client: &Client, delivered: &quorate_sdk::Delivered) -> Self {
         let n = u16::try_from(client.roster().nodes.len()).unwrap_or(u16::MAX);
         let threshold = quorate_sdk::Threshold::new(n / 2 + 1, n).ok();
+        note(threshold.map(|t| delivered.holds_against(t)));
         Self {
             confirmed: delivered.confirmed(),
             of: delivered.of(),
@@ -106,6 +109,25 @@ impl Confirmed {
     }
 }
 
+/// Whether what was confirmed last was shown as not yet effective.
+static NOT_EFFECTIVE: AtomicBool = AtomicBool::new(false);
+
+fn note(holds: Option<i64>) {
+    NOT_EFFECTIVE.store(holds.is_some_and(|holds| holds < 0), Ordering::Relaxed);
+}
+
+/// Fails where what was shown of a change is that it is not yet effective.
+pub fn effective(delivered: &quorate_sdk::Delivered) -> Outcome {
+    if !NOT_EFFECTIVE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let (have, of) = (delivered.confirmed(), delivered.of());
+    let why = format!(
+        "{have} of {of} nodes have confirmed the change, and those that have not can serve without it"
+    );
+    Err(Failure::new(Code::NotEffective, why))
+}
+
 fn missing(delivered: &quorate_sdk::Delivered) -> Vec<String> {
     let why = |n: &quorate_sdk::NodeConfirmation| {
         n.result.as_ref().err().map(|e| format!("{}: {e}", n.name))
@@ -120,8 +142,13 @@ fn days_from_now(days: u64) -> Option<UnixSeconds> {
 
 /// Reads a file or standard input, at most a megabyte.
 pub fn read_text(path: &std::path::Path) -> Outcome<String> {
+    read_text_to(path, 1 << 20)
+}
+
+/// The same, at most so many bytes.
+pub fn read_text_to(path: &std::path::Path, most: u64) -> Outcome<String> {
     let mut text = String::new();
-    let read = |from: &mut dyn Read, text: &mut String| from.take(1 << 20).read_to_string(text);
+    let read = |from: &mut dyn Read, text: &mut String| from.take(most).read_to_string(text);
     let result = if is_dash(path) {
         read(&mut std::io::stdin(), &mut text)
     } else {
@@ -196,16 +223,19 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 client.admin(&admin).renew_principal(&principal, days_from_now(days)).await?;
             changed(app, &client, "renewed", &principal, None, delivered, WaitArgs::default()).await
         }
-        Command::Permit { principal, allow, key, wait } => {
+        Command::Permit { principal, allow, key, myself, wait } => {
             let admin = app.profile()?.admin_key()?;
             let client = app.administrator().await?;
             app.carry(&client).await;
             let permissions = permissions(&client, &allow, &key).await?;
+            if !myself {
+                spare_oneself(&client, &principal, &permissions).await?;
+            }
             let delivered = client.admin(&admin).set_permissions(&principal, permissions).await?;
             changed(app, &client, "changed", &principal, None, delivered, wait).await
         }
         Command::Rotate { wait } => rotate(app, wait).await,
-        Command::Revoke { principal, myself, wait } => {
+        Command::Revoke { principal, with_grants, myself, wait } => {
             let admin = app.profile()?.admin_key()?;
             let client = app.administrator().await?;
             app.carry(&client).await;
@@ -213,8 +243,29 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 spare_the_last(&client, &principal).await?;
             }
             let keys = client.list_keys().await.ok();
+            let target = named(&client.list_principals().await?, &principal);
             let delivered = client.admin(&admin).revoke_principal(&principal).await?;
-            changed(app, &client, "revoked", &principal, keys, delivered, wait).await
+            let delivered = app.settle(&client, delivered, wait).await?;
+            let grants = match target {
+                Some(target) => {
+                    left_by(app, &client, target, with_grants.then_some(&admin)).await?
+                }
+                None => Left::default(),
+            };
+            #[derive(Serialize)]
+            struct Revoked {
+                #[serde(flatten)]
+                confirmed: Confirmed,
+                #[serde(flatten)]
+                grants: Left,
+            }
+            let confirmed = Confirmed::count(&client, keys, &delivered).await;
+            let value = Revoked { confirmed, grants };
+            app.out.result(&value, || {
+                format!("revoked {principal}; {}{}", value.confirmed.text(), value.grants.text())
+            });
+            app.warnings(&client);
+            App::waited(&delivered, wait)
         }
         Command::List => list(app).await,
     }
@@ -242,6 +293,93 @@ async fn check(app: &App, profile: &Profile, invitation: &Invitation, told: Dige
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The one principal that is meant, revoked or not.
+fn named(principals: &[PrincipalInfo], selector: &str) -> Option<PrincipalId> {
+    let by_id = principals.iter().find(|p| p.id.to_string() == selector);
+    let mut by_name: Vec<_> = principals.iter().filter(|p| p.name == selector).collect();
+    by_name.sort_by_key(|p| p.revoked);
+    by_id.or_else(|| by_name.first().copied()).map(|p| p.id)
+}
+
+/// What a revoked principal granted by itself.
+#[derive(Default, Serialize)]
+struct Left {
+    /// Grants that go on.
+    grants_left: Vec<String>,
+    /// Grants that were revoked with it.
+    grants_revoked: Vec<String>,
+}
+
+impl Left {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for grant in &self.grants_revoked {
+            text.push_str(&format!("\nrevoked with it: {grant}"));
+        }
+        for grant in &self.grants_left {
+            text.push_str(&format!("\nit granted, and this goes on: {grant}"));
+        }
+        if !self.grants_left.is_empty() {
+            text.push_str("\n  take them back with `quorate grant revoke ID`, or all with `quorate principal revoke NAME --with-grants`");
+        }
+        text
+    }
+}
+
+/// The grants of a principal that was revoked, taken back by an administrator if there is one here.
+async fn left_by(
+    app: &App,
+    client: &Client,
+    principal: PrincipalId,
+    administrator: Option<&quorate_sdk::AdminKey>,
+) -> Outcome<Left> {
+    let mut left = Left::default();
+    for grant in crate::commands::grant::signed_by(client, principal).await? {
+        let what = format!(
+            "{} to {} until {}",
+            grant.id,
+            grant.grantee,
+            crate::output::time(grant.expires_at.0)
+        );
+        if administrator.is_none() {
+            left.grants_left.push(what);
+            continue;
+        }
+        match client.revoke_grant(grant.id, administrator).await {
+            Ok(delivered) => {
+                app.keep_undelivered(&delivered)?;
+                left.grants_revoked.push(what);
+            }
+            Err(Error::Unfinished(change)) => {
+                crate::commands::change::keep(app, &change)?;
+                left.grants_left.push(what);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(left)
+}
+
+/// Refuses to take from this profile's own principal what it may do.
+async fn spare_oneself(client: &Client, selector: &str, after: &[Permission]) -> Outcome {
+    let principals = client.list_principals().await?;
+    if named(&principals, selector) != Some(client.principal()) {
+        return Ok(());
+    }
+    let own = principals.iter().filter(|p| p.id == client.principal());
+    let stays = |before: &Permission| {
+        after.iter().any(|p| p.action == before.action && (p.key.is_none() || p.key == before.key))
+    };
+    let mut lost = own.flat_map(|p| &p.permissions).filter(|before| !stays(before)).peekable();
+    if lost.peek().is_none() {
+        return Ok(());
+    }
+    let lost: Vec<String> = lost.map(|p| p.action.to_string()).collect();
+    let why =
+        format!("{selector} is this profile's own principal, and would lose {}", lost.join(", "));
+    Err(Failure::new(Code::Usage, why).next("Say --myself if it must be."))
 }
 
 /// Refuses to revoke what nobody could go on without: oneself, and the last principal that may do

@@ -163,7 +163,19 @@ fn request(app: &App) -> Outcome {
 
 fn read_request(path: &Path) -> Outcome<TenantRequest> {
     let text = read_text(path)?;
-    TenantRequest::parse(&text).map_err(|e| Failure::from(Error::from(e)).of(path))
+    let request =
+        TenantRequest::parse(&text).map_err(|e| Failure::from(Error::from(e)).of(path))?;
+    proven(request).map_err(|failure| failure.of(path))
+}
+
+/// A request that the key's owner signed.
+pub fn proven(request: TenantRequest) -> Outcome<TenantRequest> {
+    if request.is_proven() {
+        return Ok(request);
+    }
+    let why = "it is a public key alone, and nothing shows that anybody has the private one: a slip would lock the tenant";
+    Err(Failure::new(Code::Usage, why)
+        .next("Give the text that `quorate tenant request` prints on the administrator's machine."))
 }
 
 /// Under whom: this profile's own tenant, or the cluster.

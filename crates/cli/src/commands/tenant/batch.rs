@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use quorate_sdk::{BatchedTenant, NewTenant, PublicKey, SignedTenant, TenantRequest};
+use quorate_sdk::{BatchedTenant, NewTenant, SignedTenant, TenantRequest};
 use serde::Deserialize;
 
-use super::{Created, administrator, under};
+use super::{Created, administrator, proven, under};
 use crate::app::App;
 use crate::args::WaitArgs;
 use crate::commands::encrypt::is_dash;
@@ -30,7 +30,11 @@ struct Line {
 }
 
 /// A tenant a line, with the line; none is made where one of them is wrong.
-fn read(path: &Path, support: Option<&str>, own: PublicKey) -> Outcome<Vec<(String, NewTenant)>> {
+fn read(
+    path: &Path,
+    support: Option<&str>,
+    own: TenantRequest,
+) -> Outcome<Vec<(String, NewTenant)>> {
     let mut text = String::new();
     let read = |from: &mut dyn std::io::Read, text: &mut String| {
         std::io::Read::read_to_string(&mut std::io::Read::take(from, MAX_BATCH_BYTES), text)
@@ -53,8 +57,11 @@ fn read(path: &Path, support: Option<&str>, own: PublicKey) -> Outcome<Vec<(Stri
             return Err(bad(format!("line {before} has a tenant of this name too")));
         }
         let request = match &line.request {
-            Some(text) => TenantRequest::parse(text).map_err(|e| bad(e.to_string()))?,
-            None => TenantRequest { administrator: own },
+            Some(text) => {
+                let request = TenantRequest::parse(text).map_err(|e| bad(e.to_string()))?;
+                proven(request).map_err(|failure| bad(failure.message))?
+            }
+            None => own,
         };
         let support = line.support.as_deref().or(support);
         let new = NewTenant {
@@ -81,7 +88,7 @@ pub async fn run(
     named: Option<&str>,
     wait: WaitArgs,
 ) -> Outcome {
-    let lines = read(path, support, app.profile()?.admin_key()?.public())?;
+    let lines = read(path, support, TenantRequest::by(&app.profile()?.admin_key()?))?;
     let (client, admin) = administrator(app).await?;
     let above = under(&client, named).await?;
     let mut progress = if is_dash(path) { None } else { Some(Progress::open(path)?) };
