@@ -17,11 +17,13 @@ use std::net::TcpListener;
 use support::chapter::{Chapter, Count, chapters};
 
 /// The chapters that a test below runs.
-const RUN: [&str; 8] = [
+const RUN: [&str; 10] = [
     "README.md",
     "docs/audit.md",
+    "docs/backup.md",
     "docs/fragments.md",
     "docs/keys.md",
+    "docs/membership.md",
     "docs/operating.md",
     "docs/policies.md",
     "docs/tenants.md",
@@ -70,7 +72,7 @@ fn chapter_on_fragments() {
 
 #[test]
 fn chapter_on_audit() {
-    run(Chapter::new("docs/audit.md"), 9, 1);
+    run(Chapter::new("docs/audit.md"), 9, 2);
 }
 
 /// Three providers on this machine: where each keeps its data, and at which address it listens, is all that differs
@@ -99,6 +101,82 @@ fn chapter_on_operating() {
             .replace("a.json", &format!("{machine}.json"))
     };
     run(chapter.adapted(at), 14, 5);
+}
+
+/// Ends the services of a chapter, whatever became of it: each by the id that was written down when it was started.
+struct Services(std::path::PathBuf);
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for machine in ["a", "b", "c"] {
+            let id = fs::read_to_string(self.0.join(machine).join("pid")).unwrap_or_default();
+            let id = id.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(id) = id {
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Three providers on this machine, whose services are processes that the test starts and stops in the place of
+/// systemd; where each keeps its data, and at which address it listens, is all that differs besides.
+#[test]
+fn chapter_on_backup() {
+    let chapter = Chapter::new("docs/backup.md");
+    let root = chapter.path().to_owned();
+    let _services = Services(root.clone());
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+    for machine in ["a", "b", "c"] {
+        fs::create_dir_all(root.join(machine).join("etc")).unwrap();
+    }
+    let at = move |machine: &str, text: &str| {
+        let Some(number) = ["a", "b", "c"].iter().position(|name| *name == machine) else {
+            return text.to_owned();
+        };
+        let folder = root.join(machine).display().to_string();
+        let start = format!(
+            "quorate node run --data-dir {folder}/data > {folder}/log 2>&1 < /dev/null & echo $! > {folder}/pid\n\
+             until grep -q listening {folder}/log; do sleep 0.05; done"
+        );
+        let stop = format!(
+            "kill $(cat {folder}/pid)\nwhile kill -0 $(cat {folder}/pid) 2> /dev/null; do sleep 0.05; done\n\
+             rm {folder}/pid {folder}/log"
+        );
+        text.replace("systemctl start quorate-node", &start)
+            .replace("systemctl stop quorate-node", &stop)
+            .replace("/var/lib/quorate", &format!("{folder}/data"))
+            .replace("/etc/quorate", &format!("{folder}/etc"))
+            .replace("0.0.0.0:7843", &addresses[number])
+            .replace("a.example:7843", &addresses[number])
+            .replace("--name a", &format!("--name {machine}"))
+            .replace("digest-a...", &format!("digest-{machine}..."))
+            .replace("a.json", &format!("{machine}.json"))
+    };
+    run(chapter.adapted(at), 14, 0);
+}
+
+/// Two new nodes: where each keeps its data and at which address it listens is all that differs.
+#[test]
+fn chapter_on_membership() {
+    let chapter = Chapter::new("docs/membership.md");
+    let root = chapter.path().to_owned();
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+    for machine in ["d", "e"] {
+        fs::create_dir_all(root.join(machine).join("etc")).unwrap();
+    }
+    let at = move |machine: &str, text: &str| {
+        let Some(number) = ["d", "e"].iter().position(|name| *name == machine) else {
+            return text.to_owned();
+        };
+        let folder = root.join(machine).display().to_string();
+        text.replace("/var/lib/quorate", &format!("{folder}/data"))
+            .replace("/etc/quorate", &format!("{folder}/etc"))
+            .replace("0.0.0.0:7843", &addresses[number])
+            .replace(&format!("{machine}.example:7843"), &addresses[number])
+    };
+    run(chapter.adapted(at), 20, 0);
 }
 
 /// The commands that install, show and test are left out: other tests are for those.

@@ -150,58 +150,48 @@ impl Admin<'_> {
         Ok((delivered, changes))
     }
 
-    /// Puts new nodes into the next roster, beside those that it has. Their operators join with the roster that
-    /// [`crate::Client::roster_chain`] gives then. Those that it has already, with the same identity key, are left as
-    /// they are; none where it has all of them.
+    /// Puts new nodes into the next roster, and leaves others out of it. Operators of new ones join them with the
+    /// rosters that [`crate::Profile::roster_chain`] gives then. Nobody asks those that are left out for anything from
+    /// then on, and no ceremony can name them. None where the roster is so already: those that it has, with the same
+    /// identity key, are left as they are.
     ///
     /// The caller has compared the fingerprints of the cards.
     ///
     /// # Errors
     /// [`RequestError::Invalid`] where the roster has another node of that name or id, or a key that some node has or
-    /// had; [`Error::Unfinished`] where more administrators must sign; and as [`Self::change_administrators`].
-    pub async fn add_nodes(&self, cards: &[NodeCard]) -> Result<Option<Delivered>, Error> {
-        let set = self.everything(Above::Cluster).await?;
-        let before = self.settled(&set, Above::Cluster)?;
-        let Body::Roster(roster) = before.body() else {
-            return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
-        };
-        let after = with_nodes(roster, cards)?;
-        if after.nodes.len() == roster.nodes.len() {
-            return Ok(None);
-        }
-        let names: Vec<&str> =
-            after.nodes.iter().skip(roster.nodes.len()).map(|node| node.name.as_str()).collect();
-        let operation = format!("add {}", names.join(", "));
-        let body = Body::Roster(after);
-        self.succeed(&operation, set, &[&before], body, self.key()).await.map(Some)
-    }
-
-    /// Leaves nodes out of the next roster. Nobody asks them for anything from then on, and no ceremony can name
-    /// them; none where it has none of them.
-    ///
-    /// # Errors
-    /// [`RequestError::Invalid`] where no node would be left, [`Error::Unfinished`] where more administrators must
-    /// sign; and as [`Self::change_administrators`].
+    /// had, or where no node would be left; [`Error::Unfinished`] where more administrators must sign; and as
+    /// [`Self::change_administrators`].
     ///
     /// # Security
-    /// Keys of which such a node has a share have one node less until their orders name another: move them first.
-    pub async fn drop_nodes(&self, nodes: &[NodeId]) -> Result<Option<Delivered>, Error> {
+    /// Keys of which a node that is left out has a share have one node less until their orders name another: move
+    /// them first.
+    pub async fn change_nodes(
+        &self,
+        add: &[NodeCard],
+        drop: &[NodeId],
+    ) -> Result<Option<Delivered>, Error> {
         let set = self.everything(Above::Cluster).await?;
         let before = self.settled(&set, Above::Cluster)?;
         let Body::Roster(roster) = before.body() else {
             return Err(ClusterError::RosterInvalid("it is no roster".into()).into());
         };
-        let mut after = roster.clone();
-        after.nodes.retain(|node| !nodes.contains(&node.id));
+        let mut after = with_nodes(roster, add)?;
+        after.nodes.retain(|node| !drop.contains(&node.id));
         if after.nodes.is_empty() {
             return Err(RequestError::Invalid("a cluster has at least one node".into()).into());
         }
-        if after.nodes.len() == roster.nodes.len() {
+        let came = after.nodes.iter().filter(|node| roster.node(&node.id).is_none());
+        let gone = roster.nodes.iter().filter(|node| after.node(&node.id).is_none());
+        let names = |verb: &str, nodes: Vec<&str>| {
+            (!nodes.is_empty()).then(|| format!("{verb} {}", nodes.join(", ")))
+        };
+        let came = names("add", came.map(|node| node.name.as_str()).collect());
+        let gone = names("remove", gone.map(|node| node.name.as_str()).collect());
+        let operation: Vec<String> = came.into_iter().chain(gone).collect();
+        if operation.is_empty() {
             return Ok(None);
         }
-        let gone = roster.nodes.iter().filter(|node| nodes.contains(&node.id));
-        let names: Vec<&str> = gone.map(|node| node.name.as_str()).collect();
-        let operation = format!("remove {}", names.join(", "));
+        let operation = operation.join(" and ");
         let body = Body::Roster(after);
         self.succeed(&operation, set, &[&before], body, self.key()).await.map(Some)
     }

@@ -292,6 +292,46 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node that is made, under this law, and joined by nobody.
+    pub fn init(
+        place: &Place,
+        number: usize,
+        law: &str,
+        listen: SocketAddr,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let name = format!("node-{number}");
+        let data = place.at(&name);
+        let key_file = place.at(format!("other-disk-{number}.key"));
+        let mut init = place.command(["--json", "node", "init", "--data-dir"]);
+        init.arg(&data).arg("--root-key-file").arg(&key_file);
+        init.args(["--name", &name, "--provider", "somebody", "--jurisdiction", law]);
+        init.args(["--listen", &listen.to_string()]);
+        let card = run(init, b"").json();
+        let log = place.at(format!("{name}.log"));
+        let environment =
+            environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Self { name, data, key_file, log, card, listen, process: None, environment }
+    }
+
+    /// The file of its card.
+    pub fn card_file(&self) -> String {
+        self.data.join("node-card.json").to_str().unwrap().to_owned()
+    }
+
+    /// Its card's fingerprint.
+    pub fn fingerprint(&self) -> String {
+        self.card["fingerprint"].as_str().unwrap().to_owned()
+    }
+
+    /// Joins the cluster of a roster's file.
+    pub fn join(&self, place: &Place, roster: &Path, cluster: &str) -> Ran {
+        let mut join = place.command(["--json", "cluster", "join"]);
+        join.arg(roster).args(["--fingerprint", cluster]).arg("--data-dir").arg(&self.data);
+        join.arg("--root-key-file").arg(&self.key_file);
+        run(join, b"")
+    }
+
     /// Starts it, and waits until it accepts connections.
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
@@ -373,20 +413,7 @@ impl Cluster {
         addresses
             .into_iter()
             .enumerate()
-            .map(|(i, listen)| {
-                let name = format!("node-{}", i + 1);
-                let data = place.at(&name);
-                let key_file = place.at(format!("other-disk-{}.key", i + 1));
-                let mut init = place.command(["--json", "node", "init", "--data-dir"]);
-                init.arg(&data).arg("--root-key-file").arg(&key_file);
-                init.args(["--name", &name, "--provider", "somebody", "--jurisdiction", "DE"]);
-                init.args(["--listen", &listen.to_string()]);
-                let card = run(init, b"").json();
-                let log = place.at(format!("{name}.log"));
-                let environment =
-                    environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-                Node { name, data, key_file, log, card, listen, process: None, environment }
-            })
+            .map(|(i, listen)| Node::init(place, i + 1, "DE", listen, environment))
             .collect()
     }
 
