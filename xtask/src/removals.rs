@@ -41,7 +41,12 @@ const TESTED: [&str; 7] = [
 enum Shown {
     Nowhere,
     Seed(u64),
-    Test { package: String, name: String },
+    /// A seed of reshares.
+    Reshare(u64),
+    Test {
+        package: String,
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +80,11 @@ struct Options {
 
 impl Options {
     fn chosen(&self, row: &Row) -> bool {
-        self.only.is_empty() || self.only.contains(&row.id)
+        let among = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(prefix) => row.id.starts_with(prefix),
+            None => *wanted == row.id,
+        };
+        self.only.is_empty() || self.only.iter().any(among)
     }
 }
 
@@ -98,7 +107,7 @@ fn options(args: &[String]) -> Outcome<Options> {
 }
 
 /// Removes every check once. `--search N` looks for another seed, up to `N`, or test where the row's does
-/// not fail; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there;
+/// not fail; `--only ROW,ROW*` removes those checks only; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there;
 /// `--again` takes it as the last run left it, with the changes that were the rows' then.
 pub fn run(args: &[String]) -> Outcome {
     let options = options(args)?;
@@ -153,20 +162,18 @@ fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
             }
         }
     }
+    let removed = broken.len() + missing.len();
     if options.write {
-        let written: Vec<&Row> = rows.iter().filter(|row| options.chosen(row)).collect();
-        write_rows(&written)?;
-        if options.only.is_empty() {
-            let path = root().join("crates/sim/CHECKS.md");
-            fs::write(&path, book(&rows, &broken))
-                .map_err(|e| format!("{}: {e}", path.display()))?;
+        let chosen: Vec<&Row> = rows.iter().filter(|row| options.chosen(row)).collect();
+        write_rows(&chosen)?;
+        let path = root().join("crates/sim/CHECKS.md");
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        for row in rows.iter().filter(|row| !options.chosen(row)) {
+            broken.extend(written(&before, row).map(|what| (row.id.clone(), what)));
         }
+        fs::write(&path, book(&rows, &broken)).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    println!(
-        "\n{} checks removed, {} of them unnoticed",
-        broken.len() + missing.len(),
-        missing.len()
-    );
+    println!("\n{removed} checks removed, {} of them unnoticed", missing.len());
     if missing.is_empty() { Ok(()) } else { Err(format!("unnoticed: {}", missing.join(", "))) }
 }
 
@@ -174,6 +181,7 @@ fn told(shown: &Shown) -> String {
     match shown {
         Shown::Nowhere => "nothing".to_owned(),
         Shown::Seed(seed) => format!("seed {seed}"),
+        Shown::Reshare(seed) => format!("seed {seed} of reshares"),
         Shown::Test { package, name } => format!("{package}: {name}"),
     }
 }
@@ -337,9 +345,13 @@ impl Runner<'_> {
     fn fails(&self, row: Option<&str>, shown: &Shown) -> Outcome<Option<String>> {
         match shown {
             Shown::Nowhere => Ok(None),
-            Shown::Seed(seed) => {
-                let arguments = ["--first", &seed.to_string(), "--seeds", "1", "--threads", "1"]
-                    .map(str::to_owned);
+            Shown::Seed(seed) | Shown::Reshare(seed) => {
+                let seed = seed.to_string();
+                let mut arguments = vec!["--first", &seed, "--seeds", "1", "--threads", "1"];
+                if matches!(shown, Shown::Reshare(_)) {
+                    arguments.push("--reshare");
+                }
+                let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
                 let failures = self.campaign(row, &arguments)?;
                 Ok(failures.into_iter().next().map(|(_, what)| what))
             }
@@ -356,13 +368,18 @@ impl Runner<'_> {
         // A strategy is in few seeds, and scenarios are drawn in no time.
         let seeds = if row.by.is_empty() { seeds.div_ceil(20) } else { seeds }.to_string();
         let mut arguments = vec!["--seeds", &seeds, "--until-failure"];
+        let reshare = matches!(row.shown, Shown::Reshare(_));
+        if reshare {
+            arguments.push("--reshare");
+        }
         if !row.by.is_empty() {
             arguments.extend(["--with", &row.by]);
         }
         let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         let failures = self.campaign(Some(&row.id), &arguments)?;
         if let Some((seed, what)) = failures.into_iter().min() {
-            return Ok((Shown::Seed(seed), Some(what)));
+            let shown = if reshare { Shown::Reshare(seed) } else { Shown::Seed(seed) };
+            return Ok((shown, Some(what)));
         }
         let tested = if row.by.is_empty() { &TESTED[..] } else { &[] };
         for package in tested {
@@ -448,6 +465,9 @@ fn parse(text: &str, source: &Path, rows: &mut Vec<Row>) -> Outcome {
                 (_, ["seed", seed]) => {
                     row.shown = Shown::Seed(seed.parse().map_err(|_| wrong("no seed"))?);
                 }
+                (_, ["reshare", seed]) => {
+                    row.shown = Shown::Reshare(seed.parse().map_err(|_| wrong("no seed"))?);
+                }
                 (_, ["test", package, name]) => {
                     let (package, name) = ((*package).to_owned(), (*name).to_owned());
                     row.shown = Shown::Test { package, name };
@@ -491,13 +511,14 @@ fn write_rows(rows: &[&Row]) -> Outcome {
                 match &row.shown {
                     Shown::Nowhere => {}
                     Shown::Seed(seed) => drop(writeln!(out, "seed {seed}")),
+                    Shown::Reshare(seed) => drop(writeln!(out, "reshare {seed}")),
                     Shown::Test { package, name } => drop(writeln!(out, "test {package} {name}")),
                 }
             }
             if let Some((id, _)) = line.strip_prefix('[').and_then(|head| head.split_once(']')) {
                 row = rows.iter().find(|row| row.id == id).copied();
             }
-            let evidence = line.starts_with("seed ") || line.starts_with("test ");
+            let evidence = ["seed ", "reshare ", "test "].iter().any(|it| line.starts_with(it));
             if !(evidence && row.is_some()) && line != "[" {
                 out.push_str(line);
                 out.push('\n');
@@ -506,6 +527,15 @@ fn write_rows(rows: &[&Row]) -> Outcome {
         fs::write(file, out).map_err(|e| format!("{}: {e}", file.display()))?;
     }
     Ok(())
+}
+
+/// What `CHECKS.md` says is no longer true without the check of a row.
+fn written(book: &str, row: &Row) -> Option<String> {
+    let line = book.lines().find(|line| {
+        let title = line.strip_prefix("| ").and_then(|rest| rest.strip_prefix(&row.title));
+        title.is_some_and(|rest| rest.starts_with([' ', '.']))
+    })?;
+    Some(line.trim_end_matches(" |").rsplit(" | ").next()?.to_owned())
 }
 
 /// `CHECKS.md`.

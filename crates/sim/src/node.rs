@@ -6,8 +6,8 @@ use quorate_authz::Caller;
 use quorate_node::{Call, CommitError, Facts, NodeCore, Outcome, Request, Step, View};
 use quorate_secret::RootKey;
 use quorate_types::{ClusterId, Digest, UnixSeconds};
-use quorate_wire::PublicKey;
 use quorate_wire::proto::v1::Envelope;
+use quorate_wire::{PublicKey, SigningKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -84,6 +84,12 @@ impl SimNode {
         &self.keys.root
     }
 
+    /// Its identity key.
+    #[must_use]
+    pub const fn identity(&self) -> &SigningKey {
+        &self.keys.identity
+    }
+
     /// Leaves something undone from now on.
     pub const fn go_without(&mut self, without: Without) {
         self.without = without;
@@ -115,6 +121,11 @@ impl SimNode {
     #[must_use]
     pub const fn skew(&self) -> i64 {
         self.skew
+    }
+
+    /// Its clock is set.
+    pub const fn set_clock(&mut self, skew: i64) {
+        self.skew = skew;
     }
 
     /// Its clock.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use quorate_sim::disk::Loss;
-use quorate_sim::reshare::{Ending, Fault, Operation, Outage, Prepared, Report, Round, Scenario};
+use quorate_sim::reshare::{Ending, Fault, Operation, Outage, Report, Round, Scenario, run};
 use quorate_sim::store::Without;
 
 /// Refresh, repair, and moves to other nodes, to more of them and back, of a key of 2 of 3.
@@ -24,21 +24,19 @@ fn operations() -> Vec<Many> {
         ("move", of(other)),
         ("2 of 3 to 3 of 5", of(grown)),
     ];
-    let prepared = |scenario: &Scenario| Prepared::new(7, scenario).unwrap();
-    all.map(|(name, scenario)| Many { name, prepared: prepared(&scenario), scenario }).into()
+    all.map(|(name, scenario)| Many { name, scenario }).into()
 }
 
-/// One operation with one key, to be played many times.
+/// One operation, to be played many times.
 struct Many {
     name: &'static str,
-    prepared: Prepared,
     scenario: Scenario,
 }
 
 impl Many {
     /// Every invariant holds, and the order is carried out in the end.
     fn play(&self, scenario: &Scenario) -> Report {
-        let (name, report) = (self.name, self.prepared.run(scenario).unwrap());
+        let (name, report) = (self.name, run(7, scenario).unwrap());
         let found: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
         assert!(found.is_empty(), "{name}, {scenario:?}:\n{}", found.join("\n"));
         assert_ne!(report.endings, [Ending::Stopped], "{name}, {scenario:?}");
@@ -122,7 +120,7 @@ fn a_store_that_keeps_half_a_batch_is_found_out() {
         for loss in Loss::every(sectors).filter(|_| sectors > 3) {
             let mut torn = many.cut(Outage { at, loss, everywhere: false, length: 3_000 });
             torn.without = Without { whole_batches: true, ..Without::default() };
-            let report = many.prepared.run(&torn).unwrap();
+            let report = run(7, &torn).unwrap();
             found.extend(report.violations.iter().map(|violation| violation.invariant));
             runs += 1;
         }

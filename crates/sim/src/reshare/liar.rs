@@ -81,6 +81,21 @@ lies! {
     FalseAcknowledgement, "false acknowledgement", Harmless;
 }
 
+impl Lie {
+    /// Whether it comes about only where a ceremony comes to its end.
+    #[must_use]
+    pub const fn late(self) -> bool {
+        matches!(
+            self,
+            Self::WrongStatement
+                | Self::BadSignature
+                | Self::FalseAccusation
+                | Self::SilentAfterDeal
+                | Self::FalseAcknowledgement
+        )
+    }
+}
+
 /// One lying node.
 #[derive(Debug)]
 pub struct Liar {

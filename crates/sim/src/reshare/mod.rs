@@ -9,7 +9,8 @@ pub mod check;
 pub mod hostile;
 pub mod liar;
 mod scenario;
+pub mod thief;
 mod world;
 
 pub use scenario::{Change, Operation, Outage, Round, Scenario};
-pub use world::{Ending, Fault, Prepared, Recorded, Relayed, Report, recorded, run};
+pub use world::{Ending, Fault, Recorded, Relayed, Report, recorded, run};

@@ -331,8 +331,10 @@ fn faulty(round: &mut Round, now: &Committee, next: &Committee, rng: &mut ChaCha
             0 => round.dead.push(at),
             1 => round.rolled_back.push(at),
             _ => {
-                let lie = Lie::ALL.get(below(rng, Lie::ALL.len()));
-                round.liars.extend(lie.map(|lie| (at, *lie)));
+                // Those that come about once in a ceremony, at its end, are drawn twice as often.
+                let late = Lie::ALL.iter().filter(|lie| lie.late());
+                let all: Vec<Lie> = Lie::ALL.iter().chain(late).copied().collect();
+                round.liars.extend(all.get(below(rng, all.len())).map(|lie| (at, *lie)));
                 // Most lies come about where somebody coordinates, and most where nobody disturbs that.
                 round.beside = round.beside.max(1);
             }

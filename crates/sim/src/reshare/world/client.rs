@@ -76,7 +76,8 @@ impl World {
                     for (node, refusal) in &report.refused {
                         told.push_str(&format!(" {node} {}: {};", refusal.code, refusal.message));
                     }
-                    if !self.learn(&report)? {
+                    // Where nobody it asks can tell it more, it looks the key up again, at all nodes.
+                    if !self.learn(&report)? && !self.look_up()? {
                         passed += 1000;
                     }
                 }
@@ -201,6 +202,31 @@ impl World {
             }
         }
         Ok(Some(outcome))
+    }
+
+    /// Asks all nodes for the key, as for one that it does not know: a committee that is no more cannot say by
+    /// which it was followed. Whether there is a higher certificate.
+    fn look_up(&mut self) -> Result<bool, SetupError> {
+        let (now, owner) = (self.time(), self.cluster.owner.public());
+        let mut report = Report::default();
+        for at in 0..self.nodes.len() {
+            if self.down.get(at) != Some(&false) || self.liars.contains_key(&at) {
+                continue;
+            }
+            let node = self.id(at);
+            let which = v1::get_key_request::Which::Id(self.key.id.as_bytes().to_vec());
+            let request = v1::GetKeyRequest { node: node.as_bytes().to_vec(), which: Some(which) };
+            let Some(core) = self.nodes.get_mut(at) else { continue };
+            if let Ok(Reply::GetKey(reply)) =
+                core.ask(owner, Request::GetKey(request), now, &mut self.rng)?
+            {
+                let shown = reply.keys.into_iter().flat_map(|key| key.certificates);
+                report.newer.extend(shown.map(|certificate| (node, certificate)));
+            }
+        }
+        let before = self.client.known.statement().rank();
+        self.learn(&report)?;
+        Ok(self.client.known.statement().rank() > before)
     }
 
     /// Adopts a higher certificate, or brings the own one to those that showed a lower one. Whether there is

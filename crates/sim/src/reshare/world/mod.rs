@@ -1,6 +1,8 @@
 //! One run: a key is made, and its shares are refreshed, repaired and moved.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use quorate_coordinator::ceremony::reshare::{Outcome as Came, Reshare};
 use quorate_documents::{Certificate, Order, Orders, SignedDocument};
@@ -18,7 +20,7 @@ use crate::log::Log;
 use crate::network::{Call, Event, Network};
 use crate::node::SimNode;
 use crate::scenario::Faults;
-use crate::store::Store;
+use crate::store::{Store, Without};
 use crate::world::SetupError;
 
 mod client;
@@ -209,41 +211,35 @@ pub fn recorded(seed: u64, scenario: &Scenario) -> Result<(Report, Recorded), Se
     Ok((report, recorded))
 }
 
-/// A key that was just made, from which many runs can go on, each with something else going wrong.
-pub struct Prepared {
-    world: World,
-    seed: u64,
-}
+/// What a cluster and its key are made from: T, N, nodes, and how many are away.
+type Shape = (u16, u16, u16, u16);
 
-impl Prepared {
-    /// Makes the key of a scenario. What goes wrong later is left to [`Prepared::run`].
-    ///
-    /// # Errors
-    /// [`SetupError`]: nothing was simulated.
-    pub fn new(seed: u64, scenario: &Scenario) -> Result<Self, SetupError> {
-        Ok(Self { world: World::new(seed, scenario)?, seed })
-    }
-
-    /// Plays rounds and faults of a scenario with the same cluster and key.
-    ///
-    /// # Errors
-    /// [`SetupError`]: nothing was simulated.
-    pub fn run(&self, scenario: &Scenario) -> Result<Report, SetupError> {
-        let mut world = self.world.again();
-        world.watch = scenario.watch;
-        for node in &mut world.nodes {
-            node.go_without(scenario.without);
-        }
-        Ok(world.play_all(self.seed, scenario)?.0)
-    }
+thread_local! {
+    /// Clusters with a new key, by shape: making one costs as much as a reshare. They are made from seeds of
+    /// their own, so that a run is the same whether one was there already.
+    static MADE: RefCell<BTreeMap<Shape, Rc<World>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 fn play(seed: u64, scenario: &Scenario) -> Result<(Report, World), SetupError> {
-    World::new(seed, scenario)?.play_all(seed, scenario)
+    let shape = (scenario.t, scenario.n, scenario.nodes, scenario.away);
+    if scenario.record || scenario.without != Without::default() {
+        return World::new(scenario)?.play_all(seed, scenario);
+    }
+    let known = MADE.with_borrow(|made| made.get(&shape).cloned());
+    let world = match known {
+        Some(known) => known,
+        None => {
+            let made = Rc::new(World::new(scenario)?);
+            MADE.with_borrow_mut(|all| all.insert(shape, Rc::clone(&made)));
+            made
+        }
+    };
+    world.again().play_all(seed, scenario)
 }
 
 impl World {
     fn play_all(mut self, seed: u64, scenario: &Scenario) -> Result<(Report, Self), SetupError> {
+        self.start(seed, scenario)?;
         let world = &mut self;
         let (mut endings, mut lies, mut hostilities) = (Vec::new(), Vec::new(), Vec::new());
         for round in &scenario.rounds {
@@ -323,7 +319,34 @@ fn defect(what: impl ToString) -> SetupError {
 }
 
 impl World {
-    fn new(seed: u64, scenario: &Scenario) -> Result<Self, SetupError> {
+    /// What is drawn for one run: the clocks, and everything else that follows from its seed.
+    fn start(&mut self, seed: u64, scenario: &Scenario) -> Result<(), SetupError> {
+        self.rng = ChaCha20Rng::seed_from_u64(seed);
+        self.log = Log::new(scenario.keep_log);
+        self.log.event(0, format_args!("seed {seed}: {scenario:?}"));
+        self.watch = scenario.watch;
+        // Later than any clock may be behind.
+        self.network.now += 120_000;
+        let (behind, ahead) = (i64::from(scenario.skew.0), u64::from(scenario.skew.1));
+        for at in 0..self.nodes.len() {
+            let span = u64::from(scenario.skew.0) + ahead + 1;
+            let skew = i64::try_from(self.rng.next_u64() % span).unwrap_or(0) - behind;
+            if skew.abs() > 30 {
+                self.fault(Fault::Clock);
+            }
+            if let Some(node) = self.nodes.get_mut(at) {
+                node.set_clock(skew);
+            }
+        }
+        self.inspect();
+        self.ask_client()
+    }
+
+    /// A cluster and its key.
+    fn new(scenario: &Scenario) -> Result<Self, SetupError> {
+        let Scenario { t, n, nodes, away, .. } = scenario;
+        let shape = [*t, *n, *nodes, *away].map(u64::from);
+        let seed = shape.into_iter().fold(1, |seed, part| seed * 1000 + part);
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let cluster = Cluster::new(scenario.nodes, &mut rng)?;
         let members: Vec<usize> = (0..usize::from(scenario.n)).collect();
@@ -336,16 +359,9 @@ impl World {
         let order = order.with_refresh_seconds(EVERY).with_entering(&away).map_err(defect)?;
         let (envelope, key) = cluster.key_by("first", order, EPOCH, &mut rng)?;
         let key_document = SignedDocument::parse(envelope)?;
-        let (behind, ahead) = (i64::from(scenario.skew.0), u64::from(scenario.skew.1));
-        let mut faults = BTreeMap::new();
         let mut nodes = Vec::new();
         for keys in &cluster.nodes {
-            let span = u64::from(scenario.skew.0) + ahead + 1;
-            let skew = i64::try_from(rng.next_u64() % span).unwrap_or(0) - behind;
-            if skew.abs() > 30 {
-                *faults.entry(Fault::Clock).or_default() += 1;
-            }
-            let mut node = SimNode::new(keys, skew);
+            let mut node = SimNode::new(keys, 0);
             node.go_without(scenario.without);
             nodes.push(node);
         }
@@ -381,20 +397,18 @@ impl World {
             client: Client::new(&root),
             root,
             judge: Judge::default(),
-            log: Log::new(scenario.keep_log),
+            log: Log::new(false),
             sequence: 0,
             mortal: None,
             outage: None,
             boundary: 0,
             messages: 0,
             sectors: Vec::new(),
-            faults,
-            watch: scenario.watch,
+            faults: BTreeMap::new(),
+            watch: false,
             traffic,
         };
-        world.log.event(0, format_args!("seed {seed}: {scenario:?}"));
         world.inspect();
-        world.ask_client()?;
         Ok(world)
     }
 
