@@ -178,10 +178,7 @@ fn audit_archive_and_prune_through_the_command_line() {
     cluster.nodes[0].configure(&format!("audit_archive = {:?}", archive.to_str().unwrap()));
     cluster.nodes[0].configure("audit_records_kept = 10");
     place.file("a.txt", noise(1, 100));
-    // By the first node too: the others are asked only where it does not answer.
-    for _ in 0..3 {
-        cluster.at(&place, ["encrypt", "a.txt", "--overwrite"]).ok();
-    }
+    cluster.at(&place, ["encrypt", "a.txt"]).ok();
     let many = |client: &Client| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -219,8 +216,8 @@ fn audit_archive_and_prune_through_the_command_line() {
     let file = file.to_str().unwrap().to_owned();
 
     let first = |shown: &Value| -> Vec<Vec<String>> {
-        let object = requests(shown).into_iter().filter(|r| r["action"] == "encrypt");
-        object.map(at).collect()
+        let making = requests(shown).into_iter().filter(|r| r["method"] == "DkgSign");
+        making.map(at).collect()
     };
     let show = ["audit", "show", "--key", "docs", "--limit", "1000"];
     let without = cluster.at(&place, show);
@@ -252,7 +249,8 @@ fn audit_archive_and_prune_through_the_command_line() {
     assert_eq!(offline(&["hashes"])["archived"], 0);
     let filled = offline(&["hashes", "--archive", &file]);
     assert_eq!(filled["archived"], with["archived"]);
-    assert_eq!(offline(&["whole"])["records"], filled["records"]);
+    // Reading it has left a record, too.
+    assert!(offline(&["whole"])["records"].as_u64() > filled["records"].as_u64());
 
     let mut bytes = fs::read(&file).unwrap();
     let at = bytes.len() / 2;

@@ -5,6 +5,9 @@ use quorate_types::{
 };
 use quorate_wire::PublicKey;
 
+/// The row of the cluster's table that says that the node's data come from a backup.
+pub const RESTORED: &str = "restored";
+
 /// A table: rows of bytes under keys of bytes, sorted by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {

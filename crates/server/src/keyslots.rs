@@ -179,17 +179,22 @@ impl KeySlots {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(KeySlotError::TooLong { path });
         }
+        Self::parse(path, &bytes)
+    }
+
+    /// The slots in a file's bytes, which are to stand at this path.
+    pub(crate) fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, KeySlotError> {
         // The version first: a later one may have other fields.
         #[derive(Deserialize)]
         struct OnlyVersion {
             version: u32,
         }
         let syntax = |source| KeySlotError::Syntax { path: path.clone(), source };
-        let OnlyVersion { version } = serde_json::from_slice(&bytes).map_err(syntax)?;
+        let OnlyVersion { version } = serde_json::from_slice(bytes).map_err(syntax)?;
         if version > VERSION_WITH_NEXT {
             return Err(KeySlotError::Newer { path, found: version });
         }
-        let contents: Contents = serde_json::from_slice(&bytes).map_err(syntax)?;
+        let contents: Contents = serde_json::from_slice(bytes).map_err(syntax)?;
         Ok(Self { path, slots: contents.slots, next: contents.next })
     }
 
@@ -321,7 +326,8 @@ impl KeySlots {
         Ok(())
     }
 
-    fn encode(&self) -> Result<Vec<u8>, KeySlotError> {
+    /// The file's bytes.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, KeySlotError> {
         let version = if self.has_next() { VERSION_WITH_NEXT } else { VERSION };
         let contents = Contents { version, slots: self.slots.clone(), next: self.next.clone() };
         let encoded = serde_json::to_vec_pretty(&contents);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod audit_log;
+mod backup;
 mod clock;
 mod config;
 mod connect;
@@ -31,6 +32,9 @@ mod tls;
 mod turned_away;
 
 pub use audit_log::{ArchiveError, BeginLogError, NewLog, begin_log};
+pub use backup::{
+    Backup, BackupError, BackupOptions, RestoreError, RestoreOptions, Restored, backup, restore,
+};
 pub use config::{CONFIG_FILE, ConfigError, NodeConfig};
 pub use credentials::{Offer, OfferError, OfferOptions, offer_keys};
 pub use identity::IdentityError;

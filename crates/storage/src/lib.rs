@@ -17,7 +17,10 @@ use quorate_audit::Hash;
 use quorate_node::{Commit, Entry, LogAnswer, Read, View};
 
 pub use memory::MemoryStore;
-pub use sqlite::{DATABASE_FILE, LOCK_FILE, OpenError, SqliteOptions, SqliteStore, Statistics};
+pub use sqlite::{
+    DATABASE_FILE, LOCK_FILE, OpenError, Restoring, Snapshot, SnapshotError, SnapshotValue,
+    SqliteOptions, SqliteStore, Statistics,
+};
 
 /// What a store answers to a [`Read`].
 #[derive(Debug, Clone)]

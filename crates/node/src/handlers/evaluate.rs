@@ -203,6 +203,14 @@ impl Ready<'_> {
         // Only the generation of a complete certificate: a share that is promised but not certified
         // stays unused, whoever asks for it.
         let asked = Generation::from_slice(&request.generation).ok();
+        if self.held.is_none() && asked == Some(generation) {
+            let message = format!(
+                "this node has no share of version {} of the key: it lost it, or was restored from a backup; \
+                 `quorate cluster repair NODE` gives it one",
+                authorized.version
+            );
+            return Err(Refused::new(RefusalCode::ShareNotHeld, message));
+        }
         let held = self.held.filter(|_| asked == Some(generation)).ok_or_else(|| {
             Refused::new(
                 RefusalCode::GenerationNotHeld,

@@ -16,6 +16,7 @@ mod log;
 mod packed;
 mod readers;
 mod schema;
+mod snapshot;
 mod writer;
 
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use layout::Layout;
 use lock::Lock;
 use log::Extent;
 use readers::Readers;
+pub use snapshot::{Restoring, Snapshot, SnapshotError, SnapshotValue};
 use writer::{Job, Prepared, Writer};
 
 /// The database's name in the data directory.

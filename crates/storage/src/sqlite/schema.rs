@@ -11,10 +11,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Counters, OpenError, layout, log};
 
 /// Says "a database of this program" in the file's header, for `file(1)` and for us: "QRTn".
-const APPLICATION_ID: i64 = 0x5152_546e;
+pub(super) const APPLICATION_ID: i64 = 0x5152_546e;
 
 /// The version of the tables. A later one comes with the step from each earlier one.
-const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 3;
 
 /// How long a write waits for somebody else's lock. Only a tool of the operator's can hold one.
 const BUSY: Duration = Duration::from_millis(250);
@@ -61,6 +61,17 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     connection.execute_batch("PRAGMA trusted_schema=OFF; PRAGMA query_only=ON;")?;
     Ok(connection)
+}
+
+/// Whose database it is, and of which version.
+pub(super) fn identify(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    Ok((pragma(connection, "application_id")?, pragma(connection, "user_version")?))
+}
+
+/// Says that.
+pub(super) fn stamp(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", version)
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

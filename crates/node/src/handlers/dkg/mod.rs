@@ -11,3 +11,4 @@ pub(crate) mod signature;
 
 pub(crate) use ceremony::{Prf, deliveries, key_of, payload_digest, round1_message};
 pub(crate) use sessions::{Seeds, plan_sweep, sweep, unknown};
+pub(crate) use sign::lost;

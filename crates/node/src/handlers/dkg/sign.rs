@@ -55,11 +55,21 @@ pub(crate) fn prepare<'a>(
 }
 
 /// What this node has signed, as a reply.
-pub(super) fn signed(row: SignedRow) -> Reply {
-    Reply::DkgSign(v1::DkgSignReply {
+pub(super) fn signed(row: SignedRow) -> Result<Reply, Refused> {
+    if row.lost {
+        return Err(lost());
+    }
+    Ok(Reply::DkgSign(v1::DkgSignReply {
         statement: row.statement,
         transcript_signature: row.transcript_signature,
-    })
+    }))
+}
+
+/// What was promised and cannot be kept is not said again: a certificate would count this node's share.
+pub(crate) fn lost() -> Refused {
+    let message =
+        "this node has signed this, and lost its share since: it was restored from a backup";
+    Refused::new(RefusalCode::ShareNotHeld, message)
 }
 
 impl Ready<'_> {
@@ -68,7 +78,7 @@ impl Ready<'_> {
         let core = member.core;
         let (ceremony, index, open) = match member.take(deciding)? {
             // The answer was lost, or another coordinator finishes: the same signatures again.
-            Taken::Signed(row) => return Ok(Decision::reply(signed(*row))),
+            Taken::Signed(row) => return Ok(Decision::reply(signed(*row)?)),
             Taken::Open { ceremony, index, open } => (ceremony, index, open),
         };
         if open.row.all_round0.is_empty() {
@@ -84,7 +94,7 @@ impl Ready<'_> {
             list.sessions.retain(|session| session.session != ceremony.id.as_bytes());
             writes.push(sessions::write(key, &list));
         }
-        Ok(Decision { reply: signed(row), writes })
+        Ok(Decision { reply: signed(row)?, writes })
     }
 }
 
@@ -219,6 +229,7 @@ fn promise(
         transcript: output.transcript.clone(),
         receive_keys: session.setup().receive_keys().iter().map(|key| key.to_vec()).collect(),
         signed_at: deciding.now.0,
+        lost: false,
     };
     let share_key = RowKey::share(key, version, generation);
     let sealed = sealing::seal(&core.root, &share_key, output.share.reveal(), deciding.rng);

@@ -71,6 +71,6 @@ impl Ready {
         let row = self.row.ok_or_else(|| {
             Refused::new(RefusalCode::KeyNotReady, "this node has signed nothing for this version")
         })?;
-        Ok(Decision::reply(super::sign::signed(row)))
+        Ok(Decision::reply(super::sign::signed(row)?))
     }
 }

@@ -74,9 +74,12 @@ impl Ready<'_> {
         let higher =
             generations.highest().is_none_or(|it| statement.rank() > it.statement().rank());
         // What was signed and then erased for something higher is no forgery, nor what a node has forgotten
-        // that an order lets in without its share.
+        // that an order lets in without its share, or whose data come from a backup.
         let enters = newest.is_some_and(|order| order.enters(&core.id()));
-        let forged = higher && !enters && !generations.promised(&envelope.payload);
+        let forged = higher
+            && !enters
+            && !generations.may_have_forgotten()
+            && !generations.promised(&envelope.payload);
         if forged && in_own_name(core, &envelope) {
             let message = "the certificate carries this node's signature over a statement that it \
                            never signed";

@@ -11,7 +11,7 @@ use prost::Message;
 use quorate_documents::{Certificate, Heads, Key, KeyOrder, Orders, Rank, Statement};
 use quorate_schemes::sharing::SigningShare;
 use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, UnixSeconds};
-use quorate_wire::proto::store::v1::{LineageRow, PromiseRow, SignedRow};
+use quorate_wire::proto::store::v1::{LineageRow, PromiseRow, RestoredRow, SignedRow};
 use quorate_wire::proto::v1::Envelope;
 
 use crate::NodeCore;
@@ -19,7 +19,7 @@ use crate::handlers::documents::{all_versions, version as document};
 use crate::handlers::evaluate::{certificate, held};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
-use crate::row::{RowKey, Table, orders_prefix, version_prefix};
+use crate::row::{RESTORED, RowKey, Table, orders_prefix, version_prefix};
 use crate::rows;
 use crate::step::Write;
 use crate::view::{Entry, Read};
@@ -44,6 +44,8 @@ pub(crate) struct Generations {
     highest: Option<Arc<Certificate>>,
     root: Option<Certificate>,
     taken_at: u64,
+    /// Where the node's data come from a backup.
+    restored: Option<RestoredRow>,
     signed: Option<SignedRow>,
     pub(super) promises: Vec<Promise>,
     shares: Vec<Arc<Entry>>,
@@ -61,6 +63,8 @@ impl Generations {
         let highest = reads.row(&RowKey::certificate(key, version));
         let lineage = reads.row(&RowKey::lineage(key, version));
         let signed = reads.row(&RowKey::signed(key, version));
+        let restored = RowKey::cluster(RESTORED);
+        let restored = reads.row(&restored);
         let promises = reads.range(all(Table::Promises, prefix.clone()));
         let shares = reads.range(all(Table::Shares, prefix.clone()));
         let sessions = reads.range(all(Table::Sessions, prefix));
@@ -87,6 +91,7 @@ impl Generations {
             highest,
             root,
             taken_at: lineage.taken_at,
+            restored: rows::message(restored?)?,
             signed: rows::message(signed?)?,
             promises: kept,
             shares: shares?.to_vec(),
@@ -136,6 +141,19 @@ impl Generations {
         let reshared = self.promises.iter().filter_map(|promise| promise.row.statement.as_ref());
         let made = self.signed.as_ref().and_then(|row| row.statement.as_ref());
         reshared.chain(made).any(|statement| statement.payload == payload)
+    }
+
+    /// Whether this node may have signed something for this key version and forgotten it: its data come from a
+    /// backup, and since then it came by no share of it.
+    pub(super) fn may_have_forgotten(&self) -> bool {
+        let Some(restored) = &self.restored else { return false };
+        let since = restored.restored_at;
+        let holds = self.highest().is_some_and(|it| self.holds(it.statement().generation()));
+        let signed = self.signed.as_ref().filter(|row| !row.lost).map(|row| row.signed_at);
+        let promised = self.promises.iter().filter(|it| !it.row.lost).map(|it| it.row.signed_at);
+        let remembers =
+            (holds && self.taken_at >= since) || promised.chain(signed).any(|at| at >= since);
+        !remembers
     }
 
     fn share_of(&self, generation: Generation) -> Option<&Arc<Entry>> {

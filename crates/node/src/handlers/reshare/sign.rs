@@ -56,6 +56,9 @@ impl Ready<'_> {
         let Self { gathered, request, list } = self;
         let reshare = gathered.take(deciding)?;
         if let Some(promise) = reshare.generations.promised_in(reshare.id.as_bytes()) {
+            if promise.row.lost {
+                return Err(crate::handlers::dkg::lost());
+            }
             // The answer was lost, or another coordinator finishes: the same signature again.
             return Ok(signed(promise.row.statement.clone()));
         }
@@ -165,6 +168,7 @@ fn promise(
         session: reshare.id.as_bytes().to_vec(),
         statement: Some(envelope.clone()),
         signed_at: deciding.now.0,
+        lost: false,
     };
     let share_key = RowKey::share(key, version, generation);
     let sealed = sealing::seal(&reshare.core.root, &share_key, output.share.reveal(), deciding.rng);

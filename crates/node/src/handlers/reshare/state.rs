@@ -76,6 +76,8 @@ impl Ready {
             promised: generations
                 .promises
                 .iter()
+                // No certificate may rest on a share that a backup does not have.
+                .filter(|promise| !promise.row.lost)
                 .filter_map(|promise| promise.row.statement.clone())
                 .collect(),
             refresh_due_in: due.unwrap_or_default(),
