@@ -21,7 +21,7 @@ pub enum Request {
     DkgSign(v1::DkgSignRequest),
     DkgSignature(v1::DkgSignatureRequest),
     PutCertificate(v1::PutCertificateRequest),
-    DkgBatch(v1::DkgBatchRequest),
+    CeremonyBatch(v1::CeremonyBatchRequest),
     ReshareState(v1::ReshareStateRequest),
     ReshareOpen(v1::ReshareOpenRequest),
     ReshareDeal(v1::ReshareDealRequest),
@@ -47,7 +47,7 @@ pub enum Reply {
     DkgDeal(v1::DkgDealReply),
     DkgSign(v1::DkgSignReply),
     PutCertificate(v1::PutCertificateReply),
-    DkgBatch(v1::DkgBatchReply),
+    CeremonyBatch(v1::CeremonyBatchReply),
     ReshareState(v1::ReshareStateReply),
     ReshareOpen(v1::ReshareOpenReply),
     ReshareDeal(v1::ReshareDealReply),
@@ -78,7 +78,7 @@ impl Request {
             Self::DkgSign(_) => "DkgSign",
             Self::DkgSignature(_) => "DkgSignature",
             Self::PutCertificate(_) => "PutCertificate",
-            Self::DkgBatch(_) => "DkgBatch",
+            Self::CeremonyBatch(_) => "CeremonyBatch",
             Self::ReshareState(_) => "ReshareState",
             Self::ReshareOpen(_) => "ReshareOpen",
             Self::ReshareDeal(_) => "ReshareDeal",
@@ -175,7 +175,7 @@ decoders! {
     DkgSign, DkgSignRequest;
     DkgSignature, DkgSignatureRequest;
     PutCertificate, PutCertificateRequest;
-    DkgBatch, DkgBatchRequest;
+    CeremonyBatch, CeremonyBatchRequest;
     ReshareState, ReshareStateRequest;
     ReshareOpen, ReshareOpenRequest;
     ReshareDeal, ReshareDealRequest;
@@ -217,7 +217,7 @@ encoders!(
     DkgDeal,
     DkgSign,
     PutCertificate,
-    DkgBatch,
+    CeremonyBatch,
     ReshareState,
     ReshareOpen,
     ReshareDeal,

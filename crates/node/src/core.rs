@@ -144,7 +144,7 @@ impl NodeCore {
     /// What must still be read; empty when [`NodeCore::decide`] can be called.
     #[must_use]
     pub fn plan(&self, call: &Call, view: &View) -> ReadSet {
-        if let Request::DkgBatch(request) = &call.request {
+        if let Request::CeremonyBatch(request) = &call.request {
             return self.plan_batch(call.caller.as_ref(), request, view);
         }
         let reads = Reads::new(view);
@@ -176,7 +176,7 @@ impl NodeCore {
         view: &View,
         call: Call,
     ) -> Step<Outcome> {
-        if let Request::DkgBatch(request) = &call.request
+        if let Request::CeremonyBatch(request) = &call.request
             && let Ok(mut calls) = dkg::batch::calls(self, call.caller.as_ref(), request)
         {
             for one in &mut calls {
@@ -238,12 +238,12 @@ impl NodeCore {
     fn plan_batch(
         &self,
         caller: Option<&Caller>,
-        request: &v1::DkgBatchRequest,
+        request: &v1::CeremonyBatchRequest,
         view: &View,
     ) -> ReadSet {
         let Ok(calls) = dkg::batch::calls(self, caller, request) else {
             let recorded = Reads::new(view);
-            let request = Request::DkgBatch(Default::default());
+            let request = Request::CeremonyBatch(Default::default());
             let call = Call::new(caller.copied(), request);
             return match asking(&recorded, &call) {
                 Err(Unread) => recorded.missing(),
@@ -306,7 +306,7 @@ impl NodeCore {
             // No round of a ceremony is bounded by the day.
             bound: DailyBound::default(),
         };
-        Step::new(batch, Ok(Reply::DkgBatch(v1::DkgBatchReply { results })))
+        Step::new(batch, Ok(Reply::CeremonyBatch(v1::CeremonyBatchReply { results })))
     }
 
     /// What must be read before [`NodeCore::decide_sweep`].
@@ -362,7 +362,7 @@ impl NodeCore {
             Request::ReshareDeal(request) => route!(reshare::deal, request),
             Request::ReshareSign(request) => route!(reshare::sign, request),
             // One that is taken is decided call by call; here is why one is not.
-            Request::DkgBatch(request) => {
+            Request::CeremonyBatch(request) => {
                 dkg::batch::calls(self, call.caller.as_ref(), request)?;
                 Ok(None)
             }

@@ -291,12 +291,12 @@ fn records_say_what_their_client_called_the_request() {
     let (owner, id) = (seed_key("owner", 0), [7; 16]);
     let node = world.nodes[0].id();
     let unknown = v1::EvaluateRequest { node: node.clone(), ..v1::EvaluateRequest::default() };
-    let round = v1::dkg_call::Call::Sign(v1::DkgSignRequest::default());
-    let calls = vec![v1::DkgCall { call: Some(round) }; 2];
+    let round = v1::ceremony_call::Call::Sign(v1::DkgSignRequest::default());
+    let calls = vec![v1::CeremonyCall { call: Some(round) }; 2];
     let requests = [
         (Request::Status(v1::StatusRequest { node: node.clone() }), true, 1),
         (Request::Evaluate(unknown), false, 1),
-        (Request::DkgBatch(v1::DkgBatchRequest { node, calls }), true, 2),
+        (Request::CeremonyBatch(v1::CeremonyBatchRequest { node, calls }), true, 2),
     ];
     for (request, answered, records) in requests {
         for request_id in [None, Some(id)] {

@@ -1,4 +1,4 @@
-//! `DkgBatch`: many rounds in one request, each authorised, bounded, checked and recorded as if it came alone.
+//! `CeremonyBatch`: many rounds in one request, each authorised, bounded, checked and recorded as if it came alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,20 +17,20 @@ use quorate_types::limits::{MAX_CEREMONIES_PER_REQUEST, MAX_SESSIONS_PER_PRINCIP
 use quorate_wire::SigningKey;
 use quorate_wire::proto::v1;
 use support::{NOW, World, run};
-use v1::dkg_call::Call as Round;
-use v1::dkg_result::Result as Answer;
+use v1::ceremony_call::Call as Round;
+use v1::ceremony_result::Result as Answer;
 
 const FIRST: KeyVersion = KeyVersion::FIRST;
 
 fn request(world: &World, at: usize, rounds: Vec<Round>) -> Request {
-    let calls = rounds.into_iter().map(|round| v1::DkgCall { call: Some(round) }).collect();
-    Request::DkgBatch(v1::DkgBatchRequest { node: world.nodes[at].id(), calls })
+    let calls = rounds.into_iter().map(|round| v1::CeremonyCall { call: Some(round) }).collect();
+    Request::CeremonyBatch(v1::CeremonyBatchRequest { node: world.nodes[at].id(), calls })
 }
 
 fn ask(world: &mut World, at: usize, caller: &SigningKey, rounds: Vec<Round>) -> Vec<Answer> {
     let request = request(world, at, rounds);
     match world.nodes[at].ask(caller, request) {
-        Ok(Reply::DkgBatch(reply)) => {
+        Ok(Reply::CeremonyBatch(reply)) => {
             reply.results.into_iter().map(|r| r.result.unwrap()).collect()
         }
         other => panic!("{other:?}"),
@@ -175,9 +175,9 @@ fn attack_38_a_batch_is_bounded() {
     };
     let rounds = vec![Round::Deal(deal); 4];
     assert_eq!(whole(&mut world, rounds).unwrap_err().code, "too_large");
-    let empty = Request::DkgBatch(v1::DkgBatchRequest {
+    let empty = Request::CeremonyBatch(v1::CeremonyBatchRequest {
         node: world.nodes[0].id(),
-        calls: vec![v1::DkgCall { call: None }],
+        calls: vec![v1::CeremonyCall { call: None }],
     });
     assert_eq!(world.nodes[0].ask(&owner, empty).unwrap_err().code, "malformed");
     let one = opens(&mut world, 0, &key, 1);

@@ -11,8 +11,8 @@ use quorate_types::NodeId;
 use quorate_types::limits::{MAX_CEREMONIES_PER_REQUEST, MAX_PARTICIPANTS_PER_REQUEST};
 use quorate_wire::proto::v1;
 use tokio::task::JoinSet;
-use v1::dkg_call::Call;
-use v1::dkg_result::Result as Answer;
+use v1::ceremony_call::Call;
+use v1::ceremony_result::Result as Answer;
 
 use crate::client::Client;
 use crate::evaluate::failure;
@@ -363,11 +363,11 @@ impl Client {
         &self,
         node: NodeId,
         places: Vec<usize>,
-        calls: Vec<v1::DkgCall>,
+        calls: Vec<v1::CeremonyCall>,
     ) -> (Vec<usize>, Result<Vec<Result<Answer, Failure>>, CallError>) {
-        let request = v1::DkgBatchRequest { node: node.as_bytes().to_vec(), calls };
-        let answer: Result<v1::DkgBatchReply, CallError> =
-            self.inner.transport.call(node, Method::DkgBatch, &request).await;
+        let request = v1::CeremonyBatchRequest { node: node.as_bytes().to_vec(), calls };
+        let answer: Result<v1::CeremonyBatchReply, CallError> =
+            self.inner.transport.call(node, Method::CeremonyBatch, &request).await;
         let replies = answer.map(|reply| {
             let mut results = reply.results.into_iter();
             let replies = places.iter().map(|_| match results.next().and_then(|r| r.result) {
@@ -411,12 +411,12 @@ fn weight(round: &Call) -> usize {
 }
 
 /// Rounds for one node, in as many requests as its bounds need.
-fn batches(rounds: Vec<(usize, Call)>) -> Vec<(Vec<usize>, Vec<v1::DkgCall>)> {
-    let mut all: Vec<(Vec<usize>, Vec<v1::DkgCall>)> = Vec::new();
+fn batches(rounds: Vec<(usize, Call)>) -> Vec<(Vec<usize>, Vec<v1::CeremonyCall>)> {
+    let mut all: Vec<(Vec<usize>, Vec<v1::CeremonyCall>)> = Vec::new();
     let (mut bytes, mut participants) = (0, 0);
     for (at, round) in rounds {
         let more = weight(&round);
-        let call = v1::DkgCall { call: Some(round) };
+        let call = v1::CeremonyCall { call: Some(round) };
         let size = call.encoded_len();
         let full = all.last().is_none_or(|(places, _)| {
             places.len() >= MAX_CEREMONIES_PER_REQUEST

@@ -275,9 +275,10 @@ impl Cluster {
         let request = v1::DkgSignatureRequest { node: self.id(0), key, key_version: 1 };
         let again: v1::DkgSignReply = self.call(0, "DkgSignature", &request).await;
         assert_eq!(again, signed[0]);
-        let call = Some(v1::dkg_call::Call::Signature(request));
-        let batch = v1::DkgBatchRequest { node: self.id(0), calls: vec![v1::DkgCall { call }] };
-        let _: v1::DkgBatchReply = self.call(0, "DkgBatch", &batch).await;
+        let call = Some(v1::ceremony_call::Call::Signature(request));
+        let batch =
+            v1::CeremonyBatchRequest { node: self.id(0), calls: vec![v1::CeremonyCall { call }] };
+        let _: v1::CeremonyBatchReply = self.call(0, "CeremonyBatch", &batch).await;
         let mut certificate = signed[0].statement.clone().unwrap();
         for other in &signed[1..] {
             certificate.signatures.extend(other.statement.clone().unwrap().signatures);

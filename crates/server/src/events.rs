@@ -12,6 +12,8 @@ use quorate_storage::{Answer, Store};
 use quorate_types::{Digest, DocumentId, PrincipalId, UnixSeconds};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::{self, document};
+use v1::ceremony_call::Call;
+use v1::ceremony_result::Result as Round;
 
 use crate::limits::REFUSALS_LOGGED_A_SECOND;
 
@@ -91,17 +93,24 @@ pub(crate) fn changed(principal: Option<PrincipalId>, request: &Request, outcome
                 }
             }
         }
-        (Request::DkgSign(_), Ok(Reply::DkgSign(reply))) => signed(&principal, reply),
-        (Request::DkgBatch(request), Ok(Reply::DkgBatch(reply))) => {
+        (Request::DkgSign(_), Ok(Reply::DkgSign(reply))) => {
+            signed(&principal, reply.statement.as_ref());
+        }
+        (Request::ReshareSign(_), Ok(Reply::ReshareSign(reply))) => {
+            signed(&principal, reply.statement.as_ref());
+        }
+        (Request::CeremonyBatch(request), Ok(Reply::CeremonyBatch(reply))) => {
             for (call, result) in request.calls.iter().zip(&reply.results) {
                 match (&call.call, &result.result) {
-                    (Some(v1::dkg_call::Call::Sign(_)), Some(v1::dkg_result::Result::Sign(r))) => {
-                        signed(&principal, r);
+                    (Some(Call::Sign(_)), Some(Round::Sign(reply))) => {
+                        signed(&principal, reply.statement.as_ref());
                     }
-                    (
-                        Some(v1::dkg_call::Call::Certificate(request)),
-                        Some(v1::dkg_result::Result::Certificate(_)),
-                    ) => certified(&principal, request),
+                    (_, Some(Round::ReshareSign(reply))) => {
+                        signed(&principal, reply.statement.as_ref());
+                    }
+                    (Some(Call::Certificate(request)), Some(Round::Certificate(_))) => {
+                        certified(&principal, request);
+                    }
                     _ => {}
                 }
             }
@@ -111,8 +120,8 @@ pub(crate) fn changed(principal: Option<PrincipalId>, request: &Request, outcome
     }
 }
 
-fn signed(principal: &str, reply: &v1::DkgSignReply) {
-    if let Some(statement) = reply.statement.as_ref().and_then(statement) {
+fn signed(principal: &str, signed: Option<&v1::Envelope>) {
+    if let Some(statement) = signed.and_then(statement) {
         tracing::info!(
             key = %statement.key(),
             version = statement.version().get(),

@@ -270,15 +270,19 @@ async fn attack_16_no_captured_request_has_a_second_effect() {
         v1::DkgSignatureRequest { node: node.clone(), key: session.key.clone(), key_version: 1 };
     let _: v1::DkgSignReply = client.call("DkgSignature", &signature).await;
     let rounds = [
-        v1::dkg_call::Call::Open(open),
-        v1::dkg_call::Call::Deal(deal),
-        v1::dkg_call::Call::Sign(sign),
-        v1::dkg_call::Call::Signature(signature),
-        v1::dkg_call::Call::Certificate(certificate),
+        v1::ceremony_call::Call::Open(open),
+        v1::ceremony_call::Call::Deal(deal),
+        v1::ceremony_call::Call::Sign(sign),
+        v1::ceremony_call::Call::Signature(signature),
+        v1::ceremony_call::Call::Certificate(certificate),
+        v1::ceremony_call::Call::ReshareState(state),
+        v1::ceremony_call::Call::ReshareOpen(open_again),
+        v1::ceremony_call::Call::ReshareDeal(deal_again),
+        v1::ceremony_call::Call::ReshareSign(sign_again),
     ];
-    let calls = rounds.into_iter().map(|call| v1::DkgCall { call: Some(call) }).collect();
-    let batch = v1::DkgBatchRequest { node: node.clone(), calls };
-    let _: v1::DkgBatchReply = client.call("DkgBatch", &batch).await;
+    let calls = rounds.into_iter().map(|call| v1::CeremonyCall { call: Some(call) }).collect();
+    let batch = v1::CeremonyBatchRequest { node: node.clone(), calls };
+    let _: v1::CeremonyBatchReply = client.call("CeremonyBatch", &batch).await;
     let audit = v1::GetAuditRequest { node: node.clone(), ..Default::default() };
     let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
     let proof = v1::GetProofRequest { node: node.clone(), ..Default::default() };
@@ -389,9 +393,9 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
     let request =
         v1::ReshareSignRequest { node: node(), session, ..v1::ReshareSignRequest::default() };
     client.refused("ReshareSign", &request).await;
-    let call = Some(v1::dkg_call::Call::Signature(signature));
-    let batch = v1::DkgBatchRequest { node: node(), calls: vec![v1::DkgCall { call }] };
-    let _: v1::DkgBatchReply = client.call("DkgBatch", &batch).await;
+    let call = Some(v1::ceremony_call::Call::Signature(signature));
+    let batch = v1::CeremonyBatchRequest { node: node(), calls: vec![v1::CeremonyCall { call }] };
+    let _: v1::CeremonyBatchReply = client.call("CeremonyBatch", &batch).await;
     let audit = v1::GetAuditRequest { node: node(), ..Default::default() };
     let _: v1::GetAuditReply = client.call("GetAudit", &audit).await;
     let proof = v1::GetProofRequest { node: node(), ..Default::default() };
@@ -411,10 +415,10 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
         .map(|recorded| {
             let mut request = recorded.request.clone();
             request[2..18].copy_from_slice(&second);
-            if recorded.method == "DkgBatch" {
-                let mut batch = v1::DkgBatchRequest::decode(request.as_slice()).unwrap();
+            if recorded.method == "CeremonyBatch" {
+                let mut batch = v1::CeremonyBatchRequest::decode(request.as_slice()).unwrap();
                 for call in &mut batch.calls {
-                    let Some(v1::dkg_call::Call::Signature(round)) = &mut call.call else {
+                    let Some(v1::ceremony_call::Call::Signature(round)) = &mut call.call else {
                         panic!()
                     };
                     round.node.clone_from(&second);
@@ -439,11 +443,12 @@ async fn attack_15_no_request_captured_at_one_node_is_answered_at_another() {
         for requests in [&captured, &retargeted] {
             for (method, status, body) in replay(place, address, identity, requests).await {
                 let carried = method == "PutDocuments" && status == StatusCode::OK;
-                if method == "DkgBatch" && status == StatusCode::OK {
+                if method == "CeremonyBatch" && status == StatusCode::OK {
                     // Each of its rounds is answered by itself.
-                    let reply = v1::DkgBatchReply::decode(body.as_slice()).unwrap();
+                    let reply = v1::CeremonyBatchReply::decode(body.as_slice()).unwrap();
                     for result in reply.results {
-                        let Some(v1::dkg_result::Result::Refusal(refusal)) = result.result else {
+                        let Some(v1::ceremony_result::Result::Refusal(refusal)) = result.result
+                        else {
                             panic!("a captured round was answered");
                         };
                         assert_eq!(refusal.code, "principal_unknown");

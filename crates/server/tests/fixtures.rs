@@ -833,7 +833,7 @@ fn stored_messages_decode_and_encode_to_the_same_bytes() {
         }
         if name != "v1" {
             methods! {
-                DkgBatch, DkgBatchRequest, DkgBatchReply;
+                CeremonyBatch, CeremonyBatchRequest, CeremonyBatchReply;
                 GetAudit, GetAuditRequest, GetAuditReply;
                 GetProof, GetProofRequest, GetProofReply;
                 PutMarks, PutMarksRequest, PutMarksReply;

@@ -72,8 +72,8 @@ fn code(outcome: &Outcome) -> String {
             Some(refusal) => refusal.code.clone(),
             None => "ok".to_owned(),
         },
-        Ok(Reply::DkgBatch(reply)) => match &reply.results[0].result {
-            Some(v1::dkg_result::Result::Refusal(refusal)) => refusal.code.clone(),
+        Ok(Reply::CeremonyBatch(reply)) => match &reply.results[0].result {
+            Some(v1::ceremony_result::Result::Refusal(refusal)) => refusal.code.clone(),
             _ => "ok".to_owned(),
         },
         Ok(Reply::GetDocuments(reply)) if reply.documents.is_empty() => "ok, nothing".to_owned(),

@@ -20,17 +20,27 @@ pub const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of one signed document that keeps no others: a key of 128 nodes fits with 20 versions.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
-/// Bytes of one roster or tenant: [`MAX_FRONTIER`] entries of 72 bytes, and a body of 256 KiB.
-pub const MAX_AUTHORITY_BYTES: usize = 1024 * 1024;
+/// Bytes of one roster or tenant: [`MAX_FRONTIER`] entries of 75 bytes, and a body of 256 KiB. It fits a request.
+pub const MAX_AUTHORITY_BYTES: usize = 1792 * 1024;
 
 /// Documents that one version of a roster or tenant keeps. A tenant has no more in use
-/// ([`MAX_DOCUMENTS_PER_TENANT`]), so its administrators can always be changed and lose nothing.
-pub const MAX_FRONTIER: usize = 10_000;
+/// ([`MAX_DOCUMENTS_PER_TENANT`] and [`MAX_ORDERS_PER_TENANT`]), so its administrators can always be changed and lose
+/// nothing.
+pub const MAX_FRONTIER: usize = 20_000;
 
 /// Documents directly under one tenant that are in use: children, principals, keys, policies and grants, and keys
 /// that are destroyed. What is revoked or over is not counted. Administrators' change of a tenant looks at each once,
 /// which takes about a second at this size; larger businesses have child tenants.
 pub const MAX_DOCUMENTS_PER_TENANT: u32 = 10_000;
+
+/// Documents of orders beyond the first that stand under one tenant and count, beside its other documents: as many as
+/// it may have keys, so that there is room where every one of them moves, and who may change keys fills nothing but
+/// this.
+pub const MAX_ORDERS_PER_TENANT: u32 = 10_000;
+
+/// Documents of orders beyond the first of one key that count: each is read for a reshare. A key version needs one
+/// for ever, of which the orders are versions; there are more where people did not know of one another.
+pub const MAX_ORDERS_PER_KEY: usize = 1024;
 
 /// Documents under one tenant at a node, whether they count or not, in use or over. What an authority
 /// version left out stays stored, so a tenant whose credentials were stolen can shed what was made with them
@@ -126,20 +136,16 @@ pub const fn session_bytes(participants: usize) -> usize {
     2048 + 512 * participants
 }
 
-/// Rounds of ceremonies in one `DkgBatch`: as many as one principal may have sessions. With three nodes
+/// Rounds of ceremonies in one `CeremonyBatch`: as many as one principal may have sessions. With three nodes
 /// they take a core about 0.1 s, and their replies 100 KB.
 pub const MAX_CEREMONIES_PER_REQUEST: usize = MAX_SESSIONS_PER_PRINCIPAL;
 
-/// Messages and signatures of participants in one `DkgBatch`, all ceremonies together: four rounds of the
+/// Messages and signatures of participants in one `CeremonyBatch`, all ceremonies together: four rounds of the
 /// largest committee, so that no core is held for longer than by as many labels.
 pub const MAX_PARTICIPANTS_PER_REQUEST: usize = 4 * MAX_COMMITTEE as usize;
 
 /// Attempts of one order. A last mover can bias a key by aborting, so it may do so few times.
 pub const MAX_ATTEMPTS_PER_ORDER: u32 = 16;
-
-/// Orders of one key version that are read: one for each time that its committee or T changes, or a node
-/// loses its share. At one a month that is twenty years.
-pub const MAX_ORDERS_PER_VERSION: usize = 256;
 
 /// Sessions of one reshare that a node signs and that never come to a certificate: each keeps a share.
 pub const MAX_PROMISES_PER_PARENT: usize = 16;

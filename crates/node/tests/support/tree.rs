@@ -44,7 +44,7 @@ pub fn encoded(request: &Request) -> Vec<u8> {
         Request::DkgSign(r) => strict::encode(r),
         Request::DkgSignature(r) => strict::encode(r),
         Request::PutCertificate(r) => strict::encode(r),
-        Request::DkgBatch(r) => strict::encode(r),
+        Request::CeremonyBatch(r) => strict::encode(r),
         Request::ReshareState(r) => strict::encode(r),
         Request::ReshareOpen(r) => strict::encode(r),
         Request::ReshareDeal(r) => strict::encode(r),
@@ -72,7 +72,7 @@ pub fn decoded(request: &Request, bytes: &[u8]) -> Reply {
             Reply::DkgSign(Message::decode(bytes).unwrap())
         }
         Request::PutCertificate(_) => Reply::PutCertificate(Message::decode(bytes).unwrap()),
-        Request::DkgBatch(_) => Reply::DkgBatch(Message::decode(bytes).unwrap()),
+        Request::CeremonyBatch(_) => Reply::CeremonyBatch(Message::decode(bytes).unwrap()),
         Request::ReshareState(_) => Reply::ReshareState(Message::decode(bytes).unwrap()),
         Request::ReshareOpen(_) => Reply::ReshareOpen(Message::decode(bytes).unwrap()),
         Request::ReshareDeal(_) => Reply::ReshareDeal(Message::decode(bytes).unwrap()),
@@ -722,22 +722,36 @@ impl Tree {
                     },
                 )]
             }
-            Request::DkgBatch(_) => {
+            Request::CeremonyBatch(_) => {
                 // Each round that a batch may carry, alone in one.
-                let rounds = ["DkgOpen", "DkgDeal", "DkgSign", "DkgSignature", "PutCertificate"];
+                let rounds = [
+                    "DkgOpen",
+                    "DkgDeal",
+                    "DkgSign",
+                    "DkgSignature",
+                    "PutCertificate",
+                    "ReshareState",
+                    "ReshareOpen",
+                    "ReshareDeal",
+                    "ReshareSign",
+                ];
                 let alone = |what: &'static str, request: Request| {
-                    use v1::dkg_call::Call;
+                    use v1::ceremony_call::Call;
                     let call = match request {
                         Request::DkgOpen(request) => Call::Open(request),
                         Request::DkgDeal(request) => Call::Deal(request),
                         Request::DkgSign(request) => Call::Sign(request),
                         Request::DkgSignature(request) => Call::Signature(request),
                         Request::PutCertificate(request) => Call::Certificate(request),
+                        Request::ReshareState(request) => Call::ReshareState(request),
+                        Request::ReshareOpen(request) => Call::ReshareOpen(request),
+                        Request::ReshareDeal(request) => Call::ReshareDeal(request),
+                        Request::ReshareSign(request) => Call::ReshareSign(request),
                         other => panic!("{} is no round", other.method()),
                     };
-                    let calls = vec![v1::DkgCall { call: Some(call) }];
-                    let batch = v1::DkgBatchRequest { node: node.clone(), calls };
-                    (what, Request::DkgBatch(batch))
+                    let calls = vec![v1::CeremonyCall { call: Some(call) }];
+                    let batch = v1::CeremonyBatchRequest { node: node.clone(), calls };
+                    (what, Request::CeremonyBatch(batch))
                 };
                 let of = |what: &'static str| {
                     let round = Request::decode(what, &[]).unwrap();
@@ -951,9 +965,10 @@ impl Tree {
                 reply.time = 0;
                 format!("{reply:?}")
             }
-            Ok(Reply::DkgBatch(mut reply)) => {
+            Ok(Reply::CeremonyBatch(mut reply)) => {
                 for result in &mut reply.results {
-                    if let Some(v1::dkg_result::Result::Refusal(refusal)) = &mut result.result {
+                    if let Some(v1::ceremony_result::Result::Refusal(refusal)) = &mut result.result
+                    {
                         refusal.time = 0;
                     }
                 }

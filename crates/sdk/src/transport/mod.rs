@@ -148,7 +148,7 @@ pub(crate) enum Method {
     DkgSign,
     DkgSignature,
     PutCertificate,
-    DkgBatch,
+    CeremonyBatch,
     ReshareState,
     ReshareOpen,
     ReshareDeal,
@@ -183,7 +183,7 @@ impl Method {
             | Self::DkgDeal
             | Self::DkgSign
             | Self::PutCertificate
-            | Self::DkgBatch
+            | Self::CeremonyBatch
             | Self::ReshareOpen
             | Self::ReshareDeal
             | Self::ReshareSign => timeouts.ceremony,
@@ -206,7 +206,7 @@ impl Method {
             Self::DkgSign => "/quorate.v1.Node/DkgSign",
             Self::DkgSignature => "/quorate.v1.Node/DkgSignature",
             Self::PutCertificate => "/quorate.v1.Node/PutCertificate",
-            Self::DkgBatch => "/quorate.v1.Node/DkgBatch",
+            Self::CeremonyBatch => "/quorate.v1.Node/CeremonyBatch",
             Self::ReshareState => "/quorate.v1.Node/ReshareState",
             Self::ReshareOpen => "/quorate.v1.Node/ReshareOpen",
             Self::ReshareDeal => "/quorate.v1.Node/ReshareDeal",

@@ -1,4 +1,4 @@
-//! `DkgBatch`: rounds of many ceremonies in one request, for making keys by the thousand.
+//! `CeremonyBatch`: rounds of many ceremonies in one request, for making keys by the thousand.
 //!
 //! Each round is authorised, checked and recorded as if it had come by itself; they share the way here, the
 //! rows that were read, and one transaction. So a round that is refused holds up no other.
@@ -7,8 +7,8 @@ use quorate_authz::Caller;
 use quorate_types::limits::{MAX_CEREMONIES_PER_REQUEST, MAX_PARTICIPANTS_PER_REQUEST};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
-use v1::dkg_call::Call as Round;
-use v1::dkg_result::Result as Answer;
+use v1::ceremony_call::Call as Round;
+use v1::ceremony_result::Result as Answer;
 
 use crate::access::{addressed, present};
 use crate::call::{Call, Outcome, Reply, Request};
@@ -19,7 +19,7 @@ use crate::refused::Refused;
 pub(crate) fn calls(
     core: &NodeCore,
     caller: Option<&Caller>,
-    request: &v1::DkgBatchRequest,
+    request: &v1::CeremonyBatchRequest,
 ) -> Result<Vec<Call>, Refused> {
     let caller = present(caller)?;
     addressed(core, &request.node)?;
@@ -61,7 +61,7 @@ pub(crate) fn calls(
 }
 
 /// How many messages and signatures of participants must be checked for a call.
-fn participants(call: &v1::DkgCall) -> usize {
+fn participants(call: &v1::CeremonyCall) -> usize {
     match &call.call {
         Some(Round::Deal(request)) => request.round0.len(),
         Some(Round::Sign(request)) => request.round1.len(),
@@ -79,7 +79,7 @@ fn participants(call: &v1::DkgCall) -> usize {
 }
 
 /// What came of one call.
-pub(crate) fn result(outcome: Outcome) -> v1::DkgResult {
+pub(crate) fn result(outcome: Outcome) -> v1::CeremonyResult {
     let answer = match outcome {
         Ok(Reply::DkgOpen(reply)) => Some(Answer::Open(reply)),
         Ok(Reply::DkgDeal(reply)) => Some(Answer::Deal(reply)),
@@ -93,5 +93,5 @@ pub(crate) fn result(outcome: Outcome) -> v1::DkgResult {
         Ok(_) => None,
         Err(refusal) => Some(Answer::Refusal(*refusal)),
     };
-    v1::DkgResult { result: answer }
+    v1::CeremonyResult { result: answer }
 }
