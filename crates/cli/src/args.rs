@@ -398,6 +398,7 @@ Each share names the fragment, its own number and how many are needed, and has c
 line, so that a slip of the pen is found and named.")]
     Backup {
         /// The fragment, by the beginning of its check value [default: the only one].
+        #[arg(env = "QUORATE_FRAGMENT")]
         fragment: Option<String>,
         /// How many shares restore it.
         #[arg(long, short)]

@@ -297,10 +297,11 @@ pub fn plain(error: &io::Error) -> String {
 /// How much of one text by somebody else is shown.
 const LONGEST: usize = 16_384;
 
-/// Whether a terminal would do something else with a character than show it: move, colour, retitle, turn text around.
+/// Whether a terminal would do something else with a character than show it: move, colour, retitle, turn text around, or
+/// show nothing at all.
 fn acts(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Text that nodes or file names may have had a part in, safe for a terminal: what would act is spelled out, and only
@@ -350,5 +351,6 @@ mod tests {
         assert!(plain_line(&"x".repeat(1 << 20)).len() < LONGEST + 100);
         assert_eq!(plain_line("caf\u{e9} \u{1f511}"), "caf\u{e9} \u{1f511}");
         assert_eq!(plain_lines("a\n\u{1b}b"), "a\n\\u{1b}b");
+        assert_eq!(plain_line("till\u{200b}"), "till\\u{200b}");
     }
 }

@@ -48,7 +48,6 @@ fn make_shops(reseller: &Machine) {
     assert_eq!(lines(&made.text()).len(), BUSINESSES);
     let again = reseller.run(["tenant", "create", "--batch", "shops.jsonl"]).ok();
     assert_eq!(ids(&again.text()), ids(&made.text()));
-    again.names("made 0 tenants, 300 were there");
     std::fs::remove_file(progress).unwrap();
     let by_name = reseller.run(["tenant", "create", "--batch", "shops.jsonl"]).ok();
     assert_eq!(ids(&by_name.text()), ids(&made.text()));

@@ -25,7 +25,9 @@ pub enum BodyError {
         found: usize,
     },
     /// A text that people choose is empty, too long, or has control characters.
-    #[error("\"{0}\" must have 1 to {MAX_NAME_BYTES} bytes and no control characters")]
+    #[error(
+        "\"{0}\" must have 1 to {MAX_NAME_BYTES} bytes, and no control characters nor such as turn text around or are not seen"
+    )]
     Name(&'static str),
     /// 32 bytes that are no Ed25519 public key.
     #[error("\"{0}\" is not an Ed25519 public key")]
@@ -148,10 +150,49 @@ pub(crate) fn name(field: &'static str, text: &str) -> Result<String, BodyError>
 }
 
 pub(crate) fn text_or_empty(field: &'static str, text: &str) -> Result<String, BodyError> {
-    if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+    if text.len() > MAX_NAME_BYTES || text.chars().any(|c| c.is_control() || is_unseen(c)) {
         return Err(BodyError::Name(field));
     }
     Ok(text.to_owned())
+}
+
+/// Characters that turn text around, or that take no room: two names with them look alike and are not. Of Unicode's
+/// Bidi_Control and Default_Ignorable_Code_Point, those that stand by themselves, and the line separators.
+const fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails where two names that look alike are both taken.
+    #[test]
+    fn names_hold_nothing_that_is_not_seen() {
+        for good in
+            ["till", "caf\u{e9} \u{1f511}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{65e5}\u{672c}"]
+        {
+            assert_eq!(name("name", good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "till\u{200b}",
+            "\u{202e}llit",
+            "ti\u{2066}ll\u{2069}",
+            "\u{feff}till",
+            "ti\u{ad}ll",
+            "ti\u{200d}ll",
+            "ti\u{2028}ll",
+            "till\u{e0041}",
+            "till\u{7}",
+            "",
+        ] {
+            assert_eq!(name("name", bad), Err(BodyError::Name("name")), "{bad:?}");
+        }
+    }
 }
 
 pub(crate) fn count(field: &'static str, found: usize, most: usize) -> Result<(), BodyError> {

@@ -4,7 +4,7 @@ use quorate_sdk::{NodeFailure, NotQuorate};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::commands::doctor::{self, Finding, Severity, checks, facts};
+use crate::commands::doctor::{self, Finding, Severity, facts};
 use crate::commands::shares::{LOOKED_AT, ShownShares};
 use crate::failure::Outcome;
 use crate::output;
@@ -58,6 +58,9 @@ struct Status {
     findings: Vec<Finding>,
     unchecked: Vec<String>,
 }
+
+/// What keeps nodes from showing a profile its keys.
+const CLOSED: [&str; 3] = ["principal_refused", "principal_expired", "tenant_suspended"];
 
 /// The shares of the newest versions of the first keys, as the nodes say.
 async fn shares(client: &quorate_sdk::Client) -> Vec<ShownShares> {
@@ -132,7 +135,7 @@ fn summary(
     let keys = cluster.map_or(&[] as &[facts::KeyFacts], |cluster| cluster.keys.as_slice());
     let spares: Vec<(i64, &str)> = keys
         .iter()
-        .filter_map(|key| Some((checks::spare(facts, key)?, key.alias.as_str())))
+        .filter_map(|key| Some((doctor::keys::spare(facts, key)?, key.alias.as_str())))
         .collect();
     // What could not be had is among what was not looked at, by its name.
     let looked_at = cluster.is_some() && !facts.unchecked.iter().any(|w| w.starts_with("keys: "));
@@ -229,6 +232,9 @@ impl Status {
             None if self.keys.is_none() => {
                 "the keys could not be looked at: how many more nodes may fail is not known"
                     .to_owned()
+            }
+            None if self.findings.iter().any(|f| CLOSED.contains(&f.code)) => {
+                "nodes show this profile no keys: see what is found below".to_owned()
             }
             None => "no key is made yet".to_owned(),
             Some(spare @ 0..) => {

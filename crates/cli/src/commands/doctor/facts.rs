@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{
-    Client, Key, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState, UnreachableReason,
+    Client, Key, KeyState, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState,
+    UnreachableReason,
 };
 use quorate_server::{Disk, NodeConfig};
 
@@ -27,6 +28,8 @@ pub struct Facts {
     pub profile_problem: Option<(String, Option<String>)>,
     /// Documents made here that not every node has.
     pub pending_documents: bool,
+    /// This profile's tenant, as far as it is known.
+    pub tenant: Option<TenantFacts>,
     /// The cluster; nothing where no profile says which.
     pub cluster: Option<ClusterFacts>,
     /// A node's own files, where they were asked for.
@@ -141,6 +144,8 @@ pub struct KeyFacts {
     pub alias: String,
     /// Its versions, the oldest first.
     pub versions: Vec<VersionFacts>,
+    /// Why nodes do nothing with it, if so.
+    pub stopped: Option<Stopped>,
     /// The members of its newest version that were asked for an evaluation and refused: name and code.
     pub without_share: Vec<(String, String)>,
     /// From when a new version is due; nothing where none ever is.
@@ -160,6 +165,26 @@ pub struct VersionFacts {
     pub members: Vec<String>,
     /// It is made.
     pub made: bool,
+}
+
+/// Why nodes do nothing with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It is suspended.
+    Suspended,
+    /// It is to be destroyed.
+    ToBeDestroyed,
+}
+
+/// This profile's tenant.
+#[derive(Debug, Default)]
+pub struct TenantFacts {
+    /// What it is called; may be empty where nodes do not show it.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Two versions of its document contend.
+    pub contested: bool,
 }
 
 /// One principal.
@@ -276,6 +301,14 @@ pub async fn of_cluster(app: &App, client: &Client, probe: bool) -> Facts {
         }
         Err(error) => facts.unchecked.push(format!("principals: {error}")),
     }
+    let id = client.tenant();
+    let own = client.list_tenants().await.ok();
+    let own = own.and_then(|all| all.into_iter().find(|tenant| tenant.id == id));
+    facts.tenant = Some(TenantFacts {
+        id: id.to_string(),
+        contested: own.as_ref().is_some_and(|tenant| tenant.contested),
+        name: own.map(|tenant| tenant.name).unwrap_or_default(),
+    });
     match client.list_keys().await {
         Ok(keys) => {
             cluster.keys = keys.iter().map(|k| key(client, k)).collect();
@@ -372,6 +405,11 @@ fn key(client: &Client, key: &Key) -> KeyFacts {
     KeyFacts {
         alias: key.alias().to_owned(),
         versions: key.versions().iter().map(version).collect(),
+        stopped: match (key.destruction(), key.state()) {
+            (Some(_), _) => Some(Stopped::ToBeDestroyed),
+            (None, KeyState::Suspended) => Some(Stopped::Suspended),
+            _ => None,
+        },
         without_share: Vec::new(),
         rotation_due: key.rotation_due().map(|at| at.0),
         policies: Vec::new(),

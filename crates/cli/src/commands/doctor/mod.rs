@@ -6,6 +6,11 @@ pub mod checks;
 mod credentials;
 pub mod facts;
 mod finding;
+pub mod keys;
+mod machine;
+mod nodes;
+mod roster;
+mod standing;
 #[cfg(test)]
 mod tests;
 

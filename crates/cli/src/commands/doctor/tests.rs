@@ -2,7 +2,7 @@
 
 use super::facts::{
     Answer, ClusterFacts, Facts, KeyFacts, LocalNode, NodeFacts, PrincipalFacts, Report,
-    RosterFacts, VersionFacts,
+    RosterFacts, Stopped, TenantFacts, VersionFacts,
 };
 use super::{CHECKS, Finding, Severity, examine, verdict};
 
@@ -87,7 +87,68 @@ fn refusal(facts: &mut Facts, number: usize, code: &str) {
     answer(facts, number, answer_);
 }
 
+/// All nodes refuse the profile, and so show it nothing.
+fn refused(facts: &mut Facts, code: &str, message: &str) {
+    for number in 1..=3 {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        answer(facts, number, Answer::Refusal { code, message });
+    }
+    cluster(facts).keys.clear();
+    cluster(facts).principals.clear();
+}
+
 const FAULTS: &[Fault] = &[
+    (
+        |f| refused(f, "principal_unknown", "no principal has the key"),
+        &["principal_refused"],
+        "no node knows this profile's principal",
+    ),
+    (
+        |f| refused(f, "principal_revoked", "principal-x is revoked"),
+        &["principal_refused"],
+        "this profile's principal is revoked",
+    ),
+    (
+        |f| refused(f, "credential_retired", "it has given up the key"),
+        &["principal_refused"],
+        "a key that its principal gave up",
+    ),
+    (
+        |f| {
+            let (code, message) = ("principal_unknown".into(), "no principal has the key".into());
+            answer(f, 2, Answer::Refusal { code, message });
+        },
+        &["node_refuses", "committee_no_spare"],
+        "node-2 refuses: no principal has the key",
+    ),
+    (
+        |f| refused(f, "tenant_suspended", "tenant-x is suspended; ask help@example"),
+        &["tenant_suspended"],
+        "ask help@example",
+    ),
+    (
+        |f| {
+            let (name, id) = ("acme".to_owned(), "tenant-x".to_owned());
+            f.tenant = Some(TenantFacts { name, id, contested: true });
+        },
+        &["tenant_contested"],
+        "two versions of the tenant \"acme\" contend",
+    ),
+    (
+        |f| {
+            let key = &mut cluster(f).keys[0];
+            key.stopped = Some(Stopped::Suspended);
+            key.without_share =
+                (1..=3).map(|n| (format!("node-{n}"), "key_state".to_owned())).collect();
+        },
+        &["key_suspended"],
+        "\"docs\" is suspended",
+    ),
+    (
+        |f| cluster(f).keys[0].stopped = Some(Stopped::ToBeDestroyed),
+        &["key_suspended"],
+        "\"docs\" waits for its destruction",
+    ),
     (
         |f| f.profile_problem = Some(("open to others".into(), Some("chmod 600 x".into()))),
         &["profile_unusable"],

@@ -1,0 +1,181 @@
+//! Keys: versions, shares, and how many nodes may fail.
+
+use super::checks::{administer, all_keys, found, start};
+use super::facts::{Answer, Facts, KeyFacts, Stopped, VersionFacts};
+use super::finding::{At, Found, Remedy, quoted};
+
+fn newest_made(key: &KeyFacts) -> Option<&VersionFacts> {
+    key.versions.iter().rev().find(|version| version.made)
+}
+
+pub(super) fn key_unfinished(facts: &Facts) -> Vec<Found> {
+    all_keys(facts)
+        .filter_map(|key| Some((key, key.versions.last().filter(|version| !version.made)?)))
+        .map(|(key, version)| {
+            let what =
+                format!("version {} of \"{}\" was never finished", version.number, key.alias);
+            let command = format!("{} key create {} --resume", facts.quorate(), quoted(&key.alias));
+            found(&key.alias, what, Remedy::here(command))
+        })
+        .collect()
+}
+
+fn without<'a>(
+    facts: &'a Facts,
+    codes: &'a [&'a str],
+) -> impl Iterator<Item = (&'a KeyFacts, &'a str)> + 'a {
+    all_keys(facts).flat_map(move |key| {
+        let nodes = key.without_share.iter().filter(|(_, code)| codes.contains(&code.as_str()));
+        nodes.map(move |(node, _)| (key, node.as_str()))
+    })
+}
+
+pub(super) fn certificate_missing(facts: &Facts) -> Vec<Found> {
+    without(facts, &["key_not_ready"])
+        // While the newest version is unfinished, that is what is to be mended.
+        .filter(|(key, _)| key.versions.last().is_some_and(|version| version.made))
+        .map(|(key, node)| {
+            let what = format!("{node} does not serve \"{}\": it lacks the certificate", key.alias);
+            let command = format!("{} key create {} --resume", facts.quorate(), quoted(&key.alias));
+            found(node, what, Remedy::here(command))
+        })
+        .collect()
+}
+
+pub(super) fn share_missing(facts: &Facts) -> Vec<Found> {
+    without(facts, &["generation_not_held", "share_not_held"])
+        .map(|(key, node)| {
+            let what = format!("{node} has lost its share of \"{}\"", key.alias);
+            let command = format!("{} cluster repair {}", facts.quorate(), quoted(node));
+            let note = "It gets another share of each key that it lost one of; nothing that is sealed changes. \
+                        Meanwhile T other nodes serve.";
+            found(node, what, Remedy::here(command).note(note))
+        })
+        .collect()
+}
+
+/// The members of a version that do not serve it now.
+fn down<'a>(facts: &Facts, key: &'a KeyFacts, version: &'a VersionFacts) -> Vec<&'a str> {
+    let serves = |name: &str| {
+        let answers = facts.node(name).is_some_and(|n| matches!(n.answer, Answer::Report(_)));
+        // What refuses a key for its state would serve it.
+        let refuses = |(node, code): &(String, String)| node == name && code != "key_state";
+        answers && !key.without_share.iter().any(refuses)
+    };
+    version.members.iter().map(String::as_str).filter(|name| !serves(name)).collect()
+}
+
+/// How many more nodes of a key's committee may fail: below zero, the key cannot be used.
+pub fn spare(facts: &Facts, key: &KeyFacts) -> Option<i64> {
+    let version = newest_made(key)?;
+    let up = version.members.len() - down(facts, key, version).len();
+    Some(i64::try_from(up).ok()? - i64::try_from(version.threshold).ok()?)
+}
+
+/// Keys with so many to spare, where some of their nodes are down, by the nodes that are.
+fn spared(facts: &Facts, is: impl Fn(i64) -> bool) -> Vec<(Vec<&str>, Vec<&KeyFacts>)> {
+    let mut groups: Vec<(Vec<&str>, Vec<&KeyFacts>)> = Vec::new();
+    for key in all_keys(facts) {
+        let Some(version) = newest_made(key) else { continue };
+        let down = down(facts, key, version);
+        if down.is_empty() || !spare(facts, key).is_some_and(&is) {
+            continue;
+        }
+        match groups.iter_mut().find(|(nodes, _)| *nodes == down) {
+            Some((_, keys)) => keys.push(key),
+            None => groups.push((down, vec![key])),
+        }
+    }
+    groups
+}
+
+fn named(keys: &[&KeyFacts]) -> String {
+    let first: Vec<String> = keys.iter().take(3).map(|k| format!("\"{}\"", k.alias)).collect();
+    match keys.len().checked_sub(3) {
+        Some(more) if more > 0 => format!("{} and {more} more keys", first.join(", ")),
+        _ => first.join(", "),
+    }
+}
+
+pub(super) fn committee_short(facts: &Facts) -> Vec<Found> {
+    spared(facts, |spare| spare < 0)
+        .into_iter()
+        .map(|(nodes, keys)| {
+            let what = format!("{} cannot be used: {} not serve it", named(&keys), are(&nodes));
+            found(&nodes.join(", "), what, bring_back(facts, &nodes))
+        })
+        .collect()
+}
+
+fn are(nodes: &[&str]) -> String {
+    let verb = if nodes.len() == 1 { "does" } else { "do" };
+    format!("{} {verb}", nodes.join(" and "))
+}
+
+/// Starts the first node that does not answer. One that answers and does not serve has a finding of its own.
+fn bring_back(facts: &Facts, nodes: &[&str]) -> Remedy {
+    let silent = |name: &&str| {
+        !facts.node(name).is_some_and(|node| matches!(node.answer, Answer::Report(_)))
+    };
+    match nodes.iter().copied().find(silent) {
+        Some(name) => start(name),
+        None => Remedy {
+            at: At::Here,
+            commands: Vec::new(),
+            note: Some("Its own finding says what to do.".to_owned()),
+        },
+    }
+}
+
+pub(super) fn committee_no_spare(facts: &Facts) -> Vec<Found> {
+    spared(facts, |spare| spare == 0)
+        .into_iter()
+        .map(|(nodes, keys)| {
+            let what = format!(
+                "no further node may fail for {}: {} not serve it",
+                named(&keys),
+                are(&nodes)
+            );
+            found(&nodes.join(", "), what, bring_back(facts, &nodes))
+        })
+        .collect()
+}
+
+pub(super) fn committee_fragile(facts: &Facts) -> Vec<Found> {
+    all_keys(facts)
+        .filter_map(|key| Some((key, newest_made(key)?)))
+        .filter(|(_, version)| version.members.len() > 1)
+        .filter(|(_, version)| version.members.len() == version.threshold)
+        .map(|(key, version)| {
+            let n = version.members.len();
+            let what = format!(
+                "\"{}\" takes all {n} nodes of its committee: losing one node loses the key",
+                key.alias
+            );
+            let lower = n / 2 + usize::from(n > 2);
+            let command = format!(
+                "{} key rotate {} --threshold {lower}",
+                facts.quorate(),
+                quoted(&key.alias)
+            );
+            let note = "Then `quorate rewrap` moves what was sealed before.";
+            found(&key.alias, what, Remedy::here(command).note(note))
+        })
+        .collect()
+}
+
+pub(super) fn key_suspended(facts: &Facts) -> Vec<Found> {
+    let stopped = all_keys(facts).filter_map(|key| Some((key, key.stopped?)));
+    stopped
+        .map(|(key, stopped)| {
+            let (what, command) = match stopped {
+                Stopped::Suspended => ("is suspended", "key resume"),
+                Stopped::ToBeDestroyed => ("waits for its destruction", "key keep"),
+            };
+            let what = format!("\"{}\" {what}: nodes do nothing with it", key.alias);
+            let note = "If that is meant, nothing is to be done. Administrators sign it.";
+            let command = format!("{command} {}", quoted(&key.alias));
+            found(&key.alias, what, administer(facts, &command).note(note))
+        })
+        .collect()
+}
