@@ -125,7 +125,7 @@ async fn generations_a_node_that_stays_behind_or_shows_a_forgery_is_left_out() {
 /// that comes of it is never used: encrypting notices by the proof, decrypting by the object's commitment, and both
 /// name the node. Fails where proofs are not verified.
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_20_21_a_share_of_another_generation_is_noticed_and_named() {
+async fn attack_20_a_share_of_another_generation_is_noticed_and_named() {
     for answers in [true, false] {
         let mut cluster = FakeCluster::start(2, 3).await;
         let client = fresh(&cluster);
