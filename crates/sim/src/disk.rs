@@ -117,8 +117,8 @@ mod tests {
         }
     }
 
-    /// Whatever of a batch is there, it counts only where nothing is missing. Tried: without the comparison of
-    /// digests, the batch without its first sector counts.
+    /// Whatever of a batch is there, it counts only where nothing is missing. What happens where a part counts is
+    /// played in `tests/power.rs`.
     #[test]
     fn attack_29_half_a_batch_is_none() {
         let all = count(&batch());

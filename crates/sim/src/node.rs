@@ -7,7 +7,7 @@ use quorate_node::{Call, CommitError, Facts, NodeCore, Outcome, Request, Step, V
 use quorate_secret::RootKey;
 use quorate_types::{ClusterId, Digest, UnixSeconds};
 use quorate_wire::proto::v1::Envelope;
-use quorate_wire::{PublicKey, SigningKey};
+use quorate_wire::{PublicKey, RefusalCode, SigningKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -103,6 +103,11 @@ impl SimNode {
         node.go_without(self.without);
         node.store = self.store.clone();
         node
+    }
+
+    /// Its disk has no room any more, or has again.
+    pub const fn fill(&mut self, full: bool) {
+        self.store.fill(full);
     }
 
     /// A copy of its disk.
@@ -213,7 +218,13 @@ impl SimNode {
         let Some((whole, step)) = self.pending.remove(&call) else { return Ok(Committed::Lost) };
         match at_once(step.commit(&mut self.store)).ok_or(NodeDefect::Waited)? {
             Ok(outcome) => Ok(Committed::Reply(Box::new(outcome))),
-            Err(CommitError::Conflict | CommitError::Full | CommitError::Failed) => {
+            // As the shell around a node says it.
+            Err(CommitError::Full | CommitError::Failed) => {
+                let what = "the store cannot write".to_owned();
+                let refusal = RefusalCode::StorageFailed.message(what, self.clock(now));
+                Ok(Committed::Reply(Box::new(Err(Box::new(refusal)))))
+            }
+            Err(CommitError::Conflict) => {
                 let step = self.decide(&whole, now, rng)?;
                 self.pending.insert(call, (whole, step));
                 Ok(Committed::Again)

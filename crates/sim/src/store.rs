@@ -28,6 +28,8 @@ pub struct Store {
     /// Sectors of the last batch.
     sectors: usize,
     without: Without,
+    /// There is no room for anything more.
+    full: bool,
 }
 
 /// What a store, or a node over it, leaves undone that it must do. Tests switch one off to see that what looks
@@ -124,6 +126,11 @@ impl Store {
         self.cut = loss;
     }
 
+    /// From now on there is no room, or there is again.
+    pub const fn fill(&mut self, full: bool) {
+        self.full = full;
+    }
+
     /// Leaves something undone from now on.
     pub const fn go_without(&mut self, without: Without) {
         self.without = without;
@@ -169,6 +176,9 @@ impl Commit for Store {
         let unchanged = batch.expects.iter().all(|entry| self.row(entry.key()) == entry.bytes());
         if !unchanged {
             return Err(CommitError::Conflict);
+        }
+        if self.full {
+            return Err(CommitError::Full);
         }
         self.sectors = disk::count(&batch);
         if let Some(loss) = self.cut.take() {

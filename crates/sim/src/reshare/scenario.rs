@@ -61,6 +61,8 @@ pub struct Round {
     pub dead: Vec<usize>,
     /// Which nodes are put back, in the middle, to what they were a little before, by position in the cluster.
     pub rolled_back: Vec<usize>,
+    /// Which nodes' disks are full until recovery begins, by position in the cluster.
+    pub full: Vec<usize>,
     /// What changes meanwhile.
     pub changes: Vec<Change>,
 }
@@ -122,6 +124,7 @@ impl Round {
             liars: Vec::new(),
             dead: Vec::new(),
             rolled_back: Vec::new(),
+            full: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -134,7 +137,7 @@ impl Round {
         };
         let liars = self.liars.iter().map(|(at, _)| *at);
         let mut all: Vec<usize> = liars.chain(lost).collect();
-        all.extend(self.dead.iter().chain(&self.rolled_back));
+        all.extend(self.dead.iter().chain(&self.rolled_back).chain(&self.full));
         all.sort_unstable();
         all.dedup();
         all

@@ -466,6 +466,7 @@ impl World {
             self.crash(*at);
             self.fault(Fault::Dead);
         }
+        self.fill(round, true);
         self.network.faults = scenario.faults;
         self.network.lose(scenario.lost);
         self.outage = scenario.outage;
@@ -491,6 +492,7 @@ impl World {
             }
         }
         self.ask_client()?;
+        self.fill(round, false);
         for at in 0..self.down.len() {
             self.rise(at);
         }
@@ -503,10 +505,19 @@ impl World {
             && round.beside == 0
             && round.dead.is_empty()
             && round.rolled_back.is_empty()
+            && round.full.is_empty()
             && round.changes.is_empty();
         let ending = self.recover(round, &before, clean)?;
         self.ask_client()?;
         Ok((ending, hostile))
+    }
+
+    fn fill(&mut self, round: &Round, full: bool) {
+        for at in &round.full {
+            if let Some(node) = self.nodes.get_mut(*at) {
+                node.fill(full);
+            }
+        }
     }
 
     /// What the operation asks for: an order, a lost disk, time.
