@@ -153,7 +153,7 @@ fn chapter_on_backup() {
             .replace("digest-a...", &format!("digest-{machine}..."))
             .replace("a.json", &format!("{machine}.json"))
     };
-    run(chapter.adapted(at), 14, 0);
+    run(chapter.adapted(at), 13, 0);
 }
 
 /// Two new nodes: where each keeps its data and at which address it listens is all that differs.

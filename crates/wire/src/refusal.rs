@@ -158,9 +158,9 @@ codes! {
     /// A refresh by the standing order, before its time.
     RefreshNotDue, "refresh_not_due", Conflict, "The shares are as they were.",
         "Wait until the time that the message names, or sign an order for a reshare now.";
-    /// A reshare takes a share of the parent generation that this node does not have.
+    /// An evaluation, or a reshare, takes a share that this node does not have.
     ShareNotHeld, "share_not_held", Conflict, "The shares are as they were.",
-        "Sign an order that lets this node in without its share; see spec/reshare.md.";
+        "Have the other nodes deal it one: `quorate cluster repair NODE`; see docs/backup.md.";
     /// A session that fits no order in force.
     OrderMismatch, "order_mismatch", Invalid, "No share was made, and none was lost.",
         "Begin a session for the newest order of the key version.";

@@ -63,7 +63,7 @@ pub async fn run(app: &App, args: Decrypt) -> Outcome {
     bar.finish_and_clear();
     let done = finish(done, grown, failed)?;
     app.warnings(&client);
-    Summary::new(done, outputs, skipped).print(app, "decrypted")
+    Summary::new(&client, done, outputs, skipped).print(app, "decrypted")
 }
 
 /// Whether an output that exists is what opening its input gives, as far as can be seen without asking anybody: of

@@ -29,19 +29,30 @@ pub struct Summary {
     outputs: Vec<String>,
     skipped: Vec<Skipped>,
     failed: Vec<FileFailure>,
+    /// Evaluations that nodes answered together, and the labels in them: what `tenant usage` counts.
+    operations: u64,
+    labels: u64,
     #[serde(skip)]
     stopped: Option<Failure>,
 }
 
 impl Summary {
     /// From what the workers did.
-    pub fn new(done: Done, outputs: Vec<String>, skipped: Vec<Skipped>) -> Self {
+    pub fn new(
+        client: &quorate_sdk::Client,
+        done: Done,
+        outputs: Vec<String>,
+        skipped: Vec<Skipped>,
+    ) -> Self {
+        let counted = client.counters();
         let failed = done
             .failed
             .into_iter()
             .map(|(path, failure)| FileFailure { path: shown(&path), failure })
             .collect();
         Self {
+            operations: counted.operations,
+            labels: counted.labels,
             files: done.files,
             bytes: done.bytes,
             already: done.already,
@@ -168,7 +179,7 @@ pub async fn run(app: &App, args: Encrypt) -> Outcome {
     bar.finish_and_clear();
     let done = finish(done, grown, failed)?;
     app.warnings(&client);
-    Summary::new(done, outputs, skipped).print(app, "encrypted")
+    Summary::new(&client, done, outputs, skipped).print(app, "encrypted")
 }
 
 /// Whether an output that exists is what sealing its input gives, as far as can be seen without asking anybody:

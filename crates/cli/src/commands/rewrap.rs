@@ -32,6 +32,9 @@ struct Summary {
     /// Rewrapped files that have other names, which keep the old header.
     other_names: Vec<String>,
     failed: Vec<FileFailure>,
+    /// Evaluations that nodes answered together, and the labels in them: what `tenant usage` counts.
+    operations: u64,
+    labels: u64,
 }
 
 /// A file, as it was named and as it is.
@@ -111,6 +114,8 @@ pub async fn run(app: &App, args: Rewrap) -> Outcome {
         }
     }
     bar.finish_and_clear();
+    let counted = client.counters();
+    (summary.operations, summary.labels) = (counted.operations, counted.labels);
     app.warnings(&client);
     if !summary.other_names.is_empty() {
         let named: Vec<_> = summary.other_names.iter().take(NAMED).cloned().collect();

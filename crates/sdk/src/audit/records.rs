@@ -61,10 +61,11 @@ struct Source {
 
 impl Source {
     /// Waits until the next record is here, or none will be.
-    async fn look(&mut self) -> Option<u64> {
+    async fn look(&mut self) -> Option<(u64, u64)> {
         loop {
             if let Some(record) = self.current.as_ref().and_then(|some| some.records.front()) {
-                return Some(record.row.time);
+                // Nodes count in seconds; within one, each node's own order is the best there is.
+                return Some((record.row.time, record.index));
             }
             self.current = None;
             if self.ended {
@@ -95,7 +96,7 @@ pub struct AuditRecords {
 impl AuditRecords {
     /// The next record, and the place of its node among [`Self::nodes`].
     pub async fn next(&mut self) -> Option<(usize, AuditRecord)> {
-        let mut oldest: Option<(u64, usize)> = None;
+        let mut oldest: Option<((u64, u64), usize)> = None;
         for (at, source) in self.sources.iter_mut().enumerate() {
             if let Some(time) = source.look().await
                 && oldest.is_none_or(|(least, _)| time < least)
