@@ -8,6 +8,10 @@ use quorate_wire::PublicKey;
 /// The row of the cluster's table that says that the node's data come from a backup.
 pub const RESTORED: &str = "restored";
 
+/// The row of the cluster's table that says when the node's shares were last copied into a backup: seconds since 1970,
+/// 8 bytes.
+pub const COPIED: &str = "shares-copied";
+
 /// A table: rows of bytes under keys of bytes, sorted by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {

@@ -87,6 +87,8 @@ pub struct ShareState {
     pub promised: Vec<Generation>,
     /// Seconds until a refresh by the standing order is due there; 0 where it is, or where there is none.
     pub refresh_due_in: u64,
+    /// The share that it erased for that generation is in a backup, so to have erased it heals nothing.
+    pub parent_copied: bool,
 }
 
 /// Who holds the shares of a key version.
@@ -180,7 +182,10 @@ impl Client {
                 state: answers.remove(&node).map(|answer| answer.map(|a| state(&a.reply))),
             })
             .collect();
-        let confirmed = |node: &NodeShareState| matches!(&node.state, Some(Ok(state)) if state.generation == generation);
+        let confirmed = |node: &NodeShareState| {
+            matches!(&node.state, Some(Ok(state))
+                if state.generation == generation && !state.parent_copied)
+        };
         let healing = highest.filter(|highest| highest.height() > 1).map(|highest| {
             let unconfirmed = nodes.iter().filter(|node| !confirmed(node)).map(|node| node.node);
             // Old shares are of orders that count: the one with the smallest T says how many are enough.
@@ -215,6 +220,7 @@ fn state(reply: &v1::ReshareStateReply) -> ShareState {
             .map(|statement| statement.generation())
             .collect(),
         refresh_due_in: reply.refresh_due_in,
+        parent_copied: reply.parent_copied,
     }
 }
 

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use getrandom::SysRng;
 use prost::Message as _;
 use quorate_documents::NodeEntry;
-use quorate_node::{Batch, Commit as _, CommitError, RowKey, Write as RowWrite, sealing};
+use quorate_node::{
+    Batch, COPIED, Commit as _, CommitError, RowKey, Write as RowWrite, sealing,
+};
 use quorate_secret::{RootKey, Secret};
 use quorate_storage::{
     OpenError, Snapshot, SnapshotError, SnapshotValue, SqliteOptions, SqliteStore, Store as _,
@@ -45,9 +47,6 @@ const MAX_HEAD: usize = 1 << 20;
 
 /// Where the backup's key is sealed under the root key: a name that no row has.
 const KEY_ROW: &str = "backup-key";
-
-/// The row that says up to when shares were copied into a backup.
-const COPIED: &str = "shares-copied";
 
 /// What stands before the sealed part, for everybody to read, and is authenticated with each chunk of that.
 #[derive(Debug, Serialize, Deserialize)]

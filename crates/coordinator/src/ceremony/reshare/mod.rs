@@ -65,6 +65,8 @@ pub struct Reshared {
     pub lacking: Vec<(NodeId, Failure)>,
     /// Nodes that lied on the way.
     pub blamed: Vec<Blame>,
+    /// Nodes whose share of the parent is in a backup. To erase it heals nothing.
+    pub copied: Vec<NodeId>,
 }
 
 impl Reshared {
@@ -74,11 +76,11 @@ impl Reshared {
         self.certificate.statement().generation()
     }
 
-    /// Participants of the parent that have not confirmed that its share is erased.
+    /// Participants of the parent that have not confirmed that its share is erased, or whose share is in a backup.
     #[must_use]
     pub fn unconfirmed(&self) -> Vec<NodeId> {
         let old = self.parent.participants().iter().map(|member| member.node);
-        old.filter(|node| !self.delivered.contains(node)).collect()
+        old.filter(|node| !self.delivered.contains(node) || self.copied.contains(node)).collect()
     }
 
     /// How many stolen shares of the parent this heals: with u old holders that have not confirmed erasure,
@@ -164,6 +166,7 @@ pub struct Reshare {
     nonce: [u8; 32],
     stage: Stage,
     finished: bool,
+    copied: Vec<NodeId>,
     failed: Failed,
 }
 
@@ -264,6 +267,7 @@ impl Reshare {
             nonce,
             stage,
             finished: false,
+            copied: Vec::new(),
             failed,
         };
         reshare.stage = Stage::Survey(Roll::of(reshare.everybody()));
@@ -375,6 +379,12 @@ impl Reshare {
             Stage::Over => None,
         };
         let Some(position) = position else { return Received::Ignored };
+        if let (Stage::Survey(_), Reply::State(state)) = (&self.stage, &reply)
+            && state.copied
+            && !self.copied.contains(&node)
+        {
+            self.copied.push(node);
+        }
         let mut order_unknown = false;
         let checked: Result<(), Accusation> = match (&mut self.stage, reply) {
             (Stage::Survey(roll), Reply::State(reply)) => {
@@ -507,6 +517,7 @@ impl Reshare {
                     delivered: deliver.roll.answered().map(|(node, ())| node).collect(),
                     lacking: deliver.lacking.clone(),
                     blamed: self.failed.blamed.clone(),
+                    copied: self.copied.clone(),
                 })))
             }
             Stage::Over => {

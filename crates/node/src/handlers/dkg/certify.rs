@@ -142,7 +142,7 @@ impl Made<'_> {
             return Err(invalid("this node has no part in the key version"));
         };
         transcript_signed(&row, &verified, &self.request.transcript_signatures)?;
-        let lineage = LineageRow { root: None, taken_at: now.0 };
+        let lineage = LineageRow { root: None, taken_at: now.0, copied: false };
         row.transcript.clear();
         row.receive_keys.clear();
         let session = SessionId::from_slice(&row.session).ok();

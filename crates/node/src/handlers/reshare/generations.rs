@@ -10,6 +10,8 @@ use std::sync::Arc;
 use prost::Message;
 use quorate_documents::{Certificate, Heads, Key, KeyOrder, Orders, Rank, Statement};
 use quorate_schemes::sharing::SigningShare;
+use quorate_types::limits::MAX_ORDERS_PER_KEY;
+use quorate_types::limits::SESSION_SECONDS;
 use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, UnixSeconds};
 use quorate_wire::proto::store::v1::{LineageRow, PromiseRow, RestoredRow, SignedRow};
 use quorate_wire::proto::v1::Envelope;
@@ -19,7 +21,7 @@ use crate::handlers::documents::{all_versions, version as document};
 use crate::handlers::evaluate::{certificate, held};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
-use crate::row::{RESTORED, RowKey, Table, orders_prefix, version_prefix};
+use crate::row::{COPIED, RESTORED, RowKey, Table, orders_prefix, version_prefix};
 use crate::rows;
 use crate::step::Write;
 use crate::view::{Entry, Read};
@@ -27,9 +29,6 @@ use crate::view::{Entry, Read};
 /// Generations of one key version that one decision looks at. A parent has few promises, and few parents are
 /// alive at once.
 const MAX_ROWS: usize = 4096;
-
-/// Order documents of one key that one decision looks at: one, or as many as contend.
-const MAX_DOCUMENTS: usize = 64;
 
 /// A promise and what it is about.
 pub(super) struct Promise {
@@ -46,6 +45,10 @@ pub(crate) struct Generations {
     taken_at: u64,
     /// Where the node's data come from a backup.
     restored: Option<RestoredRow>,
+    /// When the node's shares were last copied into a backup.
+    copied_at: Option<u64>,
+    /// Whether the share that was erased for the highest is in a backup.
+    parent_copied: bool,
     signed: Option<SignedRow>,
     pub(super) promises: Vec<Promise>,
     shares: Vec<Arc<Entry>>,
@@ -65,6 +68,8 @@ impl Generations {
         let signed = reads.row(&RowKey::signed(key, version));
         let restored = RowKey::cluster(RESTORED);
         let restored = reads.row(&restored);
+        let copied = RowKey::cluster(COPIED);
+        let copied = reads.row(&copied);
         let promises = reads.range(all(Table::Promises, prefix.clone()));
         let shares = reads.range(all(Table::Shares, prefix.clone()));
         let sessions = reads.range(all(Table::Sessions, prefix));
@@ -92,6 +97,8 @@ impl Generations {
             root,
             taken_at: lineage.taken_at,
             restored: rows::message(restored?)?,
+            copied_at: copied?.bytes().and_then(|at| at.try_into().ok()).map(u64::from_be_bytes),
+            parent_copied: lineage.copied,
             signed: rows::message(signed?)?,
             promises: kept,
             shares: shares?.to_vec(),
@@ -156,6 +163,18 @@ impl Generations {
         !remembers
     }
 
+    /// Whether the share that is in use is in a backup. Up to a session's time before its certificate it was here.
+    pub(super) fn copied(&self) -> bool {
+        let holds = self.highest().is_some_and(|it| self.holds(it.statement().generation()));
+        let since = self.taken_at.saturating_sub(SESSION_SECONDS);
+        holds && self.copied_at.is_some_and(|at| at >= since)
+    }
+
+    /// Whether the share that was erased for the highest is in a backup.
+    pub(super) const fn parent_copied(&self) -> bool {
+        self.parent_copied
+    }
+
     fn share_of(&self, generation: Generation) -> Option<&Arc<Entry>> {
         let place = RowKey::share(self.key, self.version, generation);
         self.shares.iter().find(|entry| *entry.key() == place)
@@ -186,8 +205,11 @@ impl Generations {
     ) -> Vec<Write> {
         let statement = certificate.statement();
         let rank: Rank = statement.rank();
-        let lineage =
-            LineageRow { root: root.map(|root| root.envelope().clone()), taken_at: now.0 };
+        let lineage = LineageRow {
+            root: root.map(|root| root.envelope().clone()),
+            taken_at: now.0,
+            copied: self.copied(),
+        };
         let mut writes = vec![
             Write::Put(
                 RowKey::certificate(self.key, self.version),
@@ -263,7 +285,8 @@ impl OrderDocuments {
 pub(crate) fn order_documents(reads: &Reads<'_>, key: KeyId) -> Result<OrderDocuments, Stop> {
     let prefix = orders_prefix(key);
     let length = prefix.len();
-    let list = Read::Range { table: Table::Counting, prefix, after: None, limit: MAX_DOCUMENTS };
+    let list =
+        Read::Range { table: Table::Counting, prefix, after: None, limit: MAX_ORDERS_PER_KEY };
     let mut ids = Vec::new();
     for entry in reads.range(list)? {
         let id = entry.key().key.get(length..).and_then(|id| DocumentId::from_slice(id).ok());

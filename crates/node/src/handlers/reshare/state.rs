@@ -81,6 +81,8 @@ impl Ready {
                 .filter_map(|promise| promise.row.statement.clone())
                 .collect(),
             refresh_due_in: due.unwrap_or_default(),
+            copied: generations.copied(),
+            parent_copied: generations.parent_copied(),
         };
         Ok(Decision::reply(Reply::ReshareState(reply)))
     }
