@@ -14,12 +14,13 @@ use std::time::Instant;
 
 use prost::Message;
 use quorate_authz::Caller;
-use quorate_documents::{Body, Draft, Quota, SignedDocument, Terms};
+use quorate_documents::{Body, Draft, KeyOrder, Order, Quota, SignedDocument, Terms};
 use quorate_node::{Call, Request, RowKey, Table};
 use quorate_types::limits::{
-    MAX_DOCUMENTS_PER_TENANT, MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT,
+    MAX_DOCUMENTS_PER_TENANT, MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT, MAX_POLICIES_PER_TENANT,
+    MAX_STORED_PER_TENANT,
 };
-use quorate_types::{Action, TenantId};
+use quorate_types::{Action, DocumentId, KeyVersion, TenantId};
 use quorate_wire::proto::store::v1::{GrantsOver, TenantCountsRow};
 use quorate_wire::proto::v1;
 use support::{NOW, World, principal_document, seed_key, tenant_document};
@@ -397,4 +398,59 @@ fn no_more_grants_are_taken_than_are_looked_at() {
     let longer = Draft::succeed(&[&all[0]], Body::Grant(longer), Some(acme.digest()), vec![], NOW);
     let longer = longer.unwrap().sign(&[&world.administrator]).unwrap();
     assert_eq!(put(&mut world, &[longer]), [None]);
+}
+
+fn order(world: &mut World, key: &SignedDocument, refresh: u64) -> SignedDocument {
+    let Body::Key(body) = key.body() else { panic!("it is no key") };
+    let first = &body.versions[0].order;
+    let mut next = first.to_proto();
+    next.number = 2;
+    let (id, version) = (key.id().into(), KeyVersion::FIRST);
+    let order = KeyOrder {
+        tenant: body.tenant,
+        key: id,
+        version,
+        first: first.digest(id, version),
+        base: Some(key.digest()),
+        settles: Vec::new(),
+        order: Order::from_proto(&next).unwrap().with_refresh_seconds(refresh),
+    };
+    let acme = Some(world.acme.digest());
+    let draft = Draft::first(Body::KeyOrder(order), acme, NOW, &mut world.rng);
+    draft.unwrap().sign(&[&world.administrator]).unwrap()
+}
+
+/// A tenant of 10,000 keys moves all of them; and who may change keys fills nothing but the room of orders. Fails when
+/// orders are counted with the others, or not at all.
+#[test]
+fn orders_and_other_documents_take_no_room_from_one_another() {
+    let mut world = World::new(1);
+    let (acme, key) = (world.acme.clone(), world.order_key(1, "files"));
+    world.put_all(std::slice::from_ref(&key));
+    let row = counts(&world, &acme);
+    let full = MAX_DOCUMENTS_PER_TENANT - row.principals - row.policies - row.tenants;
+    pretend(&mut world, &acme, &TenantCountsRow { keys: full, ..row.clone() });
+    let one = machine(&mut world, &acme, 1);
+    assert!(put(&mut world, std::slice::from_ref(&one))[0].is_some());
+    let first = order(&mut world, &key, 1);
+    assert_eq!(put(&mut world, &[first]), [None]);
+    assert_eq!(counts(&world, &acme).orders, 1);
+
+    let full = TenantCountsRow { orders: MAX_ORDERS_PER_TENANT, ..row.clone() };
+    pretend(&mut world, &acme, &full);
+    let second = order(&mut world, &key, 2);
+    let refused = put(&mut world, std::slice::from_ref(&second)).remove(0).unwrap();
+    assert!(refused.contains("10000 documents of orders of its keys"), "{refused}");
+    assert_eq!(put(&mut world, &[one]), [None]);
+
+    // Of one key no more than a reshare reads.
+    pretend(&mut world, &acme, &row);
+    for number in 1..MAX_ORDERS_PER_KEY {
+        let mut id = [7; 32];
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let row = RowKey::order(key.id().into(), DocumentId::from_bytes(id));
+        world.nodes[0].store.rows.insert(row, (Vec::new(), quorate_node::Sequence(1)));
+    }
+    let refused = put(&mut world, std::slice::from_ref(&second)).remove(0).unwrap();
+    assert!(refused.contains("1024 documents of orders of this key"), "{refused}");
 }

@@ -156,15 +156,20 @@ impl Client {
     /// most do, and nodes that lack something are brought it.
     async fn look_up(&self, jobs: &[Job], thoroughly: bool) -> Vec<Result<Key, Error>> {
         let mut found: Vec<Option<Result<Key, Error>>> = jobs.iter().map(|_| None).collect();
-        let mut waiting = jobs.iter().map(|job| job.key).enumerate();
+        let mut waiting = jobs.iter().map(|job| (job.key, job.version)).enumerate();
         let mut looking = JoinSet::new();
         loop {
             while looking.len() < LOOKUPS
-                && let Some((at, id)) = waiting.next()
+                && let Some((at, (id, version))) = waiting.next()
             {
                 let client = self.clone();
                 looking.spawn(async move {
-                    if !thoroughly && let Some(key) = client.key_of_one(id).await {
+                    // One that has just come knows the key, and may have no certificate of it yet.
+                    let made = |key: &Key| {
+                        let version = key.verified_version(version);
+                        version.is_ok_and(|version| version.certificate.is_some())
+                    };
+                    if !thoroughly && let Some(key) = client.key_of_one(id).await.filter(made) {
                         return (at, Ok(key));
                     }
                     let known = client.cached_key(id).is_some();

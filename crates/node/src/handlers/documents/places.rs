@@ -149,7 +149,8 @@ fn grants(counts: &TenantCountsRow, now: UnixSeconds) -> u32 {
     counts.grants.saturating_sub(over.sum())
 }
 
-/// The documents of a tenant that a new version of it keeps: those with a place, and keys that are destroyed.
+/// The documents of a tenant that a new version of it keeps, beside orders: those with a place, and keys that are
+/// destroyed.
 pub(super) fn kept(counts: &TenantCountsRow, now: UnixSeconds) -> u32 {
     [
         counts.tenants,
@@ -158,7 +159,6 @@ pub(super) fn kept(counts: &TenantCountsRow, now: UnixSeconds) -> u32 {
         counts.destroyed,
         counts.policies,
         grants(counts, now),
-        counts.orders,
     ]
     .into_iter()
     .fold(0, u32::saturating_add)

@@ -154,7 +154,9 @@ pub(crate) fn prepare<'a>(
     let mut quotas = Quotas::gather(reads, documents)?;
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
     let gathered = quotas.gather_suspended(reads, came.clone().map(|d| d.document()));
+    let ordered = quotas.gather_ordered(reads, came.clone().map(|d| d.document()));
     quotas.gather_granted(reads, came.map(|d| d.document()))?;
+    ordered?;
     gathered?;
     let destructions = destructions(reads, &candidates, &loaded, &affected)?;
     let changes = changes.map_or(0, u64::from_be_bytes);

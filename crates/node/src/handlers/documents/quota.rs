@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
-use quorate_documents::{BodyOf, Document, Grant, Heads, Kind, Quota, SignedDocument, Terms};
+use quorate_documents::{
+    BodyOf, Document, Grant, Heads, KeyOrder, Kind, Quota, SignedDocument, Terms,
+};
 use quorate_types::limits::{
     MAX_DOCUMENT_BYTES_PER_TENANT, MAX_DOCUMENTS_PER_REQUEST, MAX_DOCUMENTS_PER_TENANT,
-    MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT, MAX_TERMS_PER_TENANT,
+    MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT, MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT,
+    MAX_TERMS_PER_TENANT,
 };
 use quorate_types::{DocumentId, KeyId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
@@ -22,7 +25,7 @@ use super::places::{self, Moves, Place};
 use super::put::{BYTES_OF_SIGNATURE, kind_byte, tenant_slot};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
-use crate::row::{RowKey, Table, granted_prefix};
+use crate::row::{RowKey, Table, granted_prefix, orders_prefix};
 use crate::rows;
 use crate::rules::{MAX_GRANTS, borrowed, is_suspended_from_above, way_up};
 use crate::step::Write;
@@ -55,6 +58,8 @@ pub(super) struct Quotas {
     suspended: BTreeSet<TenantId>,
     /// Grants of one key to one principal in the list that requests read, of those that come.
     granted: BTreeMap<(PrincipalId, KeyId), Listed>,
+    /// Documents of orders in the list of each key, of those that come.
+    ordered: BTreeMap<KeyId, BTreeSet<DocumentId>>,
     /// What the documents of this request do to the places.
     moves: Moves,
 }
@@ -118,8 +123,8 @@ impl Quotas {
             return Err(Stop::Unread);
         }
         let (contacts, suspended, changed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        let (granted, moves) = (BTreeMap::new(), Moves::default());
-        Ok(Self { counts, said, contacts, suspended, changed, granted, moves })
+        let (granted, ordered, moves) = (BTreeMap::new(), BTreeMap::new(), Moves::default());
+        Ok(Self { counts, said, contacts, suspended, changed, granted, ordered, moves })
     }
 
     /// Reads how many grants there are of the same keys to the same principals as those that come.
@@ -155,6 +160,32 @@ impl Quotas {
                 }
             }
             self.granted.insert((grantee, key), listed);
+        }
+        if unread { Err(Stop::Unread) } else { Ok(()) }
+    }
+
+    /// Reads how many documents of orders there are of the same keys as those that come.
+    pub(super) fn gather_ordered<'d>(
+        &mut self,
+        reads: &Reads<'_>,
+        came: impl Iterator<Item = &'d Document>,
+    ) -> Result<(), Stop> {
+        let keys: BTreeSet<KeyId> =
+            came.filter_map(|d| KeyOrder::of(d.body())).map(|order| order.key).collect();
+        let mut unread = false;
+        for key in keys {
+            let (table, prefix) = (Table::Counting, orders_prefix(key));
+            let length = prefix.len();
+            let range = Read::Range { table, prefix, after: None, limit: MAX_ORDERS_PER_KEY };
+            let Ok(found) = reads.range(range) else {
+                unread = true;
+                continue;
+            };
+            let listed = self.ordered.entry(key).or_default();
+            for entry in found {
+                let id = entry.key().key.get(length..).map(DocumentId::from_slice);
+                listed.insert(id.and_then(Result::ok).ok_or_else(|| rows::damaged(entry))?);
+            }
         }
         if unread { Err(Stop::Unread) } else { Ok(()) }
     }
@@ -208,6 +239,16 @@ impl Quotas {
             );
             return Err(Refused::new(RefusalCode::QuotaReached, message));
         }
+        if let Some(order) = KeyOrder::of(document.body()).filter(|_| takes)
+            && let Some(listed) = self.ordered.get(&order.key)
+            && !listed.contains(&document.id())
+            && listed.len() >= MAX_ORDERS_PER_KEY
+        {
+            let message = format!(
+                "there are {MAX_ORDERS_PER_KEY} documents of orders of this key, which is as many as there may be; add a version to one of them"
+            );
+            return Err(Refused::new(RefusalCode::QuotaReached, message));
+        }
         let tenant = owner(document);
         let none = (TenantCountsRow::default(), Quota::default());
         let counts = self.counts.get(&tenant).unwrap_or(&none.0);
@@ -241,9 +282,17 @@ impl Quotas {
                     let have = counted(counts.terms);
                     return bounded(QuotaOf::Terms, have, 0, MAX_TERMS_PER_TENANT);
                 }
-                Kind::Grant | Kind::KeyOrder | Kind::Roster => {}
+                // Beside all others: whoever may change keys takes no room from them, nor they from it.
+                Kind::KeyOrder => {
+                    let have = counted(counts.orders);
+                    bounded(QuotaOf::Orders, have, 0, MAX_ORDERS_PER_TENANT)?;
+                }
+                Kind::Grant | Kind::Roster => {}
             }
-            let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Terms);
+        }
+        if takes && kind != Kind::KeyOrder {
+            let apart = [Kind::Terms, Kind::KeyOrder];
+            let kinds = Kind::ALL.into_iter().filter(|kind| !apart.contains(kind));
             let have = kinds
                 .fold(places::kept(counts, now), |have, kind| self.moves.after(tenant, kind, have));
             bounded(QuotaOf::Documents, have, 0, all)?;
@@ -304,6 +353,9 @@ impl Quotas {
             if now == Place::GivenBack {
                 listed.revoked.insert(id);
             }
+        }
+        if let Some(order) = KeyOrder::of(document.body()) {
+            self.ordered.entry(order.key).or_default().insert(id);
         }
         if document.version() == 1 {
             self.moves.comes(tenant, kind, id);
@@ -370,6 +422,7 @@ enum QuotaOf {
     Keys,
     Policies,
     Terms,
+    Orders,
     Documents,
     Stored,
     Bytes,
@@ -383,6 +436,7 @@ impl QuotaOf {
             Self::Keys => "keys",
             Self::Policies => "policies",
             Self::Terms => "terms about it",
+            Self::Orders => "documents of orders of its keys",
             Self::Documents => "tenants, principals, keys, policies and grants together",
             Self::Stored => "documents, with all that are over or do not count",
             Self::Bytes => "bytes of documents",
