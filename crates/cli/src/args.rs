@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod administration;
 mod audit;
 mod backup;
+mod coordinator;
 mod keys;
 mod membership;
 mod refresh;
@@ -16,6 +17,7 @@ mod rules;
 pub use administration::{Admin, Change, CriticalAction, ScopeArgs, Tenant, WaitArgs};
 pub use audit::Audit;
 pub use backup::{BackupArgs, RestoreArgs};
+pub use coordinator::{Coordinator, CoordinatorArgs};
 pub use keys::{Key, KeyChangeArgs};
 pub use membership::{DealtArgs, Membership, MoveArgs};
 pub use refresh::{ChosenArgs, RefreshArgs, RepairArgs};
@@ -114,6 +116,9 @@ pub enum Command {
     /// One key server.
     #[command(subcommand)]
     Node(Node),
+    /// What looks after a cluster's keys: refreshes them, and brings nodes what they lack.
+    #[command(subcommand)]
+    Coordinator(Coordinator),
     /// Say what is wrong with the cluster, the nodes, the keys and this machine, and what to paste.
     Doctor(Doctor),
     /// The configuration.

@@ -83,7 +83,10 @@ fn not_understood(error: &clap::Error) -> ExitCode {
 
 /// Runs the command, and sees to it that a signal ends it.
 async fn until_told_to_end(cli: Cli) -> Outcome {
-    if matches!(cli.command, Command::Demo(_) | Command::Dev(_) | Command::Node(_)) {
+    if matches!(
+        cli.command,
+        Command::Demo(_) | Command::Dev(_) | Command::Node(_) | Command::Coordinator(_)
+    ) {
         // These have processes to end, and see to signals themselves.
         return run(cli).await;
     }
@@ -130,6 +133,9 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Cluster(command) => commands::cluster::run(&App::new(&common)?, command).await,
         Command::Sync => commands::cluster::run(&App::new(&common)?, args::Cluster::Sync).await,
         Command::Node(command) => commands::node::run(Output::new(&common), command).await,
+        Command::Coordinator(command) => {
+            commands::coordinator::run(&App::new(&common)?, command).await
+        }
         Command::Doctor(args) => commands::doctor::run(&App::new(&common)?, &args).await,
         Command::Config(Config::Check) => {
             check_config(&App::new(&common)?);

@@ -33,6 +33,19 @@ impl Output {
         print_line(&line);
     }
 
+    /// A line of a command that goes on: as JSON, or as the text, where there is any for people.
+    pub fn line<T: Serialize>(self, value: &T, text: impl FnOnce() -> Option<String>) {
+        let line = if self.json {
+            serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
+        } else {
+            match text() {
+                Some(text) => plain_lines(&text),
+                None => return,
+            }
+        };
+        print_line(&line);
+    }
+
     /// A line on what is going on, for people only.
     pub fn note(self, text: &str) {
         if !self.quiet && !self.json {

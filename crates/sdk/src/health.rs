@@ -8,7 +8,7 @@ use quorate_types::{Action, Digest, DocumentId, KeyVersion, NodeId, UnixSeconds}
 use quorate_wire::proto::v1;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, NodeFailure};
+use crate::client::{Client, NodeFailure, NodeStatus};
 use crate::documents::{NodeSync, Synced};
 use crate::error::{Error, NodeRefusal};
 use crate::keys::Key;
@@ -54,6 +54,23 @@ impl Client {
             }
         });
         Ok(Synced { documents: lacking.documents, nodes: nodes.collect() })
+    }
+
+    /// The newest roster, where these nodes answer under this client's own without being asked for it.
+    ///
+    /// # Errors
+    /// As [`Self::roster_state`].
+    pub(crate) async fn roster_state_by(&self, nodes: &[NodeStatus]) -> Result<RosterState, Error> {
+        let same = |node: &&NodeStatus| node.status.as_ref().is_ok_and(|s| s.same_roster);
+        let other = nodes.iter().any(|n| n.status.as_ref().is_ok_and(|s| !s.same_roster));
+        if other || nodes.iter().filter(same).count() < self.most() {
+            return self.roster_state().await;
+        }
+        Ok(RosterState::Settled {
+            version: self.inner.membership.roster.version(),
+            expires_at: self.roster().expires_at,
+            trusted: true,
+        })
     }
 
     /// The newest roster, by what most nodes show. Keeps nothing in the profile.

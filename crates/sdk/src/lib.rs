@@ -34,6 +34,7 @@ mod changed_fields;
 mod changes;
 mod client;
 mod cluster;
+mod coordinate;
 mod datakeys;
 mod documents;
 mod error;
@@ -90,6 +91,7 @@ pub use client::{
     Client, ClientBuilder, ClockReport, NodeFailure, NodeReport, NodeStatus, Warning,
 };
 pub use cluster::{ClusterBundle, ClusterRequest, NodeCard, all_permissions, create_cluster};
+pub use coordinate::{Coordinator, Round, RoundEvent, RoundTime};
 pub use datakeys::GeneratedDataKey;
 pub use documents::{Delivered, NodeConfirmation, NodeSync, Synced};
 pub use error::{

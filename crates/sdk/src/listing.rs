@@ -35,22 +35,36 @@ impl Client {
     pub async fn each_key(&self, mut with: impl FnMut(Key)) -> Result<(), Error> {
         let mut after = None;
         for _ in 0..MAX_PAGES {
-            let Page { keys, next } = self.page_of_keys(after).await?;
-            for (id, views) in keys {
-                match self.verify_views(id, &views).await {
-                    Ok(key) => with(key),
-                    Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
-                        name: id.to_string(),
-                        what: error.to_string(),
-                    })),
-                }
-            }
+            let (keys, next) = self.keys_after(after).await?;
+            keys.into_iter().for_each(&mut with);
             match next {
                 None => break,
                 Some(next) => after = Some(next),
             }
         }
         Ok(())
+    }
+
+    /// A page of them: those after this one, verified, and where the next page begins.
+    ///
+    /// # Errors
+    /// As [`Self::list_keys`].
+    pub(crate) async fn keys_after(
+        &self,
+        after: Option<KeyId>,
+    ) -> Result<(Vec<Key>, Option<KeyId>), Error> {
+        let Page { keys: shown, next } = self.page_of_keys(after).await?;
+        let mut keys = Vec::with_capacity(shown.len());
+        for (id, views) in shown {
+            match self.verify_views(id, &views).await {
+                Ok(key) => keys.push(key),
+                Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
+                    name: id.to_string(),
+                    what: error.to_string(),
+                })),
+            }
+        }
+        Ok((keys, next))
     }
 
     /// The first keys that this client may see, in the order of their ids: as many as are asked for, where there are.

@@ -66,7 +66,8 @@ pub fn period(text: &str) -> Result<u64, String> {
     number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(bad)
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// Keys a second.
+pub fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "give keys a second, such as 5 or 0.5".to_owned())?;
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("give more than 0".to_owned()) }
 }

@@ -293,7 +293,7 @@ async fn serve(
 }
 
 /// Ends at SIGTERM or SIGINT, or, where asked to, when standard input closes.
-async fn told_to_end(until_stdin_closes: bool) {
+pub async fn told_to_end(until_stdin_closes: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let terminated = async {
         match signal(SignalKind::terminate()) {

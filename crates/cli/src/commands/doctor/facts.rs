@@ -277,16 +277,35 @@ pub async fn of_cluster(app: &App, client: &Client, probe: bool) -> Facts {
     }
     match client.roster_state().await {
         Ok(state) => {
-            cluster.roster = Some(match state {
-                RosterState::Settled { version, expires_at, trusted } => {
-                    RosterFacts::Settled { version, expires_at: expires_at.0, trusted }
-                }
-                RosterState::Contested { .. } => RosterFacts::Contested,
-                RosterState::Unknown => RosterFacts::Unknown,
-            });
+            cluster.roster = Some(roster(&state));
         }
         Err(error) => facts.unchecked.push(format!("the newest roster: {error}")),
     }
+    principals(client, &mut facts, &mut cluster).await;
+    match client.list_keys().await {
+        Ok(keys) => {
+            cluster.keys = keys.iter().map(|k| key(client, k)).collect();
+            if probe {
+                if keys.len() > MAX_PROBED_KEYS {
+                    facts.unchecked.push(format!(
+                        "shares of {} keys: the first {MAX_PROBED_KEYS} were asked for",
+                        keys.len() - MAX_PROBED_KEYS
+                    ));
+                }
+                let clocks = clocks(&statuses);
+                for (key, facts) in keys.iter().zip(&mut cluster.keys).take(MAX_PROBED_KEYS) {
+                    (facts.without_share, facts.policies) = probed(client, key, &clocks).await;
+                }
+            }
+        }
+        Err(error) => facts.unchecked.push(format!("keys: {error}")),
+    }
+    facts.cluster = Some(cluster);
+    facts
+}
+
+/// Looks at the principals of this profile's tenant, and at the tenant.
+pub async fn principals(client: &Client, facts: &mut Facts, cluster: &mut ClusterFacts) {
     match client.list_principals().await {
         Ok(principals) => {
             cluster.principals = principals
@@ -309,26 +328,17 @@ pub async fn of_cluster(app: &App, client: &Client, probe: bool) -> Facts {
         contested: own.as_ref().is_some_and(|tenant| tenant.contested),
         name: own.map(|tenant| tenant.name).unwrap_or_default(),
     });
-    match client.list_keys().await {
-        Ok(keys) => {
-            cluster.keys = keys.iter().map(|k| key(client, k)).collect();
-            if probe {
-                if keys.len() > MAX_PROBED_KEYS {
-                    facts.unchecked.push(format!(
-                        "shares of {} keys: the first {MAX_PROBED_KEYS} were asked for",
-                        keys.len() - MAX_PROBED_KEYS
-                    ));
-                }
-                let clocks = clocks(&statuses);
-                for (key, facts) in keys.iter().zip(&mut cluster.keys).take(MAX_PROBED_KEYS) {
-                    (facts.without_share, facts.policies) = probed(client, key, &clocks).await;
-                }
-            }
+}
+
+/// The newest roster.
+pub fn roster(state: &RosterState) -> RosterFacts {
+    match state {
+        RosterState::Settled { version, expires_at, trusted } => {
+            RosterFacts::Settled { version: *version, expires_at: expires_at.0, trusted: *trusted }
         }
-        Err(error) => facts.unchecked.push(format!("keys: {error}")),
+        RosterState::Contested { .. } => RosterFacts::Contested,
+        RosterState::Unknown => RosterFacts::Unknown,
     }
-    facts.cluster = Some(cluster);
-    facts
 }
 
 fn clocks(statuses: &[NodeStatus]) -> BTreeMap<NodeId, i64> {
@@ -364,7 +374,8 @@ fn name_of(client: &Client, node: &NodeId) -> String {
     nodes.iter().find(|n| n.id == *node).map_or_else(|| node.to_string(), |n| n.name.clone())
 }
 
-fn node(status: &NodeStatus) -> NodeFacts {
+/// How one node is.
+pub fn node(status: &NodeStatus) -> NodeFacts {
     let answer = match &status.status {
         Ok(report) => Answer::Report(Report {
             clock_offset: report.clock_offset,
@@ -395,7 +406,8 @@ fn node(status: &NodeStatus) -> NodeFacts {
     }
 }
 
-fn key(client: &Client, key: &Key) -> KeyFacts {
+/// A key, without what its nodes say of their shares.
+pub fn key(client: &Client, key: &Key) -> KeyFacts {
     let version = |v: &quorate_sdk::KeyVersionInfo| VersionFacts {
         number: KeyVersion::get(v.number),
         threshold: usize::from(v.threshold.t()),

@@ -1,0 +1,728 @@
+//! What a coordinator does that runs beside a cluster: one round after another it refreshes keys by their standing
+//! orders, carries out orders that wait, finishes what others began, and carries documents, certificates and audit marks to
+//! nodes that lack them. It takes the permission `coordinate` and nothing else, has no secret, and decides nothing. A
+//! cluster needs none; two at once do no harm.
+//!
+//! Nothing of it reads a clock or waits for a signal: whoever calls [`Coordinator::round`] says what time it is, and may
+//! drop the round where it stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_types::{Action, Generation, KeyId, KeyState, KeyVersion, NodeId, UnixSeconds};
+use quorate_wire::RefusalCode;
+use quorate_wire::proto::v1;
+use tokio::task::JoinSet;
+
+use crate::bulk::BulkOptions;
+use crate::client::{Client, NodeFailure, NodeStatus};
+use crate::documents::Synced;
+use crate::error::Error;
+use crate::health::RosterState;
+use crate::keys::{Key, KeyVersionInfo};
+use crate::reshare::Reshared;
+use crate::shares::ShareAccount;
+use crate::transport::Method;
+
+/// How long what was found in order is taken to be so, where nothing says otherwise: keys are listed, documents
+/// compared and nodes asked for their shares anew after that.
+const LOOK_AGAIN: Duration = Duration::from_secs(86_400);
+
+/// How long a key that could not be dealt, or is not in order, is left alone the first time; twice as long each time
+/// after that.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// And at most.
+const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(6 * 3600);
+
+/// Whoever makes a key is given so long before somebody else finishes it.
+const MAKING_SECONDS: u64 = 60;
+
+/// Key versions whose nodes are asked at once.
+const LOOKED_AT_ONCE: usize = 8;
+
+/// How long marks of audit logs may take.
+const MARKS: Duration = Duration::from_secs(10);
+
+/// The time, as whoever runs the rounds has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTime {
+    /// Since any moment, and never backwards.
+    pub elapsed: Duration,
+    /// By the clock, for what documents say.
+    pub now: UnixSeconds,
+}
+
+/// What a round tells while it goes on.
+#[derive(Debug)]
+pub enum RoundEvent<'a> {
+    /// The keys are listed anew: what was told of keys before is over.
+    Listing,
+    /// A key that this client sees.
+    Key(&'a Key),
+    /// Shares were dealt anew.
+    Dealt {
+        /// What the key is called.
+        alias: &'a str,
+        /// What came of it.
+        reshared: &'a Reshared,
+    },
+    /// A key version was finished that somebody else began to make, or its certificate brought to nodes that lacked it.
+    Finished {
+        /// The key.
+        key: KeyId,
+        /// What it is called.
+        alias: &'a str,
+        /// The version.
+        version: KeyVersion,
+    },
+    /// Something could not be done for a key version. It is tried again later.
+    Failed {
+        /// The key.
+        key: KeyId,
+        /// What it is called.
+        alias: &'a str,
+        /// The version.
+        version: KeyVersion,
+        /// Why.
+        error: &'a Error,
+    },
+}
+
+/// What a round came to.
+#[derive(Debug)]
+pub struct Round {
+    /// Each node of the roster, as it was at the beginning.
+    pub nodes: Vec<NodeStatus>,
+    /// The newest roster.
+    pub roster: Result<RosterState, Error>,
+    /// The documents that were carried; none where there was no reason to compare them.
+    pub synced: Option<Result<Synced, Error>>,
+    /// Whether the keys were listed anew.
+    pub listed: bool,
+    /// Key versions that are known and made.
+    pub versions: usize,
+    /// Key versions whose nodes were asked what they have.
+    pub looked_at: usize,
+    /// Certificates that were brought to nodes.
+    pub certificates: usize,
+    /// Key versions that somebody else began to make.
+    pub finished: usize,
+    /// Key versions whose shares were dealt anew.
+    pub dealt: usize,
+    /// Key versions that turned out not to be due: somebody else was there before.
+    pub not_due: usize,
+    /// Key versions that are due and wait for nodes to come back, to be repaired, or for orders to be settled.
+    pub waiting: usize,
+    /// Key versions for which something failed in this round.
+    pub failed: usize,
+    /// Key versions of which a node does not hold its share: the key, and the node.
+    pub lost: Vec<(KeyId, NodeId)>,
+    /// When the next refresh is due, from the beginning of the round; none where nothing ever is.
+    pub next_due: Option<Duration>,
+    /// What else could not be done, in the order in which it was tried.
+    pub problems: Vec<Error>,
+}
+
+/// What is known of a key version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    alias: String,
+    /// None where it is not made; since when its document says so.
+    generation: Option<Generation>,
+    created_at: UnixSeconds,
+    newest: bool,
+    /// The order in force: number, period, members, whether it is carried out. None where several contend.
+    order: Option<(u32, u64, Vec<NodeId>, bool)>,
+    /// When its nodes are asked next what they have.
+    look_at: Duration,
+    /// When a refresh is due.
+    due_at: Option<Duration>,
+    /// Nodes have signed a generation that has no certificate yet.
+    promised: bool,
+    lost: Vec<NodeId>,
+    /// Before then nothing is dealt, and how often it has failed.
+    not_before: Duration,
+    failures: u32,
+}
+
+impl Known {
+    fn of(key: &Key, version: &KeyVersionInfo) -> Self {
+        let heads = key.verified().heads();
+        let created_at = heads.version(version.number).map_or(UnixSeconds(0), |v| v.created_at);
+        Self {
+            alias: key.alias().to_owned(),
+            generation: version.generation,
+            created_at,
+            newest: key.last_version() == Some(version.number),
+            order: version.order.as_ref().map(|order| {
+                (order.number, order.refresh_seconds, order.members.clone(), order.fulfilled)
+            }),
+            look_at: Duration::ZERO,
+            due_at: None,
+            promised: false,
+            lost: Vec::new(),
+            not_before: Duration::ZERO,
+            failures: 0,
+        }
+    }
+
+    /// What was learnt before, where it is still about the same.
+    fn with(self, before: Option<&Self>) -> Self {
+        match before {
+            Some(before)
+                if (before.generation, &before.order) == (self.generation, &self.order) =>
+            {
+                Self { alias: self.alias, newest: self.newest, ..before.clone() }
+            }
+            _ => self,
+        }
+    }
+
+    fn fail(&mut self, elapsed: Duration) {
+        let wait = LEFT_ALONE.saturating_mul(1 << self.failures.min(16)).min(LEFT_ALONE_AT_MOST);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = elapsed + wait;
+        self.look_at = self.look_at.max(self.not_before);
+    }
+
+    fn members(&self) -> &[NodeId] {
+        self.order.as_ref().map_or(&[], |(_, _, members, _)| members)
+    }
+
+    /// Whether the shares are to be dealt anew now.
+    fn due(&self, elapsed: Duration) -> bool {
+        let waits = self.order.as_ref().is_some_and(|(_, _, _, carried_out)| !carried_out);
+        waits || self.promised || self.due_at.is_some_and(|at| at <= elapsed)
+    }
+}
+
+/// Runs the rounds, and remembers what it has found, so that a round in which nothing happened costs each node one
+/// question.
+#[derive(Debug)]
+pub struct Coordinator {
+    client: Client,
+    rate: Option<f64>,
+    keys: BTreeMap<(KeyId, KeyVersion), Known>,
+    listed_at: Option<Duration>,
+    /// How many documents each node had when they were last compared, and when that was.
+    compared: Option<(BTreeMap<NodeId, u64>, Duration)>,
+    answering: BTreeSet<NodeId>,
+}
+
+impl Coordinator {
+    /// A coordinator by this client. It deals the shares of at most `rate` key versions a second.
+    #[must_use]
+    pub fn new(client: Client, rate: Option<f64>) -> Self {
+        let (keys, answering) = (BTreeMap::new(), BTreeSet::new());
+        Self { client, rate, keys, listed_at: None, compared: None, answering }
+    }
+
+    /// The client: another one after the roster has changed.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// One round. Nothing that fails in it keeps the rest from being done; whatever is given up half done, is finished by
+    /// a later round, here or elsewhere.
+    pub async fn round(&mut self, at: RoundTime, mut told: impl FnMut(RoundEvent<'_>)) -> Round {
+        let mut round = self.survey().await;
+        let counts: BTreeMap<NodeId, u64> = round
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.entry.id, node.status.as_ref().ok()?.status.documents)))
+            .collect();
+        let answering: BTreeSet<NodeId> = counts.keys().copied().collect();
+        let back: Vec<NodeId> = answering.difference(&self.answering).copied().collect();
+        for known in self.keys.values_mut() {
+            // Whoever was away may lack what happened meanwhile; what waited for it need wait no more.
+            if back.iter().any(|node| known.members().contains(node)) {
+                known.look_at = Duration::ZERO;
+                known.not_before = Duration::ZERO;
+            }
+        }
+        self.answering = answering;
+        let changed = self.compare(at, &back, counts, &mut round).await;
+        if changed || self.listed_at.is_none_or(|last| at.elapsed >= last + LOOK_AGAIN) {
+            self.list(at, &mut round, &mut told).await;
+        }
+        self.look_at_known(at, &mut round, &mut told).await;
+        self.finish(at, &mut round, &mut told).await;
+        self.deal(at, &mut round, &mut told).await;
+        // What was dealt is confirmed by whoever took it; the others are brought it.
+        self.look_at_known(at, &mut round, &mut told).await;
+        if let Err(error) = self.client.settle(MARKS).await {
+            round.problems.push(error);
+        }
+        round.versions = self.keys.values().filter(|known| known.generation.is_some()).count();
+        let lost = |(place, known): (&(KeyId, KeyVersion), &Known)| {
+            known.lost.iter().map(|node| (place.0, *node)).collect::<Vec<_>>()
+        };
+        round.lost = self.keys.iter().flat_map(lost).collect();
+        round.next_due = self.keys.values().filter_map(|known| known.due_at).min();
+        round.next_due = round.next_due.map(|due| due.saturating_sub(at.elapsed));
+        round
+    }
+
+    /// How the nodes are, and under which roster; a newer one is followed.
+    async fn survey(&mut self) -> Round {
+        let mut nodes = self.client.cluster_status().await;
+        let other = |nodes: &[NodeStatus]| {
+            nodes.iter().any(|node| node.status.as_ref().is_ok_and(|status| !status.same_roster))
+        };
+        if other(&nodes)
+            && let Some(newer) = self.client.under_newer_roster().await
+        {
+            let _ = self.client.settle(MARKS).await;
+            self.client = newer;
+            self.listed_at = None;
+            nodes = self.client.cluster_status().await;
+        }
+        let problems = Vec::new();
+        Round {
+            roster: self.client.roster_state_by(&nodes).await,
+            nodes,
+            synced: None,
+            listed: false,
+            versions: 0,
+            looked_at: 0,
+            certificates: 0,
+            finished: 0,
+            dealt: 0,
+            not_due: 0,
+            waiting: 0,
+            failed: 0,
+            lost: Vec::new(),
+            next_due: None,
+            problems,
+        }
+    }
+
+    /// Carries documents, where nodes have other numbers of them than when that was last done. Says whether there are
+    /// others than then.
+    async fn compare(
+        &mut self,
+        at: RoundTime,
+        back: &[NodeId],
+        counts: BTreeMap<NodeId, u64>,
+        round: &mut Round,
+    ) -> bool {
+        let long_ago = |last: Duration| at.elapsed >= last + LOOK_AGAIN;
+        let changed = match &self.compared {
+            Some((before, _)) => *before != counts,
+            None => true,
+        };
+        let alike = counts.values().collect::<BTreeSet<_>>().len() == 1;
+        let old = self.compared.as_ref().is_none_or(|(_, last)| long_ago(*last));
+        if old || !back.is_empty() || (changed && !alike) {
+            let synced = self.client.sync_documents().await;
+            if synced.is_ok() {
+                // With what they have now, so that what cannot be carried is not tried in every round.
+                let nodes = self.client.cluster_status().await;
+                let count = |node: &NodeStatus| {
+                    Some((node.entry.id, node.status.as_ref().ok()?.status.documents))
+                };
+                self.compared = Some((nodes.iter().filter_map(count).collect(), at.elapsed));
+            }
+            round.synced = Some(synced);
+        } else if changed {
+            let last = self.compared.as_ref().map_or(at.elapsed, |(_, last)| *last);
+            self.compared = Some((counts, last));
+        }
+        changed
+    }
+
+    /// Lists the keys, page by page, and looks at those of which nothing is known yet.
+    async fn list(
+        &mut self,
+        at: RoundTime,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        told(RoundEvent::Listing);
+        let mut all = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let (keys, next) = match self.client.keys_after(after).await {
+                Ok(page) => page,
+                // What was known of the others is known still.
+                Err(error) => {
+                    round.problems.push(error);
+                    for (place, known) in &self.keys {
+                        all.entry(*place).or_insert_with(|| known.clone());
+                    }
+                    self.keys = all;
+                    return;
+                }
+            };
+            let mut looked = Vec::new();
+            for key in keys {
+                told(RoundEvent::Key(&key));
+                let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
+                for version in key.versions().iter().filter(|_| !over) {
+                    let place = (key.id(), version.number);
+                    let known = Known::of(&key, version).with(self.keys.get(&place));
+                    if known.generation.is_some() && known.look_at <= at.elapsed {
+                        looked.push((key.clone(), version.number));
+                    }
+                    all.insert(place, known);
+                }
+            }
+            self.look(at, &mut all, looked, round, told).await;
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        self.keys = all;
+        self.listed_at = Some(at.elapsed);
+        round.listed = true;
+    }
+
+    /// Looks at what is to be looked at by now.
+    async fn look_at_known(
+        &mut self,
+        at: RoundTime,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        let due = |known: &Known| known.generation.is_some() && known.look_at <= at.elapsed;
+        let places: Vec<(KeyId, KeyVersion)> =
+            self.keys.iter().filter(|(_, known)| due(known)).map(|(place, _)| *place).collect();
+        for some in places.chunks(LOOKED_AT_ONCE) {
+            let mut looked = Vec::new();
+            for (id, version) in some {
+                let cached = self.client.cached_key(*id).is_some();
+                match self.client.fetch_key(*id).await {
+                    Ok(key) => looked.push((key, *version)),
+                    Err(error) => self.failed((*id, *version), at, round, &error, told),
+                }
+                // Hundreds of thousands of keys are not kept in memory.
+                if !cached {
+                    self.client.forget_key(*id);
+                }
+            }
+            let mut keys = core::mem::take(&mut self.keys);
+            for (key, version) in &looked {
+                let fresh = key.versions().into_iter().find(|v| v.number == *version);
+                if let (Some(fresh), Some(known)) = (fresh, keys.get_mut(&(key.id(), *version))) {
+                    *known = Known::of(key, &fresh).with(Some(known));
+                }
+            }
+            self.look(at, &mut keys, looked, round, told).await;
+            self.keys = keys;
+        }
+    }
+
+    /// Asks the nodes of key versions what they have, and brings certificates to those that are behind.
+    async fn look(
+        &self,
+        at: RoundTime,
+        keys: &mut BTreeMap<(KeyId, KeyVersion), Known>,
+        wanted: Vec<(Key, KeyVersion)>,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        let mut wanted = wanted.into_iter();
+        let mut asking = JoinSet::new();
+        loop {
+            while asking.len() < LOOKED_AT_ONCE
+                && let Some((key, version)) = wanted.next()
+            {
+                let client = self.client.clone();
+                asking.spawn(async move {
+                    let looked = client.look_at_shares(&key, version).await;
+                    (key.id(), version, looked)
+                });
+            }
+            let Some(joined) = asking.join_next().await else { break };
+            let Ok((id, version, looked)) = joined else { continue };
+            let Some(known) = keys.get_mut(&(id, version)) else { continue };
+            round.looked_at += 1;
+            match looked {
+                Ok(looked) => {
+                    round.certificates += looked.brought;
+                    if looked.finished {
+                        let alias = known.alias.as_str();
+                        told(RoundEvent::Finished { key: id, alias, version });
+                    }
+                    known.learn(&looked, at);
+                    if let Some(error) = looked.refused() {
+                        round.failed += 1;
+                        let alias = known.alias.as_str();
+                        told(RoundEvent::Failed { key: id, alias, version, error: &error });
+                    }
+                }
+                Err(error) => {
+                    round.failed += 1;
+                    known.fail(at.elapsed);
+                    let alias = known.alias.as_str();
+                    told(RoundEvent::Failed { key: id, alias, version, error: &error });
+                }
+            }
+        }
+    }
+
+    /// Finishes key versions that somebody began to make a while ago.
+    async fn finish(
+        &mut self,
+        at: RoundTime,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        let begun = |known: &Known| {
+            let age = at.now.0.saturating_sub(known.created_at.0);
+            known.generation.is_none() && known.newest && age >= MAKING_SECONDS
+        };
+        let ready = |known: &Known| known.not_before <= at.elapsed;
+        let mut places = Vec::new();
+        for (place, known) in self.keys.iter().filter(|(_, known)| begun(known)) {
+            if ready(known) && self.answer(known) {
+                places.push(*place);
+            } else {
+                round.waiting += 1;
+            }
+        }
+        for (id, version) in places {
+            let made = self.client.finish_key(id).await;
+            match (made, self.keys.get_mut(&(id, version))) {
+                (Ok(Some(key)), Some(known)) => {
+                    round.finished += 1;
+                    told(RoundEvent::Finished { key: id, alias: &known.alias, version });
+                    if let Some(made) = key.versions().iter().find(|v| v.number == version) {
+                        *known = Known::of(&key, made);
+                    }
+                }
+                // It is not to be made any more.
+                (Ok(None), _) => drop(self.keys.remove(&(id, version))),
+                (Ok(_), None) => {}
+                (Err(error), _) => self.failed((id, version), at, round, &error, told),
+            }
+        }
+    }
+
+    /// Deals the shares anew of what is due.
+    async fn deal(
+        &mut self,
+        at: RoundTime,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        let mut due = Vec::new();
+        for (place, known) in &self.keys {
+            if known.generation.is_none() || !known.due(at.elapsed) {
+                continue;
+            }
+            let lets_in = known.order.as_ref().is_some_and(|(_, _, _, carried_out)| !carried_out);
+            let whole = known.lost.is_empty() || lets_in;
+            if known.order.is_some()
+                && whole
+                && known.not_before <= at.elapsed
+                && self.answer(known)
+            {
+                due.push(*place);
+            } else {
+                round.waiting += 1;
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let options = BulkOptions { rate: self.rate, ..BulkOptions::default() };
+        let client = self.client.clone();
+        let mut later = Vec::new();
+        client
+            .reshare_keys(due.clone(), options, |place, result| {
+                let Some(place) = due.get(place) else { return };
+                let Some(known) = self.keys.get_mut(place) else { return };
+                match result {
+                    Ok(reshared) => {
+                        round.dealt += 1;
+                        told(RoundEvent::Dealt { alias: &known.alias, reshared: &reshared });
+                        known.dealt(&reshared, at);
+                    }
+                    Err(error) if error.code() == RefusalCode::RefreshNotDue.code() => {
+                        // When it is, the nodes say.
+                        round.not_due += 1;
+                        known.due_at = None;
+                        known.promised = false;
+                        known.look_at = at.elapsed;
+                    }
+                    Err(error) => later.push((*place, error)),
+                }
+            })
+            .await;
+        for (place, error) in later {
+            self.failed(place, at, round, &error, told);
+        }
+    }
+
+    /// Whether all nodes of the order in force answer.
+    fn answer(&self, known: &Known) -> bool {
+        known.members().iter().all(|member| self.answering.contains(member))
+    }
+
+    fn failed(
+        &mut self,
+        place: (KeyId, KeyVersion),
+        at: RoundTime,
+        round: &mut Round,
+        error: &Error,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        round.failed += 1;
+        let Some(known) = self.keys.get_mut(&place) else { return };
+        known.fail(at.elapsed);
+        let (key, version) = place;
+        told(RoundEvent::Failed { key, alias: &known.alias, version, error });
+    }
+}
+
+/// What the nodes of a key version have.
+struct Looked {
+    account: ShareAccount,
+    /// Those that have signed the highest certificate.
+    holders: Vec<NodeId>,
+    /// Certificates that nodes took.
+    brought: usize,
+    /// Nodes had signed its first shares, and lacked the certificate.
+    finished: bool,
+}
+
+impl Looked {
+    /// What the nodes refuse with, where none of them tells what it has.
+    fn refused(&self) -> Option<Error> {
+        let mut states = self.account.nodes.iter().filter_map(|node| node.state.as_ref());
+        if states.clone().any(|state| state.is_ok()) {
+            return None;
+        }
+        states.find_map(|state| match state {
+            Err(NodeFailure::Refused(refused)) => Some(Error::Refused(refused.clone())),
+            _ => None,
+        })
+    }
+}
+
+impl Known {
+    fn learn(&mut self, looked: &Looked, at: RoundTime) {
+        let account = &looked.account;
+        if account.generation.is_some() {
+            self.generation = account.generation;
+        }
+        let told = |node: &crate::shares::NodeShareState| matches!(&node.state, Some(Ok(_)));
+        let states = account.nodes.iter().filter_map(|node| match &node.state {
+            Some(Ok(state)) => Some((node, state)),
+            _ => None,
+        });
+        let (mut behind, mut promised, mut due_in) = (false, false, None::<u64>);
+        self.lost.clear();
+        for (node, state) in states {
+            let signed = account.generation.is_some_and(|g| state.promised.contains(&g));
+            let current = state.generation == account.generation;
+            let holder = looked.holders.contains(&node.node);
+            behind |= holder && !current;
+            promised |= state.promised.iter().any(|g| Some(*g) != account.generation);
+            if holder && current && !state.holds && !signed {
+                self.lost.push(node.node);
+            }
+            if node.member {
+                due_in = Some(due_in.unwrap_or(0).max(state.refresh_due_in));
+            }
+        }
+        self.promised = promised;
+        let standing = self.order.as_ref().is_some_and(|(_, every, _, _)| *every > 0);
+        self.due_at = due_in
+            .filter(|_| standing)
+            .map(|seconds| at.elapsed.saturating_add(Duration::from_secs(seconds)));
+        if behind {
+            self.fail(at.elapsed);
+        } else if account.nodes.iter().any(told) {
+            self.look_at = at.elapsed + LOOK_AGAIN;
+            if self.failures > 0 && self.not_before <= at.elapsed {
+                self.failures = 0;
+            }
+        } else {
+            // Nobody tells this client: it may not ask, or nobody is there.
+            self.fail(at.elapsed);
+        }
+    }
+
+    fn dealt(&mut self, reshared: &Reshared, at: RoundTime) {
+        self.generation = Some(reshared.after);
+        self.promised = false;
+        self.failures = 0;
+        let mut every = 0;
+        if let Some((_, seconds, _, carried_out)) = &mut self.order {
+            *carried_out = true;
+            every = *seconds;
+        }
+        self.due_at = (every > 0).then(|| at.elapsed.saturating_add(Duration::from_secs(every)));
+        self.look_at = if reshared.lacking.is_empty() {
+            at.elapsed + LOOK_AGAIN
+        } else {
+            at.elapsed + LEFT_ALONE
+        };
+    }
+}
+
+impl Client {
+    /// What the nodes of a key version have, after those that are behind were brought the highest certificate.
+    async fn look_at_shares(&self, key: &Key, version: KeyVersion) -> Result<Looked, Error> {
+        let account = self.share_states(key, version).await?;
+        let known = self.cached_key(key.id());
+        let key = known.map_or_else(|| key.clone(), |known| key.with_higher_of(&known));
+        let holders = key.committee_of(version).unwrap_or_default();
+        let behind: Vec<NodeId> = account
+            .nodes
+            .iter()
+            .filter(|node| match &node.state {
+                // Whoever never had anything of it, and is none of its nodes, has nothing to erase.
+                Some(Ok(state)) => {
+                    state.generation != account.generation
+                        && (state.generation.is_some() || holders.contains(&node.node))
+                }
+                _ => false,
+            })
+            .map(|node| node.node)
+            .collect();
+        if behind.is_empty() || account.generation.is_none() {
+            return Ok(Looked { account, holders, brought: 0, finished: false });
+        }
+        if account.height < 2 {
+            // A DKG's certificate takes the signatures over its transcript, which its nodes keep.
+            let finished = key.last_version() == Some(version)
+                && self.finish_key(key.id()).await.is_ok_and(|key| key.is_some());
+            let account = self.share_states(&key, version).await?;
+            return Ok(Looked { account, holders, brought: 0, finished });
+        }
+        let found = key.verified_version(version)?;
+        let (Some(root), Some(highest)) = (&found.root, &found.certificate) else {
+            return Ok(Looked { account, holders, brought: 0, finished: false });
+        };
+        let generation = highest.statement().generation();
+        let request = |node: NodeId| v1::PutCertificateRequest {
+            node: node.as_bytes().to_vec(),
+            certificate: Some(highest.envelope().clone()),
+            transcript_signatures: Vec::new(),
+            root: Some(root.envelope().clone()),
+        };
+        let answers = self.ask(&behind, Method::PutCertificate, request, behind.len()).await;
+        let taken = |answer: &crate::client::Answered<v1::PutCertificateReply>| {
+            answer.reply.generation == generation.as_bytes()
+        };
+        let brought = answers.values().flatten().filter(|answer| taken(answer)).count();
+        let account = self.share_states(&key, version).await?;
+        Ok(Looked { account, holders, brought, finished: false })
+    }
+
+    /// Finishes the newest version of a key, and brings its certificate to all its nodes; nothing where no version is
+    /// made of the key any more.
+    async fn finish_key(&self, id: KeyId) -> Result<Option<Key>, Error> {
+        let key = self.fetch_key(id).await?;
+        if !key.verified().heads().state_allows(Action::Create) {
+            return Ok(None);
+        }
+        Ok(Some(self.resume_key(id.to_string(), |_| ()).await?.key))
+    }
+}
