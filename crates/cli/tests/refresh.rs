@@ -10,11 +10,13 @@
 mod support;
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
-use support::{Cluster, Node, Place};
+use support::{Cluster, Guarded, Node, Place};
 
 /// How long a wait for what comes by itself may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -221,6 +223,39 @@ fn attack_37_cluster_reports_as_healed_only_what_nodes_have_confirmed() {
     assert!(shown["healing"].as_str().unwrap().starts_with("heals nothing yet"), "{shown}");
     cluster.nodes[0].start();
     assert_eq!(shares(&cluster, "counted")["heals"], 1);
+    opens(&cluster, &place);
+}
+
+/// `attacks.md` lines 9 and 29, over sockets: whoever refreshes is killed at any moment, and a node too. A usable
+/// generation is left each time, and the next refresh comes to one that all nodes hold.
+#[test]
+fn attack_09_refreshes_killed_at_any_moment_leave_a_key_that_works() {
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    sealed(&cluster, &place, "killed");
+    for round in 0..8_u64 {
+        std::thread::sleep(Duration::from_millis(1000));
+        let mut refresh = cluster.admin_in(place.path(), ["--json", "key", "refresh", "killed"]);
+        refresh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut refresh = Guarded(refresh.spawn().unwrap());
+        // Later in each round: before it has asked anything, and up to when it is over.
+        std::thread::sleep(Duration::from_millis(40 + 45 * round));
+        if round % 3 == 2 {
+            let node = usize::try_from(round).unwrap() % 3;
+            cluster.nodes[node].kill();
+            refresh.signal(Signal::KILL);
+            assert!(refresh.ends_within(PATIENCE).is_some());
+            opens(&cluster, &place);
+            cluster.nodes[node].start();
+        } else {
+            refresh.signal(Signal::KILL);
+            assert!(refresh.ends_within(PATIENCE).is_some());
+        }
+        opens(&cluster, &place);
+    }
+    let done = refreshed(&cluster, "killed");
+    assert_eq!(done["keys"][0]["heals"], 1, "{done}");
+    let shown = shares(&cluster, "killed");
+    assert_eq!(shown["holding"].as_array().unwrap().len(), 3, "{shown}");
     opens(&cluster, &place);
 }
 

@@ -188,12 +188,18 @@ impl Client {
         let before = orders.newest().unwrap_or(&verified.order);
         let wanted = self.wanted(key, version, change, before)?;
         let in_force = orders.newest().ok();
+        // Whether the next reshare would be a plain refresh, which takes a standing order or this one.
+        let carried_out = in_force.is_some_and(|order| {
+            let statement = certificate.statement();
+            statement.order() == order.digest(id, version)
+                && (statement.height() > 1 || order.entering().is_empty())
+        });
         let fulfilled = in_force.is_some_and(|order| {
             let statement = certificate.statement();
             statement.order() == order.digest(id, version)
                 && (order.number() > 1 || statement.height() > 1)
         });
-        if let Some(order) = in_force.filter(|_| !(change.anew && fulfilled))
+        if let Some(order) = in_force.filter(|_| !(change.anew && carried_out))
             && says(order, &wanted)
             && wanted.members().iter().all(|member| {
                 !wanted.enters(&member.node) || (order.enters(&member.node) && !fulfilled)
