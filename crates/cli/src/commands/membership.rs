@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quorate_sdk::{
-    Client, CommitteeChange, CommitteePlan, Jurisdiction, Key, KeyChange, NodeCard, NodeFailure,
-    NodeId, NodeStatus, RefusalCode, Reshared, Roster,
+    BulkOptions, Client, CommitteeChange, CommitteePlan, Jurisdiction, Key, KeyChange, NodeCard,
+    NodeFailure, NodeId, NodeStatus, RefusalCode, Reshared, Roster,
 };
 use serde::Serialize;
 
@@ -201,7 +201,7 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
     let laws: Vec<Jurisdiction> = laws
         .collect::<Result<_, _>>()
         .map_err(|e| Failure::new(Code::Usage, format!("--jurisdiction: {e}")))?;
-    let client = app.administrator().await?;
+    let client = newest(app).await?;
     app.carry(&client).await;
     let mut change = CommitteeChange {
         add: named(&client, &args.add).await?,
@@ -250,6 +250,16 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
     done.print(app)
 }
 
+/// A client of the newest roster, which another administrator may have handed over.
+async fn newest(app: &App) -> Outcome<Client> {
+    let client = app.administrator().await?;
+    match client.refresh_roster().await {
+        Ok(Some(_)) => app.client(),
+        // Whatever stands in the way of that is said where it matters.
+        _ => Ok(client),
+    }
+}
+
 /// Nodes by names or ids, of this roster or one before it.
 async fn named(client: &Client, nodes: &[String]) -> Outcome<Vec<NodeId>> {
     let mut found = Vec::with_capacity(nodes.len());
@@ -291,7 +301,7 @@ struct Work {
 
 impl Work {
     async fn run(self, app: &App) -> Outcome {
-        let client = app.administrator().await?;
+        let client = newest(app).await?;
         let mut done = Done::default();
         let named = |card: &NodeCard| client.roster().node(&card.entry().id).is_some();
         let client = if !self.comes.cards.is_empty() && self.comes.cards.iter().all(named) {
@@ -492,26 +502,31 @@ async fn deal(
             why: left.why.clone(),
         })
         .collect();
-    let pause = rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate));
     let total = u64::try_from(plan.orders.len()).unwrap_or(u64::MAX);
-    let bar = app.out.counter(total, "keys");
-    for order in &plan.orders {
-        let began = Instant::now();
-        let shown = || ShownKey {
+    let bar = app.out.counter(total, "shares");
+    let wanted = plan.orders.iter().map(|order| (order.key, order.version)).collect();
+    let options = BulkOptions { rate, ..BulkOptions::default() };
+    let mut results = Vec::with_capacity(plan.orders.len());
+    let told = |at, result| {
+        bar.inc(1);
+        results.push((at, result));
+    };
+    client.reshare_keys(wanted, options, told).await;
+    // As they were asked for, and not as they came.
+    results.sort_by_key(|(at, _)| *at);
+    for (at, result) in results {
+        let Some(order) = plan.orders.get(at) else { continue };
+        let key = ShownKey {
             key: order.key.to_string(),
             alias: order.alias.clone(),
             version: order.version.get(),
         };
-        match client.reshare_key(order.key, order.version, |_| ()).await {
-            Ok(reshared) => done.dealt.push(dealt(client, shown(), order.from, &reshared).await),
+        match result {
+            Ok(reshared) => done.dealt.push(dealt(client, key, order.from, &reshared).await),
             Err(error) => {
                 let code = Some(error.code().to_owned());
-                done.failed.push(Left { key: shown(), code, why: error.to_string() });
+                done.failed.push(Left { key, code, why: error.to_string() });
             }
-        }
-        bar.inc(1);
-        if let Some(left) = pause.and_then(|pause| pause.checked_sub(began.elapsed())) {
-            tokio::time::sleep(left).await;
         }
     }
     bar.finish_and_clear();
