@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use getrandom::SysRng;
 use prost::Message as _;
 use quorate_documents::NodeEntry;
-use quorate_node::{
-    Batch, COPIED, Commit as _, CommitError, RowKey, Write as RowWrite, sealing,
-};
+use quorate_node::{Batch, COPIED, Commit as _, CommitError, RowKey, Write as RowWrite, sealing};
 use quorate_secret::{RootKey, Secret};
 use quorate_storage::{
     OpenError, Snapshot, SnapshotError, SnapshotValue, SqliteOptions, SqliteStore, Store as _,
@@ -281,3 +279,6 @@ fn open_key(root: &RootKey, head: &Head) -> Option<Secret<32>> {
     let opened = sealing::open(root, &RowKey::local(KEY_ROW), &sealed).ok()?;
     Secret::from_slice(opened.reveal())
 }
+
+#[cfg(test)]
+mod tests;
