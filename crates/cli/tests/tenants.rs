@@ -80,8 +80,8 @@ fn tenant_request_holds_public_keys_only() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(held.contains(&"admin.key".to_owned()), "{held:?}");
-    // 32 bytes of a public key and four of a checksum, and no room for more.
-    assert_eq!(request.strip_prefix("quorate-tenant-request-1:").unwrap().len(), 58);
+    // 32 bytes of a public key, 64 of its signature and four of a checksum, and no room for more.
+    assert_eq!(request.strip_prefix("quorate-tenant-request-1:").unwrap().len(), 160);
 }
 
 /// A parent suspends a child: its users are refused and told whom to ask, those of others are not.

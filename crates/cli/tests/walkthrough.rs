@@ -100,7 +100,7 @@ fn chapter_on_operating() {
             .replace("digest-a...", &format!("digest-{machine}..."))
             .replace("a.json", &format!("{machine}.json"))
     };
-    run(chapter.adapted(at), 14, 5);
+    run(chapter.adapted(at), 18, 6);
 }
 
 /// Ends the services of a chapter, whatever became of it: each by the id that was written down when it was started.

@@ -166,35 +166,6 @@ const fn is_unseen(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}')
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Fails where two names that look alike are both taken.
-    #[test]
-    fn names_hold_nothing_that_is_not_seen() {
-        for good in
-            ["till", "caf\u{e9} \u{1f511}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{65e5}\u{672c}"]
-        {
-            assert_eq!(name("name", good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "till\u{200b}",
-            "\u{202e}llit",
-            "ti\u{2066}ll\u{2069}",
-            "\u{feff}till",
-            "ti\u{ad}ll",
-            "ti\u{200d}ll",
-            "ti\u{2028}ll",
-            "till\u{e0041}",
-            "till\u{7}",
-            "",
-        ] {
-            assert_eq!(name("name", bad), Err(BodyError::Name("name")), "{bad:?}");
-        }
-    }
-}
-
 pub(crate) fn count(field: &'static str, found: usize, most: usize) -> Result<(), BodyError> {
     if found == 0 || found > most {
         return Err(BodyError::Count { field, found, most });
@@ -266,4 +237,33 @@ pub(crate) fn actions_to_proto(actions: &[Action]) -> Vec<u32> {
     numbers.sort_unstable();
     numbers.dedup();
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails where two names that look alike are both taken.
+    #[test]
+    fn names_hold_nothing_that_is_not_seen() {
+        for good in
+            ["till", "caf\u{e9} \u{1f511}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{65e5}\u{672c}"]
+        {
+            assert_eq!(name("name", good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "till\u{200b}",
+            "\u{202e}llit",
+            "ti\u{2066}ll\u{2069}",
+            "\u{feff}till",
+            "ti\u{ad}ll",
+            "ti\u{200d}ll",
+            "ti\u{2028}ll",
+            "till\u{e0041}",
+            "till\u{7}",
+            "",
+        ] {
+            assert_eq!(name("name", bad), Err(BodyError::Name("name")), "{bad:?}");
+        }
+    }
 }

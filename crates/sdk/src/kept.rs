@@ -94,7 +94,7 @@ impl Ceremony for KeptDkg {
 
     /// Keeps it and settles it, before anything is sent.
     fn ready(all: &mut [Self]) {
-        let kept = all.iter_mut().map(Self::keep).collect::<io::Result<()>>();
+        let kept = all.iter_mut().try_for_each(Self::keep);
         let settled = match all.first() {
             Some(first) => kept.and_then(|()| first.keeping.settle()),
             None => kept,

@@ -551,7 +551,7 @@ impl FakeNode {
                 let request = v1::PutDocumentsRequest::decode(body).unwrap();
                 let results = request.documents.iter().map(|_| v1::DocumentResult::default());
                 let results = results.collect();
-                v1::PutDocumentsReply { results, ..Default::default() }.encode_to_vec()
+                v1::PutDocumentsReply { results }.encode_to_vec()
             }
             "GetProof" | "PutMarks" => {
                 return Err(Box::new(RefusalCode::Overloaded.message("not now".into(), time)));

@@ -48,7 +48,7 @@ pub enum Sector {
     /// A row.
     Row(Write),
     /// An audit record.
-    Record(AuditRow),
+    Record(Box<AuditRow>),
     /// The end of a batch: the digest of everything before it.
     End(Digest),
 }
@@ -82,7 +82,8 @@ pub fn count(batch: &Batch) -> usize {
 #[must_use]
 pub fn survivors(batch: Batch, loss: Loss) -> Vec<Sector> {
     let rows = batch.writes.into_iter().map(Sector::Row);
-    let mut all: Vec<Sector> = rows.chain(batch.audit.into_iter().map(Sector::Record)).collect();
+    let records = batch.audit.into_iter().map(|record| Sector::Record(Box::new(record)));
+    let mut all: Vec<Sector> = rows.chain(records).collect();
     all.push(Sector::End(digest(all.iter())));
     let some = all.into_iter().enumerate().filter(|(at, _)| loss.survives(*at));
     some.map(|(_, sector)| sector).collect()

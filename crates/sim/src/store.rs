@@ -159,7 +159,7 @@ impl Store {
                 Sector::Row(write) => self.write(write),
                 Sector::Record(record) => {
                     self.log.append(&record);
-                    self.audit.push(record);
+                    self.audit.push(*record);
                 }
                 Sector::End(_) => {}
             }

@@ -109,7 +109,7 @@ fn in_memory(t: u16, n: u16) -> Alone {
     let document = world.sign_key(body);
     world.put_all(std::slice::from_ref(&document));
     let (id, version) = (KeyId::from(document.id()), KeyVersion::FIRST);
-    let made = compute(|| drop(world.make(&document, version)));
+    let made = compute(|| world.make(&document, version));
     let entry = match document.body() {
         Body::Key(key) => key.versions[0].clone(),
         _ => panic!("no key"),

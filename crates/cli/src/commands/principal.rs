@@ -244,14 +244,14 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             }
             let keys = client.list_keys().await.ok();
             let target = named(&client.list_principals().await?, &principal);
+            // Asked before: whoever revokes the own principal is shown nothing afterwards.
+            let granted = match target {
+                Some(target) => crate::commands::grant::signed_by(&client, target).await?,
+                None => Vec::new(),
+            };
             let delivered = client.admin(&admin).revoke_principal(&principal).await?;
             let delivered = app.settle(&client, delivered, wait).await?;
-            let grants = match target {
-                Some(target) => {
-                    left_by(app, &client, target, with_grants.then_some(&admin)).await?
-                }
-                None => Left::default(),
-            };
+            let grants = left_by(app, &client, granted, with_grants.then_some(&admin)).await?;
             #[derive(Serialize)]
             struct Revoked {
                 #[serde(flatten)]
@@ -332,11 +332,11 @@ impl Left {
 async fn left_by(
     app: &App,
     client: &Client,
-    principal: PrincipalId,
+    granted: Vec<quorate_sdk::GrantInfo>,
     administrator: Option<&quorate_sdk::AdminKey>,
 ) -> Outcome<Left> {
     let mut left = Left::default();
-    for grant in crate::commands::grant::signed_by(client, principal).await? {
+    for grant in granted {
         let what = format!(
             "{} to {} until {}",
             grant.id,

@@ -224,8 +224,12 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
         progress.settle()?;
     }
     let (mut orders, mut whose) = (Vec::new(), Vec::new());
+    let signing = Arc::new(Signing::open(path)?);
     for (number, line) in &lines {
         if let Some(value) = progress.made.get(*line) {
+            // What was dealt for it is needed no more; the run that made it may have had no time to say so.
+            let key = value.get("key").and_then(|key| key.as_str()?.parse().ok());
+            key.into_iter().for_each(|key| signing.made(key));
             output::print_line(&value.to_string());
         } else if let Some(order) = signed.get(*line) {
             orders.push(order.clone());
@@ -243,7 +247,6 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
     let bar = app.out.counter(lines.len() as u64, "keys");
     bar.set_position(before as u64);
     let mut broken = Ok(());
-    let signing = Arc::new(Signing::open(path)?);
     client
         .provision_keys(
             orders,

@@ -183,15 +183,11 @@ impl Moves {
             (self.taken.entry((tenant, kind)), self.given_back.entry((tenant, kind)));
         let (taken, given_back) = (taken.or_default(), given_back.or_default());
         match (before.is_taken(), now.is_taken()) {
-            (false, true) => {
-                if !given_back.remove(&id) {
-                    taken.insert(id);
-                }
+            (false, true) if !given_back.remove(&id) => {
+                taken.insert(id);
             }
-            (true, false) => {
-                if !taken.remove(&id) {
-                    given_back.insert(id);
-                }
+            (true, false) if !taken.remove(&id) => {
+                given_back.insert(id);
             }
             _ => {}
         }
