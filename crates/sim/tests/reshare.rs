@@ -104,6 +104,20 @@ fn attack_09_two_coordinators_at_once_and_one_that_dies_at_every_message() {
     }
 }
 
+/// A node that is being left out is not asked to deal where those who stay are enough, so it cannot stop its leaving,
+/// however it lies. Fails (tried) where the first holders by their indices deal.
+#[test]
+fn a_node_that_is_left_out_cannot_stop_it() {
+    for lie in Lie::ALL {
+        for (t, members) in [(2, vec![1, 2]), (2, vec![1, 2, 3]), (3, vec![1, 2, 3, 4])] {
+            let mut round = Round::of(Operation::Move { t, members });
+            round.liars = vec![(0, *lie)];
+            let report = play(3, &Scenario::one(2, 3, round));
+            assert_eq!(report.endings, [Ending::Done], "{}", lie.name());
+        }
+    }
+}
+
 /// `attacks.md` line 26: a node is put back to a copy of its disk while shares are dealt, and has forgotten what it
 /// promised. It takes no certificate in its own name that it does not know, others serve without it, and it gets a
 /// share again by an order that lets it in.

@@ -620,7 +620,16 @@ impl Reshare {
             self.failed.holders = Some((dealers.len(), t));
             return Stage::Over;
         }
+        // Who takes part in any case deals first: a node that is being left out is asked for nothing where it can be,
+        // so that it cannot stop its leaving.
+        let leaves = |index: &u32| {
+            let old =
+                highest.participants().iter().find(|old| u32::from(old.index.get()) == *index);
+            old.is_none_or(|old| self.order.member(&old.node).is_none())
+        };
+        dealers.sort_by_key(leaves);
         dealers.truncate(usize::from(t));
+        dealers.sort_unstable();
         // Everybody who takes part must know the highest.
         let deals = |node: &NodeId| {
             highest
