@@ -60,8 +60,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the node whose files are in `directory`, with this change of its command.
+    /// Starts the node whose files are in `directory`, with this change of its command. The program is copied there:
+    /// another user may have no way to where it was built.
     pub fn start_with(directory: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let program = directory.join("program");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        Self::start_program(directory, &program, change)
+    }
+
+    fn start_program(directory: &Path, program: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let (ready, log) = (directory.join("address"), directory.join("log"));
         let _ = fs::remove_file(&ready);
         let errors = File::options().create(true).append(true).open(&log).unwrap();
@@ -69,7 +76,7 @@ impl Process {
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -c unlimited 2>/dev/null; exec \"$0\" \"$@\""])
-            .arg(std::env::current_exe().unwrap())
+            .arg(program)
             .args(["--exact", NODE, "--nocapture", "--test-threads", "1"])
             .env(DIRECTORY, directory)
             .current_dir(directory)
@@ -91,7 +98,7 @@ impl Process {
     }
 
     pub fn start(directory: &Path) -> Self {
-        Self::start_with(directory, |_| ())
+        Self::start_program(directory, &std::env::current_exe().unwrap(), |_| ())
     }
 
     pub fn id(&self) -> u32 {
