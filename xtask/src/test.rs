@@ -1,16 +1,33 @@
-//! `cargo xtask test`: the checks, then every test of the workspace, then one line that sums up.
+//! `cargo xtask test`: the checks, the build for tests of upgrades, then every test of the workspace, then one line that
+//! sums up.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::check;
-use crate::run::{Outcome, cargo};
+use crate::run::{Outcome, cargo, must, root};
+
+/// Builds the program and a client as of the next version of requests, for `crates/cli/tests/upgrade.rs`, and returns where the
+/// program is. Everything outside this workspace is built as for the tests, and once for both: what this costs is our own
+/// crates from `wire` on once more.
+fn next_build() -> Outcome<PathBuf> {
+    let examples = ["--example", "quorate-next", "--example", "load"];
+    let features = ["--features", "quorate/next-wire"];
+    must(cargo().args(["build", "--workspace"]).args(examples).args(features))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let built = root().join(target).join("debug/examples/quorate-next");
+    if built.is_file() { Ok(built) } else { Err(format!("{} was not built", built.display())) }
+}
 
 /// Runs it all. Arguments go to `cargo test`.
 pub fn run(args: &[String]) -> Outcome {
     check::run()?;
+    let next = next_build()?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(args).stdout(Stdio::piped());
+    command.env("QUORATE_NEXT_BUILD", next);
     let mut child = command.spawn().map_err(|e| format!("cargo could not be started: {e}"))?;
     let out = child.stdout.take().ok_or("cargo has no standard output")?;
     let mut total = Counts::default();

@@ -13,6 +13,7 @@ mod keys;
 mod membership;
 mod refresh;
 mod rules;
+mod upgrade;
 
 pub use administration::{Admin, Change, CriticalAction, ScopeArgs, Tenant, WaitArgs};
 pub use audit::Audit;
@@ -22,6 +23,7 @@ pub use keys::{Key, KeyChangeArgs};
 pub use membership::{DealtArgs, Membership, MoveArgs};
 pub use refresh::{ChosenArgs, RefreshArgs, RepairArgs};
 pub use rules::{Grant, Grantable, Policy};
+pub use upgrade::FinalizeArgs;
 
 /// Key management that acts only when quorate: N key servers, any T of them serve, fewer learn
 /// nothing.
@@ -700,6 +702,14 @@ Example:
   quorate node restore /backup/a-2026-11-22.backup --data-dir /var/lib/quorate \\
       --root-key-file /etc/quorate/root.key")]
     Restore(RestoreArgs),
+    /// End an upgrade: give the stopped node's store the newest format that this software knows.
+    ///
+    /// Until then the software before this one opens the store too, so that one can go back to it. From then on it
+    /// refuses to start.
+    #[command(after_help = "\
+Example:
+  quorate node finalize --data-dir /var/lib/quorate")]
+    Finalize(FinalizeArgs),
     /// Run the node until it is told to stop.
     #[command(
         after_help = "Example:\n  quorate node run --data-dir /var/lib/quorate --root-key-file /etc/quorate/root.key"

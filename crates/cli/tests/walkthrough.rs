@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use support::chapter::{Chapter, Count, chapters};
 
 /// The chapters that a test below runs.
-const RUN: [&str; 10] = [
+const RUN: [&str; 11] = [
     "README.md",
     "docs/audit.md",
     "docs/backup.md",
@@ -27,6 +27,7 @@ const RUN: [&str; 10] = [
     "docs/operating.md",
     "docs/policies.md",
     "docs/tenants.md",
+    "docs/upgrade.md",
     "docs/walkthrough.md",
 ];
 
@@ -154,6 +155,68 @@ fn chapter_on_backup() {
             .replace("a.json", &format!("{machine}.json"))
     };
     run(chapter.adapted(at), 13, 0);
+}
+
+/// Three providers on this machine, as for backups. The new software is the second build where there is one (`tests/upgrade.rs` says
+/// when), and otherwise the same program again; what is installed is a link to it.
+#[test]
+fn chapter_on_upgrade() {
+    let chapter = Chapter::new("docs/upgrade.md");
+    let root = chapter.path().to_owned();
+    let _services = Services(root.clone());
+    let new = std::env::var_os("QUORATE_NEXT_BUILD").unwrap_or_else(|| support::PROGRAM.into());
+    std::os::unix::fs::symlink(new, root.join("quorate-new")).unwrap();
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+    for machine in ["a", "b", "c", "here"] {
+        fs::create_dir_all(root.join(machine).join("etc")).unwrap();
+        fs::create_dir_all(root.join(machine).join("bin")).unwrap();
+        let installed = root.join(machine).join("bin/quorate");
+        std::os::unix::fs::symlink(support::PROGRAM, installed).unwrap();
+    }
+    let at = move |machine: &str, text: &str| {
+        let Some(number) = ["a", "b", "c"].iter().position(|name| *name == machine) else {
+            // The administrator's own machine, whose search path has what is installed.
+            let bin = root.join("here/bin").display().to_string();
+            return text.replace(
+                "install -m 755 quorate-new /usr/local/bin/quorate",
+                &format!(
+                    "cp -P --remove-destination quorate-new {bin}/quorate\nexport PATH={bin}:$PATH"
+                ),
+            );
+        };
+        let folder = root.join(machine).display().to_string();
+        let start = format!(
+            "{folder}/bin/quorate node run --data-dir {folder}/data > {folder}/log 2>&1 < /dev/null & echo $! > {folder}/pid\n\
+             until grep -q listening {folder}/log; do sleep 0.05; done"
+        );
+        let stop = format!(
+            "kill $(cat {folder}/pid)\nwhile kill -0 $(cat {folder}/pid) 2> /dev/null; do sleep 0.05; done\n\
+             rm {folder}/pid {folder}/log"
+        );
+        // However full the tester's disk is.
+        let card = "cp /var/lib/quorate/node-card.json a.json";
+        let bounds = format!(
+            "printf 'disk_warning_percent = 101\\ndisk_alarm_percent = 101\\n' >> {folder}/data/node.toml\n{card}"
+        );
+        text.replace(card, &bounds)
+            .replace("systemctl start quorate-node", &start)
+            .replace("systemctl stop quorate-node", &stop)
+            .replace("quorate node finalize", &format!("{folder}/bin/quorate node finalize"))
+            .replace("install -m 755", "cp -P --remove-destination")
+            .replace("cp /usr/local/bin", "cp -P --remove-destination /usr/local/bin")
+            .replace("/usr/local/bin", &format!("{folder}/bin"))
+            .replace("/var/lib/quorate", &format!("{folder}/data"))
+            .replace("/etc/quorate", &format!("{folder}/etc"))
+            .replace("0.0.0.0:7843", &addresses[number])
+            .replace("a.example:7843", &addresses[number])
+            .replace("--name a", &format!("--name {machine}"))
+            .replace("digest-a...", &format!("digest-{machine}..."))
+            .replace("before.backup", &format!("{machine}-before.backup"))
+            .replace("a is in", &format!("{machine} is in"))
+            .replace("a.json", &format!("{machine}.json"))
+    };
+    run(chapter.adapted(at), 18, 0);
 }
 
 /// Two new nodes: where each keeps its data and at which address it listens is all that differs.

@@ -3,7 +3,7 @@
 use quorate_authz::Caller;
 use quorate_types::UnixSeconds;
 use quorate_wire::proto::v1;
-use quorate_wire::{RefusalCode, strict};
+use quorate_wire::{RefusalCode, Versioned, WireVersion, strict};
 
 /// A request of the node protocol, decoded strictly.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,15 +127,27 @@ macro_rules! decoders {
         pub const METHODS: [&str; [$(stringify!($method)),*].len()] = [$(stringify!($method)),*];
 
         impl Request {
-            /// A request from its canonical protobuf encoding. Other encodings of the same message,
-            /// and fields of later versions, are refused: what is authorised is what was sent.
+            /// A request from its canonical protobuf encoding in the first version.
+            ///
+            /// # Errors
+            /// As [`Self::decode_in`].
+            pub fn decode(method: &str, body: &[u8]) -> Result<Self, DecodeFailure> {
+                Self::decode_in(WireVersion::FIRST, method, body)
+            }
+
+            /// A request from its canonical protobuf encoding in a version. Other encodings of the same
+            /// message, and fields of later versions, are refused: what is authorised is what was sent.
             ///
             /// # Errors
             /// [`DecodeFailure`].
-            pub fn decode(method: &str, body: &[u8]) -> Result<Self, DecodeFailure> {
+            pub fn decode_in(
+                version: WireVersion,
+                method: &str,
+                body: &[u8],
+            ) -> Result<Self, DecodeFailure> {
                 Ok(match method {
                     $(stringify!($method) => {
-                        Self::$method(strict::decode::<v1::$message>(stringify!($message), body)?)
+                        Self::$method(v1::$message::decode_in(version, body)?)
                     })*
                     _ => return Err(DecodeFailure::Method),
                 })

@@ -57,6 +57,12 @@ pub struct Facts {
     pub database_file_bytes: u64,
     /// What the shell finds wrong with its own machine, in short stable words that name nobody.
     pub alarms: Vec<String>,
+    /// What was erased may still stand in a file of the database.
+    pub erasing: bool,
+    /// The format of the store; 0 where nothing is kept on disk.
+    pub store_format: u32,
+    /// The newest format that this build knows.
+    pub newest_store_format: u32,
 }
 
 /// One node: its identity, its root key, and no state beside its store.

@@ -7,7 +7,7 @@ use quorate_secret::RootKey;
 use quorate_types::Digest;
 use quorate_wire::proto::store::v1::{Sealed, SessionRow, ShareRow};
 use quorate_wire::proto::v1::{Envelope, NodeCard};
-use quorate_wire::{PayloadType, PublicKey, SigningKey, strict};
+use quorate_wire::{PayloadType, PublicKey, SigningKey, stored, strict};
 use rand_core::CryptoRng;
 
 use crate::access::PINNED;
@@ -49,21 +49,21 @@ pub fn reseal(
         let secret = sealing::open(from, row, sealed).map_err(|e| ResealError::Seal(table, e))?;
         Ok(sealing::seal(to, row, secret.reveal(), rng))
     };
-    let damaged = |_| ResealError::Decode(table);
+    let unusable = |_| ResealError::Decode(table);
     Ok(match table {
         Table::Shares => {
-            let mut share = ShareRow::decode(bytes).map_err(damaged)?;
+            let mut share: ShareRow = stored::decode(bytes).map_err(unusable)?;
             share.share = share.share.as_ref().map(&mut again).transpose()?;
             Some(share.encode_to_vec())
         }
         Table::Sessions => {
-            let mut session = SessionRow::decode(bytes).map_err(damaged)?;
+            let mut session: SessionRow = stored::decode(bytes).map_err(unusable)?;
             session.seeds = session.seeds.as_ref().map(&mut again).transpose()?;
             Some(session.encode_to_vec())
         }
         // The shell's rows: its own keys, each sealed by itself, and what is no secret.
         Table::Local if row.key.windows(SEED.len()).any(|part| part == SEED) => {
-            let sealed = Sealed::decode(bytes).map_err(damaged)?;
+            let sealed = Sealed::decode(bytes).map_err(|_| ResealError::Decode(table))?;
             Some(strict::encode(&again(&sealed)?))
         }
         _ => None,

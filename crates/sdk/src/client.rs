@@ -13,7 +13,7 @@ use quorate_types::{
     ClusterId, Digest, KeyId, NodeId, PrincipalId, TenantId, Threshold, UnixSeconds,
 };
 use quorate_wire::proto::v1;
-use quorate_wire::{PublicKey, SigningKey};
+use quorate_wire::{PublicKey, SigningKey, Versioned, WireVersion};
 use tokio::task::JoinSet;
 
 use crate::audit::Held;
@@ -22,6 +22,7 @@ use crate::fragments::Fragments;
 use crate::generations::Brought;
 use crate::keys::Key;
 use crate::marks::Marks;
+use crate::newer::Looks;
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
 use crate::transport::{
@@ -47,6 +48,13 @@ pub enum Warning {
     },
     /// A node gave a wrong answer. The operation succeeded without it.
     WrongAnswer(WrongAnswer),
+    /// A key does not verify by what nodes show of it, and was left out.
+    KeyUnverified {
+        /// The key.
+        key: KeyId,
+        /// Why.
+        why: String,
+    },
     /// A node's audit log does not go on from where this client has seen it: the node was put back to an
     /// earlier state. Its answers are not used.
     RolledBack {
@@ -116,6 +124,12 @@ impl core::fmt::Display for Warning {
                 direction(*seconds)
             ),
             Self::WrongAnswer(wrong) => write!(f, "wrong answer from {wrong}"),
+            Self::KeyUnverified { key, why } => {
+                write!(
+                    f,
+                    "{key} does not verify by what the nodes show of it, and is left out: {why}"
+                )
+            }
             Self::RolledBack { name } => write!(
                 f,
                 "ALARM rolled_back: the audit log of {name} does not go on from where this client has seen it. \
@@ -201,6 +215,7 @@ pub(crate) struct Inner {
     /// The rosters up to the one that is trusted.
     pub(crate) rosters: OnceLock<DocumentSet>,
     pub(crate) pages: Arc<Held>,
+    pub(crate) looks: Looks,
     state: Mutex<State>,
 }
 
@@ -291,6 +306,7 @@ impl ClientBuilder {
                 counting: Counting::default(),
                 rosters: OnceLock::new(),
                 pages: Arc::default(),
+                looks: Looks::default(),
                 state: Mutex::new(state),
             }),
             storage: ContextStorage::NotStored,
@@ -323,6 +339,8 @@ pub struct NodeReport {
     pub same_roster: bool,
     /// How long the answer took.
     pub round_trip: Duration,
+    /// The version of requests that this client and the node speak with one another: the highest that both know.
+    pub version: u32,
 }
 
 /// Why a node did not do what it was asked.
@@ -444,7 +462,7 @@ impl Client {
             }
             state.followed = true;
         }
-        if matches!(self.refresh_roster().await, Ok(Some(_))) {
+        if matches!(self.newest_roster().await, Ok(Some(_))) {
             self.state().warnings.retain(|w| !other(w));
         }
     }
@@ -502,6 +520,7 @@ impl Client {
                         roster,
                         same_roster,
                         round_trip,
+                        version: self.inner.transport.version(entry.id).map_or(0, WireVersion::get),
                         status: reply,
                     }
                 });
@@ -735,7 +754,7 @@ impl Client {
         request: impl Fn(NodeId) -> Q,
     ) -> Vec<(NodeEntry, Result<Answered<R>, NodeFailure>)>
     where
-        Q: prost::Message + 'static,
+        Q: Versioned + 'static,
         R: prost::Message + Default + 'static,
     {
         let nodes: Vec<NodeId> = self.inner.roster.nodes.iter().map(|n| n.id).collect();
@@ -758,7 +777,7 @@ impl Client {
         enough: usize,
     ) -> BTreeMap<NodeId, Result<Answered<R>, NodeFailure>>
     where
-        Q: prost::Message + 'static,
+        Q: Versioned + 'static,
         R: prost::Message + Default + 'static,
     {
         let mut asking = JoinSet::new();

@@ -40,17 +40,21 @@ mod documents;
 mod error;
 mod evaluate;
 mod fragments;
+mod frontiers;
 mod generations;
 mod grants;
+mod healing;
 mod health;
 mod invitation;
 mod kept;
 mod keys;
+mod leaving;
 mod lifecycle;
 mod listing;
 mod marks;
 mod membership;
 mod new_tenants;
+mod newer;
 mod nodes;
 mod objects;
 mod offline;
@@ -65,6 +69,7 @@ mod rng;
 mod rotation;
 mod rounds;
 mod shares;
+mod shares_lost;
 mod stream;
 mod tenants;
 mod transport;
@@ -101,12 +106,16 @@ pub use error::{
 pub use fragments::{
     FragmentLock, FragmentStore, Fragments, StoredFragment, make_fragment_key_file,
 };
+pub use frontiers::KeptDocuments;
 pub use grants::{GrantInfo, Granter, NewGrant};
+pub use healing::Healing;
 pub use health::RosterState;
 pub use invitation::Invitation;
 pub use kept::{KeepDealings, KeepNoDealings};
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, OrderInfo, Progress};
+pub use leaving::{Leaving, NamedAs, NamedBy, OldShares};
 pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
+pub use listing::UnverifiedKey;
 pub use membership::{
     CommitteeChange, CommitteeError, CommitteePlan, LeftOut, Obstacle, PlannedOrder,
 };
@@ -116,11 +125,14 @@ pub use objects::{OpeningKey, SealingKey};
 pub use orders::{OrderChange, OrderReport};
 pub use policies::{PolicyInfo, PolicyText};
 pub use profile::{AdminKey, Membership, Profile};
-pub use provision::{KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey};
+pub use provision::{
+    BatchedKey, KeyOrder, ManagedKey, NewKeyOrder, NewPrincipal, Provisioned, ProvisionedKey,
+};
 pub use range::ObjectReader;
 pub use reshare::Reshared;
 pub use rotation::{AdminRotated, Rotated};
-pub use shares::{Healing, NodeShareState, ShareAccount, ShareState};
+pub use shares::{NodeShareState, ShareAccount, ShareState};
+pub use shares_lost::SharesLost;
 pub use stream::StreamSummary;
 pub use tenants::{Above, TenantInfo, TenantInvitation, TenantJoined, TenantRequest};
 pub use transport::{Timeouts, TlsSetupError, Unreachable, UnreachableReason};
@@ -138,4 +150,7 @@ pub use quorate_types::{
     ObjectId, PrincipalId, TenantId, Threshold, UnixSeconds,
 };
 pub use quorate_wire::proto::v1::{Envelope, StatusReply};
-pub use quorate_wire::{ContextError, EncryptionContext, PublicKey, RefusalCode, SigningKey};
+pub use quorate_wire::version::SOFTWARE;
+pub use quorate_wire::{
+    ContextError, EncryptionContext, PublicKey, RefusalCode, SigningKey, Versions, WireVersion,
+};

@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use quorate_node::{AuditPlace, METHODS, Outcome, REQUEST_ID_BYTES, Reply};
 use quorate_wire::proto::v1::{AuditReceipt, Refusal};
-use quorate_wire::{Category, RefusalCode, strict};
+use quorate_wire::{Category, RefusalCode, Versions, WireVersion, strict};
 use serde::Serialize;
 
 /// The service's path.
@@ -21,6 +21,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 /// Where the audit record of a request is: an `AuditReceipt` in base64.
 const AUDIT: HeaderName = HeaderName::from_static("quorate-audit");
+/// The version that a request is written in; the first where it is absent.
+const VERSION: HeaderName = HeaderName::from_static("quorate-version");
+/// The versions that the node speaks, in every reply: `1`, or `1-2`.
+const VERSIONS: HeaderName = HeaderName::from_static("quorate-versions");
 /// What a client calls the requests by that it makes of several nodes for one purpose.
 const REQUEST: HeaderName = HeaderName::from_static("quorate-request");
 const PROTOCOL_VERSION: &str = "connect-protocol-version";
@@ -37,6 +41,8 @@ pub(crate) enum Codec {
 pub(crate) struct Head {
     pub(crate) method: &'static str,
     pub(crate) codec: Codec,
+    /// What the request is written in; perhaps nothing that is spoken here.
+    pub(crate) version: WireVersion,
     /// What the client calls the request, where it does.
     pub(crate) request_id: Option<[u8; REQUEST_ID_BYTES]>,
 }
@@ -56,6 +62,8 @@ pub(crate) enum BadHead {
     Compression,
     /// A request's name that is none, or two of them.
     RequestId,
+    /// A request's version that is no number, or two of them.
+    WireVersion,
 }
 
 pub(crate) fn head(verb: &Method, path: &str, headers: &HeaderMap) -> Result<Head, BadHead> {
@@ -84,8 +92,26 @@ pub(crate) fn head(verb: &Method, path: &str, headers: &HeaderMap) -> Result<Hea
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(BadHead::Compression);
     }
+    let version = version(headers).ok_or(BadHead::WireVersion)?;
     let request_id = request_id(headers).ok_or(BadHead::RequestId)?;
-    Ok(Head { method, codec, request_id })
+    Ok(Head { method, codec, version, request_id })
+}
+
+/// The version that a request is written in: a number, once; or the first, where nothing is said.
+fn version(headers: &HeaderMap) -> Option<WireVersion> {
+    let mut values = headers.get_all(VERSION).iter();
+    let Some(value) = values.next() else { return Some(WireVersion::FIRST) };
+    if values.next().is_some() {
+        return None;
+    }
+    value.to_str().ok()?.parse().ok()
+}
+
+/// Says which versions are spoken here, so that a client learns of it with any reply.
+pub(crate) fn add_versions(response: &mut Response<Full<Bytes>>) {
+    if let Ok(value) = HeaderValue::from_str(&Versions::SPOKEN.to_string()) {
+        response.headers_mut().insert(VERSIONS, value);
+    }
 }
 
 /// What the client calls the request: 32 lower-case hexadecimal digits, or nothing. Nothing else gets into the audit
@@ -141,6 +167,12 @@ impl BadHead {
                 StatusCode::BAD_REQUEST,
                 "invalid_argument",
                 "quorate-request has 32 lower-case hexadecimal digits, and is there once at most",
+                None,
+            ),
+            Self::WireVersion => error(
+                StatusCode::BAD_REQUEST,
+                "invalid_argument",
+                "quorate-version is a number from 1 on, and is there once at most",
                 None,
             ),
         }
@@ -268,12 +300,22 @@ mod tests {
         let json = ("content-type", "application/json");
         assert_eq!(
             of(Method::POST, path, &[("content-type", "application/proto")]),
-            Ok(Head { method: "Info", codec: Codec::Proto, request_id: None })
+            Ok(Head {
+                method: "Info",
+                codec: Codec::Proto,
+                version: WireVersion::FIRST,
+                request_id: None
+            })
         );
         let utf8 = ("content-type", "Application/JSON; charset=UTF-8");
         assert_eq!(
             of(Method::POST, path, &[utf8, ("connect-protocol-version", "1")]),
-            Ok(Head { method: "Info", codec: Codec::Json, request_id: None })
+            Ok(Head {
+                method: "Info",
+                codec: Codec::Json,
+                version: WireVersion::FIRST,
+                request_id: None
+            })
         );
         assert_eq!(of(Method::POST, "/quorate.v1.Node/info", &[json]), Err(BadHead::Path));
         assert_eq!(of(Method::POST, "/quorate.v1.Node/Info/", &[json]), Err(BadHead::Path));
@@ -314,6 +356,24 @@ mod tests {
             assert_eq!(named(&[bad]), Err(BadHead::RequestId), "{bad}");
         }
         assert_eq!(named(&[name, name]), Err(BadHead::RequestId));
+    }
+
+    /// A request has one version, which is a number; one that is not spoken is none of the head's business.
+    #[test]
+    fn versions_of_requests() {
+        let path = "/quorate.v1.Node/Info";
+        let said = |versions: &[&'static str]| {
+            let mut all = headers(&[("content-type", "application/json")]);
+            for version in versions {
+                all.append("quorate-version", HeaderValue::from_static(version));
+            }
+            head(&Method::POST, path, &all).map(|head| head.version.get())
+        };
+        assert_eq!((said(&[]), said(&["1"]), said(&["99"])), (Ok(1), Ok(1), Ok(99)));
+        for bad in ["", "0", "01", "1-2", "-1", "4294967296", "one"] {
+            assert_eq!(said(&[bad]), Err(BadHead::WireVersion), "{bad}");
+        }
+        assert_eq!(said(&["1", "1"]), Err(BadHead::WireVersion));
     }
 
     #[test]

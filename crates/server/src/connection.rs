@@ -17,7 +17,7 @@ use quorate_authz::Caller;
 use quorate_node::{Call, DecodeFailure, Outcome};
 use quorate_storage::Store;
 use quorate_types::limits::MAX_REQUEST_BYTES;
-use quorate_wire::RefusalCode;
+use quorate_wire::{RefusalCode, Versions};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
@@ -209,7 +209,9 @@ impl<S: Store> Shared<S> {
             Ok(head) => head,
             Err(bad) => {
                 metrics.bad_heads.fetch_add(1, Ordering::Relaxed);
-                return (bad.response(), None);
+                let mut response = bad.response();
+                connect::add_versions(&mut response);
+                return (response, None);
             }
         };
         let mut memory = None;
@@ -222,6 +224,7 @@ impl<S: Store> Shared<S> {
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(method = head.method, decision, micros, "request");
         let mut response = connect::response(&answered.outcome, head.codec);
+        connect::add_versions(&mut response);
         if let Some(place) = &answered.place {
             connect::add_receipt(&mut response, place);
         }
@@ -236,6 +239,10 @@ impl<S: Store> Shared<S> {
         memory: &mut Option<Memory>,
     ) -> Answered {
         let node = &self.node;
+        // Before anything is read that another version may mean otherwise. `Info` is the same in all of them.
+        if !Versions::SPOKEN.contain(head.version) && head.method != "Info" {
+            return node.refuse_version(head.version).into();
+        }
         let caller = match &client.caller {
             Ok(caller) => *caller,
             Err(error) => {
@@ -269,7 +276,11 @@ impl<S: Store> Shared<S> {
             Err(bad) => return self.bad_body(&bad).into(),
         };
         let decoded = match head.codec {
-            Codec::Proto => quorate_node::Request::decode(head.method, &body),
+            Codec::Proto => {
+                // A version of `Info` that is not known yet is what it always was.
+                let version = head.version.min(Versions::SPOKEN.highest());
+                quorate_node::Request::decode_in(version, head.method, &body)
+            }
             Codec::Json => quorate_node::Request::decode_json(head.method, &body),
         };
         drop(body);

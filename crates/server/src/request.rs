@@ -11,10 +11,10 @@ use quorate_node::{
     AuditPlace, Batch, Call, CommitError, Facts, Health, MAX_PLAN_ROUNDS, NodeCore, Outcome, Read,
     Reply, Request, RowKey, Step, Swept, View, Write, refuse,
 };
-use quorate_storage::{Answer, Store, StoreError};
+use quorate_storage::{Answer, Store, StoreError, StoreFormat};
 use quorate_types::{PrincipalId, UnixSeconds};
-use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
+use quorate_wire::{RefusalCode, WireVersion};
 use rand_core::UnwrapErr;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
@@ -40,6 +40,7 @@ pub(crate) struct Node<S> {
     clock: Clock,
     started_at: u64,
     software: String,
+    store_format: Option<StoreFormat>,
     refusals: events::Refusals,
     turned_away: TurnedAway,
     machine: Machine,
@@ -121,6 +122,7 @@ impl<S: Store> Node<S> {
             clock,
             started_at: clock.now().0,
             software,
+            store_format: None,
             refusals: events::Refusals::default(),
             turned_away: TurnedAway::default(),
             machine,
@@ -205,7 +207,10 @@ impl<S: Store> Node<S> {
             let mut store = self.store.clone();
             let changes = step.changes_rows();
             match patience.wait(step.commit_with_place(&mut store)).await {
-                Some(Ok((outcome, place))) => {
+                Some(Ok((mut outcome, place))) => {
+                    if changes {
+                        not_erased_yet(&mut outcome, self.store.erasing());
+                    }
                     let changing = again.as_ref().filter(|_| changes).map(|call| &call.request);
                     self.tell(caller.as_ref(), method, changing, &outcome);
                     return Answered { outcome, place };
@@ -480,6 +485,7 @@ impl<S: Store> Node<S> {
             audit_records: self.store.audit_records(),
             software: self.software.clone(),
             rolled_back: self.rolled_back.load(Ordering::SeqCst),
+            erasing: self.store.erasing(),
             ..Facts::default()
         }
     }
@@ -499,6 +505,8 @@ impl<S: Store> Node<S> {
             database_file_bytes: self.machine.database_file_bytes(),
             rolled_back: self.rolled_back.load(Ordering::SeqCst),
             alarms: self.machine.alarms().into_iter().map(str::to_owned).collect(),
+            store_format: self.store_format.map_or(0, |format| format.found),
+            newest_store_format: self.store_format.map_or(0, |format| format.newest),
             ..Facts::default()
         }
     }
@@ -609,6 +617,33 @@ impl<S: Store> Node<S> {
 
     pub(crate) fn refuse(&self, code: RefusalCode, message: &str) -> Outcome {
         refuse(code, message, self.clock.now())
+    }
+
+    /// Refuses a request in a version that this build does not speak, and says which ones it does.
+    pub(crate) fn refuse_version(&self, asked: WireVersion) -> Outcome {
+        Err(Box::new(RefusalCode::of_version(asked, self.clock.now())))
+    }
+
+    /// The same node, whose store has this format.
+    pub(crate) fn with_store_format(mut self, format: StoreFormat) -> Self {
+        self.store_format = Some(format);
+        self
+    }
+}
+
+/// Lets no answer confirm an erasure that is not finished: whether it is, is known only now.
+fn not_erased_yet(outcome: &mut Outcome, erasing: bool) {
+    let Ok(reply) = outcome else { return };
+    match reply {
+        Reply::PutCertificate(reply) => reply.erasing |= erasing,
+        Reply::CeremonyBatch(reply) => {
+            for result in &mut reply.results {
+                if let Some(v1::ceremony_result::Result::Certificate(reply)) = &mut result.result {
+                    reply.erasing |= erasing;
+                }
+            }
+        }
+        _ => {}
     }
 }
 

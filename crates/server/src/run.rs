@@ -19,13 +19,14 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::connection::Shared;
 use crate::credentials::{Credentials, Keys};
 use crate::doors::Porch;
-use crate::health::{self, Watch};
+use crate::health::Watch;
 use crate::identity::{self, IdentityError, Unlocked};
 use crate::keyslots::{KeySlotError, RootKeySource};
 use crate::limits::{
     FAILED_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES, OTHER_FILES, SHUTDOWN_TIMEOUT, SWEEP_INTERVAL,
 };
 use crate::machine::Machine;
+use crate::monitoring;
 use crate::request::Node;
 use crate::tls::{self, Certificates, TlsError};
 
@@ -120,6 +121,14 @@ async fn serve(
     let source = options.root_key.or_else(key_file).ok_or(RunError::NoRootKey)?;
     database.max_bytes = config.max_database_bytes;
     let store = SqliteStore::open(&options.data_dir, &database)?;
+    let format = store.format();
+    if format.found < format.newest {
+        tracing::info!(
+            format = format.found,
+            newest = format.newest,
+            "the store has an earlier format, which the software before this opens too; `quorate node finalize` gives it the newest"
+        );
+    }
     let machine = Machine {
         data_dir: options.data_dir.clone(),
         root_key_file: match &source {
@@ -127,6 +136,7 @@ async fn serve(
             RootKeySource::Passphrase(_) => None,
         },
         max_database_bytes: config.max_database_bytes,
+        disk_alarms: config.disk_alarms(),
         clock_is_moved: config.clock_offset_seconds != 0,
         notices: Arc::default(),
     };
@@ -156,7 +166,9 @@ async fn serve(
     }
     let rolled_back = audit_log::rolled_back(&store, core.entry().log_incarnation)?;
     let clock = Clock::new(config.clock_offset_seconds);
-    let node = Arc::new(Node::new(core, store.clone(), clock, options.software, machine));
+    let node = Arc::new(
+        Node::new(core, store.clone(), clock, options.software, machine).with_store_format(format),
+    );
     if rolled_back {
         tracing::error!(
             "ALARM: this node was shown that its data were put back to an earlier state; it refuses everything until it has a new log"
@@ -179,7 +191,7 @@ async fn serve(
         None => None,
         Some(address) => {
             let listen = |source| RunError::Listen { address, source };
-            Some(health::listen(address).await.map_err(listen)?)
+            Some(monitoring::listen(address).await.map_err(listen)?)
         }
     };
     tracing::info!(node = %node_id, address = %bound, "listening");
@@ -188,7 +200,7 @@ async fn serve(
     let watching = health.map(|listener| {
         let store = store.clone();
         let watch = Arc::new(Watch::new(Arc::clone(&node), move || store.statistics()));
-        tokio::spawn(watch.serve(listener))
+        tokio::spawn(monitoring::serve(watch, listener))
     });
     let result = accept(&listener, &shared, &node, &store, (&keeper, &credentials), shutdown).await;
     drop(listener);

@@ -18,8 +18,8 @@ use quorate_node::{Commit, Entry, LogAnswer, Read, View};
 
 pub use memory::MemoryStore;
 pub use sqlite::{
-    DATABASE_FILE, LOCK_FILE, OpenError, Restoring, Snapshot, SnapshotError, SnapshotValue,
-    SqliteOptions, SqliteStore, Statistics,
+    By, DATABASE_FILE, LOCK_FILE, OpenError, Restoring, Snapshot, SnapshotError, SnapshotLog,
+    SnapshotValue, SqliteOptions, SqliteStore, Statistics, StoreFormat,
 };
 
 /// What a store answers to a [`Read`].
@@ -95,6 +95,11 @@ pub trait Store: Commit + Clone + Send + Sync + 'static {
 
     /// How many audit records there are.
     fn audit_records(&self) -> u64;
+
+    /// Whether secrets that were erased may still stand in a file of the store. Nobody is told then that they are gone.
+    fn erasing(&self) -> bool {
+        false
+    }
 
     /// Bytes on disk.
     fn database_bytes(&self) -> u64;

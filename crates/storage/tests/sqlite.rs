@@ -124,10 +124,61 @@ fn databases_of_others_and_of_later_versions_are_left_alone() {
     let newer = rusqlite::Connection::open(&path).unwrap();
     newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
+    let before = fs::read(&path).unwrap();
     assert!(matches!(
         SqliteStore::open(directory.path(), &options),
         Err(OpenError::Newer { found: 99, known: 3, .. })
     ));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// A store of a later format is neither opened nor finalized nor backed up, not one byte of it is changed, and the error says
+/// which build is needed. Fails where the format is looked at after the settings of the database are changed.
+#[test]
+fn a_store_of_a_later_format_is_left_alone_and_names_its_build() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    runtime().block_on(store.clone().commit(put("a", 100))).unwrap();
+    runtime().block_on(store.close());
+    drop(store);
+    let path = directory.path().join(DATABASE_FILE);
+    let later = rusqlite::Connection::open(&path).unwrap();
+    later
+        .execute_batch(
+            "CREATE TABLE formats (format INTEGER PRIMARY KEY, software TEXT NOT NULL) STRICT;
+             INSERT INTO formats VALUES (99, 'quorate 9.9.0');
+             PRAGMA user_version = 99; PRAGMA journal_mode = DELETE;",
+        )
+        .unwrap();
+    later.close().unwrap();
+    let before = fs::read(&path).unwrap();
+    let said = [
+        SqliteStore::open(directory.path(), &SqliteOptions::default()).err().unwrap().to_string(),
+        SqliteStore::finalize(directory.path()).unwrap_err().to_string(),
+        quorate_storage::Snapshot::take(directory.path()).err().unwrap().to_string(),
+    ];
+    for text in said {
+        let wanted = "has format 99, and this version knows formats up to 3; nothing was changed; install quorate 9.9.0, or a later one";
+        assert!(text.ends_with(wanted), "{text}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// To finalize a store that has the newest format changes nothing, and is refused while a node has it open.
+#[test]
+fn finalizing_takes_a_stopped_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = SqliteStore::finalize(directory.path());
+    assert!(matches!(missing, Err(OpenError::Missing { .. })));
+    let store = open(directory.path());
+    let running = SqliteStore::finalize(directory.path());
+    assert!(matches!(running, Err(OpenError::Locked { .. })));
+    let format = store.format();
+    assert_eq!(format.found, format.newest);
+    runtime().block_on(store.close());
+    drop(store);
+    assert_eq!(SqliteStore::finalize(directory.path()).unwrap(), format);
+    assert_eq!(open(directory.path()).format(), format);
 }
 
 #[cfg(unix)]

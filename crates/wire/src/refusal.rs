@@ -1,6 +1,7 @@
 //! Why a node says no: stable codes, and for each what stayed as it was and what to do next.
 
 use crate::proto::v1;
+use crate::{Versions, WireVersion};
 
 /// What kind of no it is; the shell maps it to a Connect code and an HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +126,9 @@ codes! {
     /// Not a request of this protocol.
     Malformed, "malformed", Invalid, "Nothing was read or changed.",
         "See spec/node-protocol.md for the messages; an older or newer client may be the cause.";
+    /// A version of requests that the node does not speak.
+    VersionUnsupported, "version_unsupported", Invalid, "Nothing was read or changed.",
+        "Clients ask again in a version that the node speaks, where they know one; otherwise install a newer `quorate` where the older one is: docs/upgrade.md.";
     /// Meant for another node.
     WrongNode, "wrong_node", Invalid, "Nothing was read or changed.",
         "Send each node its own request; fetch the newest roster.";
@@ -161,6 +165,9 @@ codes! {
     /// An evaluation, or a reshare, takes a share that this node does not have.
     ShareNotHeld, "share_not_held", Conflict, "The shares are as they were.",
         "Have the other nodes deal it one: `quorate cluster repair NODE`; see docs/backup.md.";
+    /// An evaluation takes a share that is not out of a backup.
+    ShareRestored, "share_restored", Conflict, "Nothing was evaluated. The share still deals others.",
+        "Have shares dealt anew: `quorate cluster repair NODE`, or `quorate key refresh --all --now`; see docs/backup.md.";
     /// A session that fits no order in force.
     OrderMismatch, "order_mismatch", Invalid, "No share was made, and none was lost.",
         "Begin a session for the newest order of the key version.";
@@ -217,6 +224,21 @@ impl RefusalCode {
             evidence: None,
             certificate: None,
             item: 0,
+            lowest_version: 0,
+            highest_version: 0,
+        }
+    }
+
+    /// The refusal of a request in a version that is not spoken, which says what is.
+    #[must_use]
+    pub fn of_version(asked: WireVersion, time: quorate_types::UnixSeconds) -> v1::Refusal {
+        let spoken = Versions::SPOKEN;
+        let message =
+            format!("the request is of version {asked}, and this node speaks version {spoken}");
+        v1::Refusal {
+            lowest_version: spoken.lowest().get(),
+            highest_version: spoken.highest().get(),
+            ..Self::VersionUnsupported.message(message, time)
         }
     }
 }

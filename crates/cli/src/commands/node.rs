@@ -163,6 +163,7 @@ pub async fn run(out: Output, command: Command) -> Outcome {
         }
         Command::Backup(args) => super::backup::backup(out, args).await,
         Command::Restore(args) => super::backup::restore(out, args).await,
+        Command::Finalize(args) => super::upgrade::finalize(out, &args),
         Command::Run { node, health_address, log_json, until_stdin_closes } => {
             serve(&node, health_address, log_json, until_stdin_closes).await
         }
@@ -284,7 +285,7 @@ async fn serve(
         root_key: Some(root_key(node)?),
         listen: None,
         health,
-        software: concat!("quorate ", env!("CARGO_PKG_VERSION")).to_owned(),
+        software: quorate_sdk::SOFTWARE.to_owned(),
         on_ready: Box::new(|_| ()),
     };
     // Before any secret is read. It logs what it obtained.

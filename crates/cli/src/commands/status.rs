@@ -19,6 +19,13 @@ struct NodeLine {
     problem: Option<String>,
     round_trip_ms: Option<u64>,
     software: Option<String>,
+    /// The versions of requests that it speaks: "1", or "1-2".
+    versions: Option<String>,
+    /// Which of them is spoken with this program.
+    version: Option<u32>,
+    /// The format of its store, and the newest that its software knows.
+    store_format: Option<u32>,
+    newest_store_format: Option<u32>,
     clock_offset_seconds: Option<i64>,
     same_roster: Option<bool>,
     roster_version: Option<u64>,
@@ -98,6 +105,12 @@ pub async fn run(app: &App) -> Outcome {
                 round_trip_ms: report
                     .map(|r| u64::try_from(r.round_trip.as_millis()).unwrap_or(u64::MAX)),
                 software: says.map(|r| r.software.clone()),
+                versions: says.and_then(facts::versions).map(|versions| versions.to_string()),
+                version: report.map(|r| r.version),
+                store_format: says.map(|r| r.store_format).filter(|format| *format > 0),
+                newest_store_format: says
+                    .map(|r| r.newest_store_format)
+                    .filter(|format| *format > 0),
                 clock_offset_seconds: report.map(|r| r.clock_offset),
                 same_roster: report.map(|r| r.roster == Some(client.roster_digest())),
                 roster_version: says.map(|r| r.roster_version),
@@ -195,7 +208,7 @@ impl Status {
         let mut rows = vec![
             [
                 "NODE", "PROVIDER", "LAW", "STATE", "TRIP", "CLOCK", "ROSTER", "DOCS", "KEYS",
-                "SHARES", "DATA", "FREE", "SOFTWARE",
+                "SHARES", "DATA", "FREE", "SOFTWARE", "SPEAKS", "STORE",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -220,6 +233,11 @@ impl Status {
                 or_dash(n.database_bytes.map(output::bytes)),
                 or_dash(free.map(|(free, all)| format!("{} %", free.saturating_mul(100) / all))),
                 or_dash(n.software.clone()),
+                or_dash(n.versions.clone()),
+                or_dash(n.store_format.map(|format| match n.newest_store_format {
+                    Some(newest) if newest > format => format!("{format} of {newest}"),
+                    _ => format.to_string(),
+                })),
             ]
         }));
         let up = self.nodes.iter().filter(|n| n.reached).count();

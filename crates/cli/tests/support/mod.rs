@@ -287,6 +287,8 @@ pub struct Node {
     pub card: Value,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The program that runs it.
+    pub program: PathBuf,
     process: Option<Guarded>,
     environment: Vec<(String, String)>,
 }
@@ -311,7 +313,11 @@ impl Node {
         let log = place.at(format!("{name}.log"));
         let environment =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Self { name, data, key_file, log, card, listen, process: None, environment }
+        let program = PathBuf::from(PROGRAM);
+        let process = None;
+        let node = Self { name, data, key_file, log, card, listen, program, process, environment };
+        node.ignores_how_full_the_disk_is();
+        node
     }
 
     /// The file of its card.
@@ -332,10 +338,16 @@ impl Node {
         run(join, b"")
     }
 
+    /// However full the tester's disk is, the node's bound on its database counts alone.
+    fn ignores_how_full_the_disk_is(&self) {
+        self.configure("disk_warning_percent = 101");
+        self.configure("disk_alarm_percent = 101");
+    }
+
     /// Starts it, and waits until it accepts connections.
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&self.program);
         command
             .env_clear()
             .envs(self.environment.iter().cloned())

@@ -12,7 +12,7 @@ use quorate_types::{Action, Generation, KeyId, KeyVersion, UnixSeconds};
 use quorate_wire::digests::request_digest;
 use quorate_wire::proto::store::v1::{ShareRow, UsageRow};
 use quorate_wire::proto::v1::{self, Envelope};
-use quorate_wire::{LABEL_NONCE_BYTES, RefusalCode};
+use quorate_wire::{LABEL_NONCE_BYTES, RefusalCode, stored};
 use rand_core::CryptoRng;
 
 use crate::access::Account;
@@ -33,6 +33,8 @@ const MAX_REFUSED_NONCES: usize = 64;
 pub(crate) struct Held {
     pub(crate) index: u32,
     pub(crate) share: SigningShare,
+    /// It came out of a backup.
+    pub(crate) restored: bool,
 }
 
 pub(crate) struct Ready<'a> {
@@ -56,14 +58,14 @@ pub(crate) fn certificate(entry: &Entry) -> Result<Option<Arc<Certificate>>, Ref
 
 pub(crate) fn held(core: &NodeCore, entry: &Entry) -> Result<Option<Arc<Held>>, Refused> {
     entry.decoded(|bytes| {
-        let row = ShareRow::decode(bytes).map_err(|_| rows::damaged(entry))?;
+        let row: ShareRow = stored::decode(bytes).map_err(|why| rows::unusable(entry, why))?;
         let sealed = row.share.as_ref().ok_or_else(|| rows::damaged(entry))?;
         let opened = sealing::open(&core.root, entry.key(), sealed)
             .map_err(|error| Refused::new(RefusalCode::StorageFailed, error.to_string()))?;
         let bytes =
             Secret::<32>::from_slice(opened.reveal()).ok_or_else(|| rows::damaged(entry))?;
         let share = SigningShare::from_bytes(&bytes).map_err(|_| rows::damaged(entry))?;
-        Ok(Held { index: row.index, share })
+        Ok(Held { index: row.index, share, restored: row.restored })
     })
 }
 
@@ -221,6 +223,16 @@ impl Ready<'_> {
             )
             .with_certificate(Some(certificate.envelope().clone()))
         })?;
+        // What the backup does not know may be gone everywhere else: the caller, the key, its tenant. A share dealt
+        // since comes from nodes that do know.
+        if held.restored {
+            let message = format!(
+                "this node's share of version {} of the key came out of a backup: it deals others and evaluates \
+                 nothing until the shares are dealt anew; `quorate cluster repair NODE` does that",
+                authorized.version
+            );
+            return Err(Refused::new(RefusalCode::ShareRestored, message));
+        }
 
         let mut nonces = Vec::with_capacity(authorized.labels.len() * LABEL_NONCE_BYTES);
         let labels: Vec<Vec<u8>> = authorized

@@ -2,6 +2,7 @@
 //! anybody could fill the disk with records of it.
 
 use quorate_authz::Caller;
+use quorate_wire::Versions;
 use quorate_wire::proto::v1;
 
 use crate::access::{PINNED, ROSTER};
@@ -10,9 +11,6 @@ use crate::core::{Deciding, Decision, NodeCore};
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
-
-/// Versions of the node protocol spoken.
-const PROTOCOLS: [u32; 1] = [1];
 
 pub(crate) struct Ready {
     reply: v1::InfoReply,
@@ -31,7 +29,7 @@ pub(crate) fn prepare(
         roster: roster?.bytes().unwrap_or_default().to_vec(),
         cluster: pinned?.bytes().unwrap_or_default().to_vec(),
         time: 0,
-        protocols: PROTOCOLS.to_vec(),
+        protocols: Versions::SPOKEN.numbers().collect(),
         software: String::new(),
     };
     Ok(Ready { reply })

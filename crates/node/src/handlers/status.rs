@@ -1,6 +1,7 @@
 //! `Status`: how this node is, in counts and sizes that name nobody.
 
 use quorate_authz::Caller;
+use quorate_wire::Versions;
 use quorate_wire::proto::v1;
 
 use crate::access::{Account, ROSTER};
@@ -55,6 +56,10 @@ impl Ready {
             database_limit_bytes: facts.database_limit_bytes,
             database_file_bytes: facts.database_file_bytes,
             alarms: facts.alarms.clone(),
+            lowest_version: Versions::SPOKEN.lowest().get(),
+            highest_version: Versions::SPOKEN.highest().get(),
+            store_format: facts.store_format,
+            newest_store_format: facts.newest_store_format,
             ..self.reply
         };
         Ok(Decision::reply(Reply::Status(reply)))

@@ -11,6 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use quorate_documents::KeyPurpose;
 use quorate_types::NodeId;
+use quorate_wire::{Versions, WireVersion};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::fan_out::{FanOut, REQUEST};
 use super::reply::{Reply, interpret, read_body};
 use super::tls::ClientIdentity;
+use super::version::Negotiated;
 use super::{CallError, Timeouts, TlsSetupError, Unreachable, UnreachableReason};
 use crate::NodeEntry;
 
@@ -31,6 +33,11 @@ type Receipted = (Reply, Option<String>);
 
 /// The header in which a reply says where its audit record is.
 const RECEIPT: header::HeaderName = header::HeaderName::from_static("quorate-audit");
+
+/// The header in which a request says the version that it is written in.
+const VERSION: header::HeaderName = header::HeaderName::from_static("quorate-version");
+/// The header in which a reply says which versions its node speaks.
+const VERSIONS: header::HeaderName = header::HeaderName::from_static("quorate-versions");
 
 /// HTTP/2 flow control: two evaluations of 4096 labels in flight without waiting for the reader.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -52,6 +59,17 @@ pub(crate) struct NodeConnection {
     tls: Arc<ClientConfig>,
     timeouts: Timeouts,
     open: Mutex<Open>,
+    /// What is spoken with the node.
+    pub(super) negotiated: Negotiated,
+}
+
+/// One request as it is sent.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) path: &'static str,
+    pub(super) fan_out: Option<FanOut>,
+    pub(super) version: WireVersion,
+    pub(super) body: Bytes,
 }
 
 /// What is open now.
@@ -89,6 +107,7 @@ impl NodeConnection {
             )?,
             timeouts,
             open: Mutex::default(),
+            negotiated: Negotiated::new(Versions::SPOKEN),
         })
     }
 
@@ -98,14 +117,12 @@ impl NodeConnection {
 
     /// One request and its reply, with its audit receipt. A request on a kept connection that broke is sent once more on a
     /// new one: every method of the node protocol may be repeated.
-    pub(crate) async fn call(
+    pub(super) async fn call(
         &self,
-        path: &'static str,
         limit: Duration,
-        fan_out: Option<FanOut>,
-        body: Bytes,
+        request: Sent,
     ) -> (Result<Bytes, CallError>, Option<String>) {
-        let reply = timeout(limit, self.call_or_reconnect(path, fan_out, body))
+        let reply = timeout(limit, self.call_or_reconnect(request))
             .await
             .unwrap_or(Err(UnreachableReason::RequestTimedOut));
         match reply {
@@ -122,22 +139,17 @@ impl NodeConnection {
         }
     }
 
-    async fn call_or_reconnect(
-        &self,
-        path: &'static str,
-        fan_out: Option<FanOut>,
-        body: Bytes,
-    ) -> Result<Receipted, UnreachableReason> {
+    async fn call_or_reconnect(&self, request: Sent) -> Result<Receipted, UnreachableReason> {
         let kept = self.kept().await;
         if let Some(sender) = kept {
-            match self.send(sender, path, fan_out, body.clone()).await {
+            match self.send(sender, request.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Other(reason)) => return Err(reason),
                 Err(Failure::Broken(_)) => self.open.lock().await.http2 = None,
             }
         }
         let sender = self.fresh().await?;
-        self.send(sender, path, fan_out, body).await.map_err(|failure| match failure {
+        self.send(sender, request).await.map_err(|failure| match failure {
             Failure::Broken(reason) | Failure::Other(reason) => reason,
         })
     }
@@ -217,13 +229,8 @@ impl NodeConnection {
         }
     }
 
-    async fn send(
-        &self,
-        sender: Sender,
-        path: &'static str,
-        fan_out: Option<FanOut>,
-        body: Bytes,
-    ) -> Result<Receipted, Failure> {
+    async fn send(&self, sender: Sender, sent: Sent) -> Result<Receipted, Failure> {
+        let Sent { path, fan_out, version, body } = sent;
         let (Sender::Http2(_, position) | Sender::Http1(_, position)) = &sender;
         let authority = self.endpoints.get(*position).map_or("", |e| e.authority.as_str());
         let uri = Uri::builder()
@@ -236,7 +243,8 @@ impl NodeConnection {
             let mut request = Request::post(uri)
                 .header(header::CONTENT_TYPE, "application/proto")
                 .header(header::HOST, authority)
-                .header("connect-protocol-version", "1");
+                .header("connect-protocol-version", "1")
+                .header(VERSION, version.get());
             if let Some(name) = fan_out.and_then(FanOut::header) {
                 request = request.header(REQUEST, name);
             }
@@ -262,6 +270,7 @@ impl NodeConnection {
         };
         let content_type = text(header::CONTENT_TYPE);
         let receipt = text(RECEIPT);
+        let spoken = text(VERSIONS).and_then(|versions| versions.parse().ok());
         let body = read_body(response.into_body()).await.map_err(|reason| match reason {
             broken @ UnreachableReason::Broken(_) => Failure::Broken(broken),
             other => Failure::Other(other),
@@ -271,6 +280,9 @@ impl NodeConnection {
             if open.http1.len() < IDLE_HTTP1 {
                 open.http1.push(sender);
             }
+        }
+        if let Some(spoken) = spoken {
+            self.negotiated.heard(spoken);
         }
         let reply = interpret(status, content_type.as_deref(), body).map_err(Failure::Other)?;
         Ok((reply, receipt))

@@ -4,6 +4,7 @@ mod connection;
 mod fan_out;
 mod reply;
 mod tls;
+mod version;
 
 use core::fmt;
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use quorate_types::limits::MAX_MARKS_PER_REQUEST;
 use quorate_wire::proto::v1::{
     GetProofReply, GetProofRequest, Mark, PutMarksReply, PutMarksRequest, Refusal,
 };
-use quorate_wire::{RefusalCode, SigningKey};
+use quorate_wire::{RefusalCode, SigningKey, Versioned, WireVersion};
 
 use crate::NodeEntry;
 use crate::marks::{self, Judged, Marks};
@@ -59,6 +60,10 @@ impl Default for Timeouts {
         }
     }
 }
+
+/// In how many versions one request is sent at most: its node may be put back to an older build and brought to a newer one
+/// while it is asked.
+const MAX_VERSIONS_TRIED: usize = 3;
 
 /// Nodes that are shown marks at once.
 const SHARED_AT_ONCE: usize = 3;
@@ -250,7 +255,7 @@ impl Transport {
     }
 
     /// Asks one node one thing.
-    pub(crate) async fn call<Q: Message, R: Message + Default>(
+    pub(crate) async fn call<Q: Versioned, R: Message + Default>(
         &self,
         node: NodeId,
         method: Method,
@@ -260,26 +265,26 @@ impl Transport {
     }
 
     /// The same, as one of the requests that are made of several nodes for one purpose.
-    pub(crate) async fn call_of<Q: Message, R: Message + Default>(
+    pub(crate) async fn call_of<Q: Versioned, R: Message + Default>(
         &self,
         fan_out: Option<FanOut>,
         node: NodeId,
         method: Method,
         request: &Q,
     ) -> Result<R, CallError> {
-        let bytes = self.call_bytes(fan_out, node, method, request.encode_to_vec().into()).await?;
+        let bytes = self.call_bytes(fan_out, node, method, request).await?;
         R::decode(bytes).map_err(|_| {
             self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
         })
     }
 
-    /// Asks one node one thing, in bytes.
-    async fn call_bytes(
+    /// Asks one node one thing; what it answers, in bytes.
+    async fn call_bytes<Q: Versioned>(
         &self,
         fan_out: Option<FanOut>,
         node: NodeId,
         method: Method,
-        request: bytes::Bytes,
+        request: &Q,
     ) -> Result<bytes::Bytes, CallError> {
         let fits = method.of_any_log();
         if !fits && self.marks.doubts(node) {
@@ -325,29 +330,51 @@ impl Transport {
         }
     }
 
-    /// Asks one node one thing, whatever its log is, and gives the reply's audit receipt too.
-    async fn exchange(
+    /// Asks one node one thing, whatever its log is, and gives the reply's audit receipt too. Where the node does not speak
+    /// the version that the request was written in, it is written again in one that it does.
+    async fn exchange<Q: Versioned>(
         &self,
         fan_out: Option<FanOut>,
         node: NodeId,
         method: Method,
-        request: bytes::Bytes,
+        request: &Q,
     ) -> (Result<bytes::Bytes, CallError>, Option<String>) {
         let Some(connection) = self.nodes.get(&node) else {
             return (Err(self.unreachable(node, UnreachableReason::NoUrl)), None);
         };
-        let limit = method.limit(&self.timeouts, request.len());
-        connection.call(method.path(), limit, fan_out, request).await
+        let mut version = connection.negotiated.version();
+        let mut tried = 1;
+        loop {
+            let body = bytes::Bytes::from(request.encode_in(version));
+            let limit = method.limit(&self.timeouts, body.len());
+            let sent = connection::Sent { path: method.path(), fan_out, version, body };
+            let (reply, receipt) = connection.call(limit, sent).await;
+            let again = match &reply {
+                Err(CallError::Refused(refusal)) if tried < MAX_VERSIONS_TRIED => {
+                    connection.negotiated.again(version, refusal)
+                }
+                _ => None,
+            };
+            match again {
+                Some(next) => (version, tried) = (next, tried + 1),
+                None => return (reply, receipt),
+            }
+        }
+    }
+
+    /// The version that requests to a node are written in at present.
+    pub(crate) fn version(&self, node: NodeId) -> Option<WireVersion> {
+        self.nodes.get(&node).map(|connection| connection.negotiated.version())
     }
 
     /// The same in messages, for what is about logs themselves.
-    async fn plainly<Q: Message, R: Message + Default>(
+    async fn plainly<Q: Versioned, R: Message + Default>(
         &self,
         node: NodeId,
         method: Method,
         request: &Q,
     ) -> Result<R, CallError> {
-        let (reply, _) = self.exchange(None, node, method, request.encode_to_vec().into()).await;
+        let (reply, _) = self.exchange(None, node, method, request).await;
         R::decode(reply?).map_err(|_| {
             self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
         })

@@ -9,6 +9,7 @@ use quorate_audit::{Frontier, Grown, Hash, Nodes, ProveError};
 use quorate_node::{LogAnswer, LogRead, PageBuilder};
 use quorate_types::TenantId;
 use quorate_wire::proto::store::v1::UsageRow;
+use quorate_wire::stored;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::readers::clamp;
@@ -264,7 +265,7 @@ pub(super) fn usage(connection: &Connection, tenant: TenantId) -> rusqlite::Resu
         .prepare_cached(sql)?
         .query_row([tenant.as_bytes()], |row| row.get(0))
         .optional()?;
-    let decoded = row.map(|row| UsageRow::decode(row.as_slice())).transpose();
+    let decoded = row.map(|row| stored::decode::<UsageRow>(&row)).transpose();
     decoded.map(Option::unwrap_or_default).map_err(|_| rusqlite::Error::InvalidQuery)
 }
 

@@ -5,7 +5,8 @@
 //!   one sync, and answers each; so the cost of a sync is shared.
 //! - `secure_delete` overwrites what is deleted, and after each change of a table that holds sealed
 //!   secrets the write-ahead log is emptied before the commit is answered: what was erased is then in
-//!   none of the store's files. What the file system or the medium keeps of overwritten blocks is out
+//!   none of the store's files. Where another process reads the database meanwhile, a backup as a rule, the log is
+//!   emptied as soon as that ends, and until then [`Store::erasing`] says so. What the file system or the medium keeps of overwritten blocks is out
 //!   of reach here, which is why shares are sealed under keys of their own.
 //! - When the disk is full a commit fails at once, reads go on, and commits work again as soon as there
 //!   is room. Any other failure to write ends writing for good: see [`Store::failed`].
@@ -21,7 +22,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,7 +41,7 @@ use layout::Layout;
 use lock::Lock;
 use log::Extent;
 use readers::Readers;
-pub use snapshot::{Restoring, Snapshot, SnapshotError, SnapshotValue};
+pub use snapshot::{Restoring, Snapshot, SnapshotError, SnapshotLog, SnapshotValue};
 use writer::{Job, Prepared, Writer};
 
 /// The database's name in the data directory.
@@ -85,7 +86,7 @@ pub enum OpenError {
     },
     /// Written by a later version of this software.
     #[error(
-        "{path} has format {found}, and this version knows formats up to {known}; install the version that wrote it, or a later one"
+        "{path} has format {found}, and this version knows formats up to {known}; nothing was changed; install {software}, or a later one"
     )]
     Newer {
         /// The database.
@@ -94,6 +95,8 @@ pub enum OpenError {
         found: i64,
         /// The newest format known here.
         known: i64,
+        /// The software that brought it to that format, where the database says so.
+        software: By,
     },
     /// SQLite cannot open or read it.
     #[error("cannot open {path}")]
@@ -104,6 +107,32 @@ pub enum OpenError {
         #[source]
         source: rusqlite::Error,
     },
+}
+
+/// Which software brought a store to its format, if that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct By(pub Option<String>);
+
+impl core::fmt::Display for By {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0.as_deref().unwrap_or("the version that wrote it"))
+    }
+}
+
+/// The format of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFormat {
+    /// That the store has.
+    pub found: u32,
+    /// The newest that this build knows; [`SqliteStore::finalize`] brings a store to it.
+    pub newest: u32,
+}
+
+impl StoreFormat {
+    fn of(found: i64) -> Self {
+        let number = |format: i64| u32::try_from(format).unwrap_or(u32::MAX);
+        Self { found: number(found), newest: number(schema::NEWEST) }
+    }
 }
 
 /// How a database is opened.
@@ -166,12 +195,15 @@ struct Shared {
     readers: Readers,
     counters: Counters,
     failed: watch::Sender<bool>,
+    /// Rows that were erased may still stand in the write-ahead log.
+    erasing: AtomicBool,
     /// What tenants used that did so of late: what is in the database, ahead of it by nothing.
     usage: Mutex<HashMap<TenantId, UsageRow>>,
     /// Signs what the log is, once for each transaction.
     signer: Mutex<Option<Arc<LogSigner>>>,
     /// For benchmarks only: audit records are dropped.
     without_audit: bool,
+    format: StoreFormat,
     /// Held as long as anything here is: the writer's thread has a share of this too.
     _lock: Lock,
 }
@@ -233,9 +265,12 @@ impl SqliteStore {
             readers: Readers::new(path.clone()),
             counters,
             failed: watch::Sender::new(false),
+            // What a crash left in the log may be such rows; it is emptied below.
+            erasing: AtomicBool::new(true),
             usage: Mutex::default(),
             signer: Mutex::new(None),
             without_audit: options.without_audit_for_benchmarks,
+            format: StoreFormat::of(schema::format(&connection).map_err(database)?),
             path: path.clone(),
             _lock: lock,
         });
@@ -250,6 +285,33 @@ impl SqliteStore {
             .map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
         let writer = WriterThread { jobs, thread: Mutex::new(Some(thread)) };
         Ok(Self { writer: Arc::new(writer), shared })
+    }
+
+    /// Brings the store of a data directory to the newest format that this build knows, and returns the format that it had.
+    /// An earlier build that does not know this format refuses to open the store from then on. The node must be stopped.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing was changed.
+    pub fn finalize(directory: &Path) -> Result<StoreFormat, OpenError> {
+        let path = directory.join(DATABASE_FILE);
+        if !path.exists() {
+            return Err(OpenError::Missing { path: directory.to_owned() });
+        }
+        let _lock = Lock::take(directory)?;
+        let database = |source| OpenError::Database { path: path.clone(), source };
+        let mut connection = schema::open(&path)?;
+        let before = StoreFormat::of(schema::format(&connection).map_err(database)?);
+        if before.found < before.newest {
+            schema::finalize(&mut connection).map_err(database)?;
+        }
+        connection.close().map_err(|(_, source)| database(source))?;
+        Ok(before)
+    }
+
+    /// The store's format.
+    #[must_use]
+    pub fn format(&self) -> StoreFormat {
+        self.shared.format
     }
 
     /// Changes [`SqliteOptions::max_bytes`] while the store is open. A bound below the present size
@@ -371,6 +433,10 @@ impl Store for SqliteStore {
 
     fn audit_records(&self) -> u64 {
         self.shared.counters.log().last
+    }
+
+    fn erasing(&self) -> bool {
+        self.shared.erasing.load(Ordering::SeqCst)
     }
 
     fn database_bytes(&self) -> u64 {

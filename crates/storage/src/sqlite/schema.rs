@@ -6,18 +6,26 @@ use std::time::Duration;
 
 use quorate_audit::{Frontier, Hash};
 use quorate_node::Table;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, params};
 
-use super::{Counters, OpenError, layout, log};
+use super::{By, Counters, OpenError, layout, log};
 
 /// Says "a database of this program" in the file's header, for `file(1)` and for us: "QRTn".
 pub(super) const APPLICATION_ID: i64 = 0x5152_546e;
 
-/// The version of the tables. A later one comes with the step from each earlier one.
-pub(super) const VERSION: i64 = 3;
+/// The format that stores of earlier ones are brought to when they are opened: formats 1 and 2 were no release's.
+const BASE: i64 = 3;
+
+/// The newest format that this build knows. A store of [`BASE`] or later keeps its format until [`finalize`], so that the
+/// release before, which may not know this one, still opens it. A new store has it at once.
+pub(super) const NEWEST: i64 = if quorate_wire::version::IS_NEXT_BUILD { 4 } else { BASE };
+
+/// From format 4 on: which software brought the store to which format. Whoever does not know a format finds here who does.
+const FORMATS: &str = "CREATE TABLE IF NOT EXISTS formats
+    (format INTEGER PRIMARY KEY, software TEXT NOT NULL) STRICT";
 
 /// How long a write waits for somebody else's lock. Only a tool of the operator's can hold one.
-const BUSY: Duration = Duration::from_millis(250);
+pub(super) const BUSY: Duration = Duration::from_millis(250);
 
 /// Statements kept prepared: a few for each table.
 const STATEMENTS: usize = 96;
@@ -39,18 +47,49 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     if !empty && id != APPLICATION_ID {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
-    if version > VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found: version, known: VERSION });
+    if version > NEWEST {
+        return Err(newer(&connection, path, version));
     }
     settings(&connection).map_err(database)?;
     if empty {
         create(&mut connection).map_err(database)?;
-    } else if version < VERSION {
+    } else if version < BASE {
         upgrade(&mut connection, version).map_err(database)?;
     } else {
         tables(&connection).map_err(database)?;
     }
     Ok(connection)
+}
+
+/// Why a store of a later format is not opened. Only reads.
+pub(super) fn newer(connection: &Connection, path: &Path, found: i64) -> OpenError {
+    let by = "SELECT software FROM formats WHERE format = ?1";
+    // A later format may have no such table, and another build is needed in any case.
+    let software: Option<String> = connection.query_row(by, [found], |row| row.get(0)).ok();
+    // It goes into an error's text.
+    let software = software.filter(|name| name.len() <= 64 && !name.contains(char::is_control));
+    OpenError::Newer { path: path.to_owned(), found, known: NEWEST, software: By(software) }
+}
+
+/// The format that a store has.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    pragma(connection, "user_version")
+}
+
+/// Brings a store to the newest format that this build knows. There is no way back from there.
+pub(super) fn finalize(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    take_newest(&transaction)?;
+    transaction.commit()
+}
+
+fn take_newest(connection: &Connection) -> rusqlite::Result<()> {
+    if NEWEST > BASE {
+        connection.execute_batch(FORMATS)?;
+        let note = "INSERT OR REPLACE INTO formats (format, software) VALUES (?1, ?2)";
+        connection.execute(note, params![NEWEST, quorate_wire::version::SOFTWARE])?;
+    }
+    connection.pragma_update(None, "user_version", NEWEST)
 }
 
 /// Opens a connection that only reads.
@@ -95,7 +134,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(log::TABLES)?;
     transaction.execute_batch(layout::TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    take_newest(&transaction)?;
     transaction.commit()
 }
 
@@ -126,7 +165,7 @@ fn upgrade(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
     }
     transaction.execute_batch(layout::TABLES)?;
     layout::take_over(&transaction)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", BASE)?;
     transaction.commit()
 }
 

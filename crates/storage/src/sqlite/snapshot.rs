@@ -3,15 +3,37 @@
 //! A snapshot reads in one transaction beside the process that writes, so it is of one moment. Rows are taken as they
 //! stand in the file, with the statements that made their tables: a later version opens what comes of them as it opens
 //! any database of this one.
+//!
+//! While that transaction lasts, the other process cannot empty its write-ahead log, and what it erases stays there. So
+//! it lasts [`HELD`] at most, and does without what grows for ever: records of the audit log never change, but that
+//! their bodies go when they are archived, and are read afterwards, a few at a time, up to the last of the moment.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use quorate_node::Table;
+use quorate_node::{RowKey, Table};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, params_from_iter};
 
 use super::lock::{self, Lock};
-use super::{DATABASE_FILE, OpenError, schema};
+use super::log::Extent;
+use super::readers::clamp;
+use super::{By, DATABASE_FILE, OpenError, schema};
+use crate::StoreError;
+
+/// No longer than this does a snapshot keep the moment that it is of.
+pub const HELD: Duration = Duration::from_secs(60);
+
+/// Rows between two looks at the time.
+const LOOK_EVERY: u64 = 256;
+
+/// Rows of the audit log that are read at once.
+const AT_ONCE: i64 = 4096;
+
+/// The tables that grow with every request.
+const LOG: &str = "log";
+const LOG_OF: &str = "log_of";
+const LOG_STATE: &str = "log_state";
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +66,13 @@ pub enum SnapshotError {
     /// What is to be put back is nothing that a node stores.
     #[error("{0} is nothing that a node stores")]
     Strange(String),
+    /// The database is not read fast enough.
+    #[error(
+        "the database could not be read within {} seconds, and a node that runs must not wait for longer: write to a \
+         disk that is faster, and copy the file from there; or stop the node meanwhile",
+        HELD.as_secs()
+    )]
+    Slow,
 }
 
 /// Whether a snapshot has no rows of a table: sessions, which end by themselves and whose seeds tell of shares; and
@@ -53,9 +82,42 @@ fn left_out(table: &str, with_shares: bool) -> bool {
     ends || (!with_shares && table == Table::Shares.name())
 }
 
+/// The value of one of the node's own rows. These are stored as the node's core knows them.
+fn local(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let RowKey { table, key } = RowKey::local(name);
+    let sql = format!("SELECT v FROM {} WHERE k = ?1", table.name());
+    connection.query_row(&sql, [key], |row| row.get(0)).optional().map_err(StoreError::Database)
+}
+
+/// The values of a row.
+fn values(table: &str, row: &Row<'_>, columns: usize) -> Result<Vec<SnapshotValue>, SnapshotError> {
+    let strange = || SnapshotError::Strange(format!("a row of the table {table}"));
+    (0..columns)
+        .map(|at| {
+            Ok(match row.get_ref(at)? {
+                ValueRef::Null => SnapshotValue::Null,
+                ValueRef::Integer(number) => SnapshotValue::Integer(number),
+                ValueRef::Text(text) => {
+                    let text = core::str::from_utf8(text).map_err(|_| strange())?;
+                    SnapshotValue::Text(text.to_owned())
+                }
+                ValueRef::Blob(bytes) => SnapshotValue::Bytes(bytes.to_vec()),
+                ValueRef::Real(_) => return Err(strange()),
+            })
+        })
+        .collect()
+}
+
 /// A node's database at one moment.
 pub struct Snapshot {
     connection: Connection,
+    until: Instant,
+}
+
+/// The audit log of the same database, up to the last record of that moment.
+pub struct SnapshotLog {
+    connection: Connection,
+    last: i64,
 }
 
 impl Snapshot {
@@ -69,17 +131,31 @@ impl Snapshot {
             return Err(OpenError::Missing { path: directory.to_owned() }.into());
         }
         let connection = schema::open_reader(&path)?;
+        let until = Instant::now() + HELD;
         // The moment is that of the first read.
         connection.execute_batch("BEGIN")?;
         let (id, version) = schema::identify(&connection)?;
         if id != schema::APPLICATION_ID {
             return Err(OpenError::Foreign { path }.into());
         }
-        if version > schema::VERSION {
-            let known = schema::VERSION;
-            return Err(OpenError::Newer { path, found: version, known }.into());
+        if version > schema::NEWEST {
+            return Err(schema::newer(&connection, &path, version).into());
         }
-        Ok(Self { connection })
+        Ok(Self { connection, until })
+    }
+
+    /// Until when the moment is kept.
+    #[must_use]
+    pub const fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// One of the node's own rows ([`RowKey::local`]).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn local(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        local(&self.connection, name)
     }
 
     /// The version of the tables.
@@ -101,7 +177,8 @@ impl Snapshot {
         Ok(all)
     }
 
-    /// Hands on each row, table by table. Sessions are left out, and shares unless they are asked for.
+    /// Hands on each row, table by table, but for the audit log, which comes next. Sessions are left out, and shares
+    /// unless they are asked for.
     ///
     /// # Errors
     /// Those of the database, and those of `each`.
@@ -110,10 +187,10 @@ impl Snapshot {
     /// With shares, whoever opens what is made of this has the node's part of every key, and no later refresh takes
     /// that away.
     pub fn rows<E: From<SnapshotError>>(
-        &self,
+        self,
         with_shares: bool,
         mut each: impl FnMut(&str, Vec<SnapshotValue>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<SnapshotLog, E> {
         let failed = |error: rusqlite::Error| E::from(SnapshotError::from(error));
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid";
         let tables: Vec<String> = {
@@ -121,39 +198,126 @@ impl Snapshot {
             let names = statement.query_map([], |row| row.get(0)).map_err(failed)?;
             names.collect::<Result<_, _>>().map_err(failed)?
         };
-        for table in tables.iter().filter(|table| !left_out(table, with_shares)) {
+        let grows = |table: &str| [LOG, LOG_OF, LOG_STATE].contains(&table);
+        let mut seen = 0_u64;
+        for table in tables.iter().filter(|table| !left_out(table, with_shares) && !grows(table)) {
             let mut statement =
                 self.connection.prepare(&format!("SELECT * FROM \"{table}\"")).map_err(failed)?;
             let columns = statement.column_count();
             let mut rows = statement.query([]).map_err(failed)?;
             while let Some(row) = rows.next().map_err(failed)? {
-                let mut values = Vec::with_capacity(columns);
-                for at in 0..columns {
-                    values.push(match row.get_ref(at).map_err(failed)? {
-                        ValueRef::Null => SnapshotValue::Null,
-                        ValueRef::Integer(number) => SnapshotValue::Integer(number),
-                        ValueRef::Text(text) => {
-                            SnapshotValue::Text(String::from_utf8_lossy(text).into_owned())
-                        }
-                        ValueRef::Blob(bytes) => SnapshotValue::Bytes(bytes.to_vec()),
-                        ValueRef::Real(_) => {
-                            return Err(SnapshotError::Strange(table.clone()).into());
-                        }
-                    });
+                seen += 1;
+                if seen.is_multiple_of(LOOK_EVERY) && Instant::now() > self.until {
+                    return Err(SnapshotError::Slow.into());
                 }
-                each(table, values)?;
+                each(table, values(table, row, columns)?)?;
             }
+        }
+        // The first version of the tables had its records elsewhere.
+        let last = if tables.iter().any(|table| table == LOG) {
+            clamp(Extent::load(&self.connection).map_err(failed)?.last)
+        } else {
+            0
+        };
+        self.connection.execute_batch("COMMIT").map_err(failed)?;
+        Ok(SnapshotLog { connection: self.connection, last })
+    }
+}
+
+impl SnapshotLog {
+    /// Hands on each row of the audit log.
+    ///
+    /// # Errors
+    /// Those of the database, and those of `each`.
+    pub fn rows<E: From<SnapshotError>>(
+        self,
+        mut each: impl FnMut(&str, Vec<SnapshotValue>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.last == 0 {
+            return self.state(&mut each);
+        }
+        let mut after = 0;
+        while after < self.last {
+            let sql =
+                "SELECT * FROM log WHERE number > ?1 AND number <= ?2 ORDER BY number LIMIT ?3";
+            let found = self.page(sql, params![after, self.last, AT_ONCE])?;
+            let Some(SnapshotValue::Integer(number)) = found.last().and_then(|row| row.first())
+            else {
+                break;
+            };
+            after = *number;
+            found.into_iter().try_for_each(|row| each(LOG, row))?;
+        }
+        let mut after = (0, 0);
+        loop {
+            let sql = "SELECT * FROM log_of WHERE (tenant, number) > (?1, ?2) AND number <= ?3
+                ORDER BY tenant, number LIMIT ?4";
+            let found = self.page(sql, params![after.0, after.1, self.last, AT_ONCE])?;
+            let Some([SnapshotValue::Integer(tenant), SnapshotValue::Integer(number)]) =
+                found.last().map(Vec::as_slice)
+            else {
+                break;
+            };
+            after = (*tenant, *number);
+            found.into_iter().try_for_each(|row| each(LOG_OF, row))?;
+        }
+        self.state(&mut each)
+    }
+
+    fn page(
+        &self,
+        sql: &str,
+        bounds: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<Vec<SnapshotValue>>, SnapshotError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(bounds)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(values(LOG, row, columns)?);
+        }
+        Ok(found)
+    }
+
+    /// The numbers of the log, last: bodies that were archived meanwhile are missing from what was read, so what it says
+    /// of them is what it says now. It never goes back, and a body more does no harm.
+    fn state<E: From<SnapshotError>>(
+        &self,
+        each: &mut impl FnMut(&str, Vec<SnapshotValue>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let known =
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'log_state'";
+        let known: i64 =
+            self.connection.query_row(known, [], |row| row.get(0)).map_err(SnapshotError::from)?;
+        if known == 0 {
+            return Ok(());
+        }
+        for mut row in self.page("SELECT name, value FROM log_state ORDER BY name", &[])? {
+            if let Some(SnapshotValue::Integer(number)) = row.get_mut(1) {
+                *number = (*number).min(self.last);
+            }
+            each(LOG_STATE, row)?;
         }
         Ok(())
     }
 }
 
-/// A database that is made of a snapshot. Nobody opens it before [`Restoring::finish`].
+/// A database that is made of a snapshot. Nobody opens it before [`Restoring::finish`]; dropped without that, it is gone
+/// again.
 pub struct Restoring {
-    connection: Connection,
+    connection: Option<Connection>,
     path: PathBuf,
     version: i64,
     _lock: Lock,
+}
+
+/// What SQLite puts beside a database.
+const BESIDE: [&str; 4] = ["", "-journal", "-wal", "-shm"];
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 impl Restoring {
@@ -169,16 +333,22 @@ impl Restoring {
         let path = directory.join(DATABASE_FILE);
         lock::make_private_directory(directory)?;
         let lock = Lock::take(directory)?;
-        if std::fs::symlink_metadata(&path).is_ok() {
-            return Err(SnapshotError::Exists { path });
+        // A log of another database would be taken for one of this.
+        for path in BESIDE.map(|suffix| beside(&path, suffix)) {
+            if std::fs::symlink_metadata(&path).is_ok() {
+                return Err(SnapshotError::Exists { path });
+            }
         }
-        if version > schema::VERSION {
-            let known = schema::VERSION;
-            return Err(OpenError::Newer { path, found: version, known }.into());
+        if version > schema::NEWEST {
+            let (known, software) = (schema::NEWEST, By::default());
+            return Err(OpenError::Newer { path, found: version, known, software }.into());
         }
-        lock::make_private_file(&path)?;
+        // From here on, what is there was made here.
+        let mut restoring = Self { connection: None, path, version, _lock: lock };
+        lock::make_private_file(&restoring.path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)?;
+        let connection = Connection::open_with_flags(&restoring.path, flags)?;
+        let connection = restoring.connection.insert(connection);
         connection.execute_batch(
             "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; BEGIN",
         )?;
@@ -190,7 +360,12 @@ impl Restoring {
             // One alone: `prepare` takes no more.
             connection.prepare(statement)?.execute([])?;
         }
-        Ok(Self { connection, path, version, _lock: lock })
+        Ok(restoring)
+    }
+
+    fn connection(&self) -> Result<&Connection, SnapshotError> {
+        // There is one from `begin` to `finish`.
+        self.connection.as_ref().ok_or(SnapshotError::Database(rusqlite::Error::InvalidQuery))
     }
 
     /// Puts a row back.
@@ -210,7 +385,33 @@ impl Restoring {
             SnapshotValue::Text(text) => text.into(),
             SnapshotValue::Bytes(bytes) => bytes.into(),
         });
-        self.connection.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+        self.connection()?.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+        Ok(())
+    }
+
+    /// One of the node's own rows, as it was put back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn local(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.connection {
+            Some(connection) => local(connection, name),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts a row in the place of what was put back: of the tables `cluster` and `local`, whose rows are stored as the
+    /// node's core knows them.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn replace(&self, row: &RowKey, value: &[u8]) -> Result<(), SnapshotError> {
+        let name = row.table.name();
+        if !matches!(row.table, Table::Cluster | Table::Local) {
+            return Err(SnapshotError::Strange(format!("a row of {name} out of its form")));
+        }
+        let sql = format!("INSERT OR REPLACE INTO {name} (k, v) VALUES (?1, ?2)");
+        self.connection()?.execute(&sql, params![row.key, value])?;
         Ok(())
     }
 
@@ -218,21 +419,23 @@ impl Restoring {
     ///
     /// # Errors
     /// [`SnapshotError`].
-    pub fn finish(self) -> Result<(), SnapshotError> {
-        schema::stamp(&self.connection, self.version)?;
-        self.connection.execute_batch("COMMIT")?;
-        self.connection.close().map_err(|(_, error)| error)?;
-        Ok(())
+    pub fn finish(mut self) -> Result<(), SnapshotError> {
+        schema::stamp(self.connection()?, self.version)?;
+        self.connection()?.execute_batch("COMMIT")?;
+        // Durable: what is dropped from here on leaves it where it is.
+        match self.connection.take() {
+            Some(connection) => connection.close().map_err(|(_, error)| error.into()),
+            None => Ok(()),
+        }
     }
+}
 
-    /// Takes away what was begun.
-    pub fn give_up(self) {
-        let path = self.path;
-        let _ = self.connection.close();
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            let mut name = path.clone().into_os_string();
-            name.push(suffix);
-            let _ = std::fs::remove_file(name);
+impl Drop for Restoring {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let _ = connection.close();
+        for path in BESIDE.map(|suffix| beside(&self.path, suffix)) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

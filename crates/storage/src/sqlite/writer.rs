@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::layout::{Added, Samples};
 use super::log::{self, Extent, Stored};
 use super::readers::clamp;
-use super::{Shared, lock_of};
+use super::{Shared, lock_of, schema};
 use crate::last_writes::{Known, LastWrites};
 
 /// Batches in one transaction at most: bounds how long the first of them waits for the last.
@@ -39,6 +39,10 @@ const GATHERING: Duration = Duration::from_millis(1);
 
 /// How often an erasure that somebody's read lock held up is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long each of these tries waits, so that whoever reads for minutes costs others little: the node's own reads are
+/// over sooner.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Bytes of one row, or of one audit record, at most: well below SQLite's own bound of 10^9
 /// (<https://sqlite.org/limits.html>), which a row of any request stays far below too.
@@ -186,6 +190,8 @@ pub(super) struct Writer {
     samples: Samples,
     /// Erased rows may still stand in the write-ahead log.
     must_empty_log: bool,
+    /// When it is tried again to empty that, where somebody's read lock held it up.
+    held_up: Option<Instant>,
     failed: bool,
     max_row_bytes: usize,
 }
@@ -204,6 +210,7 @@ impl Writer {
             tenants: HashMap::new(),
             samples,
             must_empty_log: true,
+            held_up: None,
             failed: false,
             max_row_bytes: MAX_ROW_BYTES,
         })
@@ -212,7 +219,9 @@ impl Writer {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             let first = if self.must_empty_log && !self.failed {
-                match jobs.recv_timeout(RETRY) {
+                let again =
+                    self.held_up.map_or(RETRY, |at| at.saturating_duration_since(Instant::now()));
+                match jobs.recv_timeout(again) {
                     Ok(job) => job,
                     Err(RecvTimeoutError::Timeout) => {
                         self.empty_log();
@@ -255,6 +264,10 @@ impl Writer {
             }
             self.commit(batches);
             others.into_iter().for_each(|job| self.maintain(job));
+            // Also where jobs come all the time.
+            if self.held_up.is_some_and(|at| at <= Instant::now()) {
+                self.empty_log();
+            }
             if close {
                 break;
             }
@@ -570,7 +583,11 @@ impl Writer {
         }
         if group.erases {
             self.must_empty_log = true;
-            self.empty_log();
+            // Before anybody is answered.
+            self.shared.erasing.store(true, Ordering::SeqCst);
+            if self.held_up.is_none() {
+                self.empty_log();
+            }
         }
     }
 
@@ -588,23 +605,39 @@ impl Writer {
         CommitError::Failed
     }
 
+    /// Does so, and waits for those who read no longer than this: 0 where it is done.
+    fn checkpoint(&self, patience: Duration) -> rusqlite::Result<i64> {
+        self.connection.busy_timeout(patience)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let done = self.connection.query_row(sql, [], |row| row.get(0));
+        self.connection.busy_timeout(schema::BUSY)?;
+        done
+    }
+
     /// Moves everything from the write-ahead log into the database and truncates the log.
     pub(super) fn empty_log(&mut self) {
         if self.failed {
             return;
         }
-        let done = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let again = self.held_up.is_some();
+        let done = self.checkpoint(if again { PATIENCE } else { schema::BUSY });
+        self.held_up = None;
         match done {
             Ok(0) => {
                 self.must_empty_log = false;
+                self.shared.erasing.store(false, Ordering::SeqCst);
                 self.shared.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
             }
             Ok(_) => {
-                tracing::warn!("another program reads the database; erased rows wait in its log");
+                self.held_up = Some(Instant::now() + RETRY);
+                if !again {
+                    tracing::warn!(
+                        "another program reads the database; erased rows wait in its log"
+                    );
+                }
             }
             Err(error) if severity(&error) == Severity::Passing => {
+                self.held_up = Some(Instant::now() + RETRY);
                 tracing::error!(%error, "erased rows wait in the database's log");
             }
             Err(error) => {
@@ -627,6 +660,35 @@ mod tests {
     use super::*;
     use crate::{SqliteOptions, SqliteStore, Store};
     use quorate_node::Commit;
+
+    #[test]
+    fn jobs_are_gathered_in_order_and_within_bounds() {
+        let batch = || {
+            let (answer, _) = oneshot::channel();
+            Job::Batch(Box::new(Prepared::new(Batch::default())), answer)
+        };
+        // More than one transaction takes: the rest waits its turn.
+        let (send, jobs) = std::sync::mpsc::channel();
+        for _ in 0..MAX_GROUP + 87 {
+            send.send(batch()).unwrap();
+        }
+        let first = || jobs.recv().unwrap();
+        assert_eq!(gather(first(), &jobs).len(), MAX_GROUP);
+        assert_eq!(gather(first(), &jobs).len(), 87);
+        // A crowd does not wait behind what is no batch, nor for senders that are gone.
+        for _ in 0..CROWD {
+            send.send(batch()).unwrap();
+        }
+        send.send(Job::Close).unwrap();
+        let gathered = gather(first(), &jobs);
+        assert_eq!(gathered.len(), CROWD + 1);
+        assert!(matches!(gathered.last(), Some(Job::Close)));
+        for _ in 0..CROWD {
+            send.send(batch()).unwrap();
+        }
+        drop(send);
+        assert_eq!(gather(jobs.recv().unwrap(), &jobs).len(), CROWD);
+    }
 
     fn failure(code: i32) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)

@@ -2,7 +2,7 @@
 
 use super::facts::{Answer, Facts, KeyFacts, NodeFacts};
 use super::finding::{At, Check, Found, Remedy, Severity};
-use super::{credentials, keys, machine, nodes, roster, standing};
+use super::{credentials, keys, machine, nodes, roster, standing, versions};
 
 pub(super) const DAY: u64 = 86_400;
 
@@ -93,14 +93,14 @@ pub const CHECKS: &[Check] = &[
     Check {
         code: "disk_95",
         severity: Severity::Critical,
-        meaning: "A node's disk, or the bound of its database, is used to 95 % or more. When it is full, the node refuses everything.",
+        meaning: "A node's disk, or the bound of its database, is used to 95 % or more, or the disk to the node's own `disk_alarm_percent`. When it is full, the node refuses everything.",
         remedy: "On the node's machine: make room, or raise `max_database_bytes`.",
         find: nodes::disk_95,
     },
     Check {
         code: "disk_80",
         severity: Severity::Warning,
-        meaning: "A node's disk, or the bound of its database, is used to 80 % or more.",
+        meaning: "A node's disk, or the bound of its database, is used to 80 % or more, or the disk to the node's own `disk_warning_percent`.",
         remedy: "As for `disk_95`, while there is time.",
         find: nodes::disk_80,
     },
@@ -245,6 +245,20 @@ pub const CHECKS: &[Check] = &[
         find: keys::share_missing,
     },
     Check {
+        code: "share_restored",
+        severity: Severity::Critical,
+        meaning: "A node has its share of a key's newest version from a backup. It deals with it and evaluates nothing.",
+        remedy: "`quorate cluster repair NODE` has the shares dealt anew; nothing that is sealed changes.",
+        find: keys::share_restored,
+    },
+    Check {
+        code: "shares_lost",
+        severity: Severity::Critical,
+        meaning: "So many nodes have lost their shares of a key's newest version that too few are left to deal others; with N = T that is one.",
+        remedy: "Put back the disk of one of them, or a backup with shares. `cluster repair` cannot help; see docs/backup.md.",
+        find: keys::shares_lost,
+    },
+    Check {
         code: "key_suspended",
         severity: Severity::Warning,
         meaning: "A key is suspended, or waits for its destruction: nodes do nothing with it.",
@@ -313,6 +327,27 @@ pub const CHECKS: &[Check] = &[
         meaning: "A node runs older software than another one.",
         remedy: "Install the newest on the node's machine, one node at a time.",
         find: machine::software_older,
+    },
+    Check {
+        code: "versions_apart",
+        severity: Severity::Warning,
+        meaning: "A node and this program speak no common version of requests.",
+        remedy: "Install the newer software where the older one is: docs/upgrade.md.",
+        find: versions::versions_apart,
+    },
+    Check {
+        code: "versions_differ",
+        severity: Severity::Notice,
+        meaning: "Nodes speak different versions of requests: an upgrade is under way. All is served.",
+        remedy: "Go on with the next node, or back: docs/upgrade.md.",
+        find: versions::versions_differ,
+    },
+    Check {
+        code: "format_older",
+        severity: Severity::Notice,
+        meaning: "All nodes run the same software, and a node's store has an earlier format than that knows.",
+        remedy: "On the node's machine, once nobody wants to go back: stop it, `quorate node finalize`, start it.",
+        find: versions::format_older,
     },
 ];
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{
-    Client, Key, KeyState, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState,
-    UnreachableReason,
+    Client, Key, KeyState, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState, StatusReply,
+    UnreachableReason, Versions,
 };
 use quorate_server::{Disk, NodeConfig};
 
@@ -125,6 +125,12 @@ pub struct Report {
     pub roster_version: u64,
     /// Its software.
     pub software: String,
+    /// The versions of requests that it speaks.
+    pub versions: Option<Versions>,
+    /// The format of its store; 0 where it does not say.
+    pub store_format: u32,
+    /// The newest that its software knows.
+    pub newest_store_format: u32,
     /// Free bytes of its disk.
     pub disk_free: u64,
     /// All bytes of its disk.
@@ -374,6 +380,11 @@ fn name_of(client: &Client, node: &NodeId) -> String {
     nodes.iter().find(|n| n.id == *node).map_or_else(|| node.to_string(), |n| n.name.clone())
 }
 
+/// The versions of requests that a node speaks.
+pub fn versions(status: &StatusReply) -> Option<Versions> {
+    Versions::new(status.lowest_version, status.highest_version)
+}
+
 /// How one node is.
 pub fn node(status: &NodeStatus) -> NodeFacts {
     let answer = match &status.status {
@@ -381,6 +392,9 @@ pub fn node(status: &NodeStatus) -> NodeFacts {
             clock_offset: report.clock_offset,
             roster_version: report.status.roster_version,
             software: report.status.software.clone(),
+            versions: versions(&report.status),
+            store_format: report.status.store_format,
+            newest_store_format: report.status.newest_store_format,
             disk_free: report.status.disk_free_bytes,
             disk_total: report.status.disk_total_bytes,
             database: report.status.database_file_bytes,

@@ -42,13 +42,67 @@ pub(super) fn certificate_missing(facts: &Facts) -> Vec<Found> {
         .collect()
 }
 
+/// The members of a key's newest version that lost their shares, where so many did that others cannot be dealt: it
+/// takes T nodes that hold one.
+fn lost_for_good(key: &KeyFacts) -> Option<(&VersionFacts, Vec<&str>)> {
+    let version = newest_made(key)?;
+    let lost = |name: &&str| {
+        key.without_share.iter().any(|(node, code)| node == name && code == "share_not_held")
+    };
+    let lost: Vec<&str> = version.members.iter().map(String::as_str).filter(lost).collect();
+    let left = version.members.len() - lost.len();
+    (!lost.is_empty() && left < version.threshold).then_some((version, lost))
+}
+
+pub(super) fn shares_lost(facts: &Facts) -> Vec<Found> {
+    all_keys(facts)
+        .filter_map(|key| Some((key, lost_for_good(key)?)))
+        .map(|(key, (version, lost))| {
+            let (nodes, number, t) = (lost.join(" and "), version.number, version.threshold);
+            let n = version.members.len();
+            let share = if lost.len() == 1 { "its share" } else { "their shares" };
+            let what = format!(
+                "{nodes} lost {share} of version {number} of \"{}\": {t} of {n} nodes must hold one, and at most {} can",
+                key.alias,
+                n - lost.len()
+            );
+            let note = format!(
+                "The nodes alone cannot recover it: `cluster repair` takes {t} nodes that hold shares. Put back a disk \
+                 of {nodes}, or a backup with shares that was made since they were last dealt. Without one, what is \
+                 sealed under version {number} is lost, and `{} key rotate {}` makes a version for new objects.",
+                facts.quorate(),
+                quoted(&key.alias)
+            );
+            let remedy = Remedy { at: At::Here, commands: Vec::new(), note: Some(note) };
+            found(&key.alias, what, remedy)
+        })
+        .collect()
+}
+
 pub(super) fn share_missing(facts: &Facts) -> Vec<Found> {
     without(facts, &["generation_not_held", "share_not_held"])
+        .filter(|(key, _)| lost_for_good(key).is_none())
         .map(|(key, node)| {
             let what = format!("{node} has lost its share of \"{}\"", key.alias);
             let command = format!("{} cluster repair {}", facts.quorate(), quoted(node));
             let note = "It gets another share of each key that it lost one of; nothing that is sealed changes. \
                         Meanwhile T other nodes serve.";
+            found(node, what, Remedy::here(command).note(note))
+        })
+        .collect()
+}
+
+pub(super) fn share_restored(facts: &Facts) -> Vec<Found> {
+    without(facts, &["share_restored"])
+        .map(|(key, node)| {
+            let what = format!(
+                "{node} has its share of \"{}\" from a backup, and evaluates nothing with it",
+                key.alias
+            );
+            let command = format!("{} cluster repair {}", facts.quorate(), quoted(node));
+            let note = "It brings the node the documents that it missed, and has the shares of each such key dealt anew, \
+                        to all its nodes at once. Meanwhile T other nodes serve. Whoever administers another tenant does \
+                        the same for that tenant's keys.";
             found(node, what, Remedy::here(command).note(note))
         })
         .collect()
@@ -146,6 +200,8 @@ pub(super) fn committee_fragile(facts: &Facts) -> Vec<Found> {
         .filter_map(|key| Some((key, newest_made(key)?)))
         .filter(|(_, version)| version.members.len() > 1)
         .filter(|(_, version)| version.members.len() == version.threshold)
+        // What is lost already takes another remedy.
+        .filter(|(key, _)| lost_for_good(key).is_none())
         .map(|(key, version)| {
             let n = version.members.len();
             let what = format!(

@@ -13,6 +13,7 @@ mod roster;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ use crate::app::App;
 use crate::args::Doctor;
 use crate::failure::{Code, Failure, Outcome};
 pub use checks::CHECKS;
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, Severity, quoted};
 
 use facts::Facts;
 

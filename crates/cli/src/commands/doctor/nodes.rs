@@ -1,5 +1,7 @@
 //! What nodes answer, and how full their disks are.
 
+use quorate_server::{DiskAlarms, Filling, NodeConfig};
+
 use super::checks::{DATA, RESTART, found, refusing, start};
 use super::facts::{Answer, Facts, Report};
 use super::finding::{At, Found, Remedy};
@@ -104,6 +106,7 @@ pub(super) fn node_refuses(facts: &Facts) -> Vec<Found> {
         "credential_retired",
         "tenant_suspended",
         "roster_expired",
+        "version_unsupported",
     ];
     // Where others know the principal, a node that does not lacks documents.
     let others = facts.reports().next().is_some();
@@ -129,7 +132,7 @@ fn used(report: &Report) -> Option<(u64, bool)> {
     }
 }
 
-fn fullness(name: &str, report: &Report) -> Option<(u64, Found)> {
+fn fullness(name: &str, report: &Report) -> Option<Found> {
     let (percent, bound) = used(report)?;
     let found = if bound {
         let what = format!(
@@ -155,26 +158,31 @@ fn fullness(name: &str, report: &Report) -> Option<(u64, Found)> {
                     on by itself.";
         found(name, what, Remedy::node(name, command).note(note))
     };
-    Some((percent, found))
+    Some(found)
 }
 
-fn full(facts: &Facts, is: impl Fn(u64) -> bool) -> Vec<Found> {
+/// Whoever runs the node says from how full a disk on it warns, so the word is the node's own.
+fn full(facts: &Facts, level: Filling) -> Vec<Found> {
     let local = facts.local.as_ref().map(|local| {
-        let limit = local.config.as_ref().and_then(|c| c.as_ref().ok()?.max_database_bytes);
+        let config = local.config.as_ref().and_then(|config| config.as_ref().ok());
+        let limit = config.and_then(|config| config.max_database_bytes);
+        let alarms = config.map_or_else(DiskAlarms::default, NodeConfig::disk_alarms);
+        let (filling, _) = alarms.judge(local.disk, local.database, limit);
         let report = Report {
             disk_free: local.disk.free_bytes,
             disk_total: local.disk.total_bytes,
             database: local.database,
             database_limit: limit.unwrap_or(0),
+            alarms: filling.map(|filling| filling.word().to_owned()).into_iter().collect(),
             ..Report::default()
         };
         ("this node".to_owned(), report)
     });
     let all = facts.reports().map(|(node, report)| (node.name.clone(), report.clone()));
     all.chain(local)
+        .filter(|(_, report)| report.alarms.iter().any(|word| word == level.word()))
         .filter_map(|(name, report)| fullness(&name, &report))
-        .filter(|(percent, _)| is(*percent))
-        .map(|(_, mut found)| {
+        .map(|mut found| {
             if found.about == "this node" {
                 found.remedy.at = At::Here;
             }
@@ -184,9 +192,9 @@ fn full(facts: &Facts, is: impl Fn(u64) -> bool) -> Vec<Found> {
 }
 
 pub(super) fn disk_95(facts: &Facts) -> Vec<Found> {
-    full(facts, |percent| percent >= 95)
+    full(facts, Filling::Alarm)
 }
 
 pub(super) fn disk_80(facts: &Facts) -> Vec<Found> {
-    full(facts, |percent| (80..95).contains(&percent))
+    full(facts, Filling::Warning)
 }

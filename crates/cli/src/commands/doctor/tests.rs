@@ -4,6 +4,8 @@ use super::facts::{
     Answer, ClusterFacts, Facts, KeyFacts, LocalNode, NodeFacts, PrincipalFacts, Report,
     RosterFacts, Stopped, TenantFacts, VersionFacts,
 };
+use quorate_server::Filling;
+
 use super::{CHECKS, Finding, Severity, examine, verdict};
 
 const NOW: u64 = 1_000_000_000;
@@ -76,6 +78,20 @@ fn report(facts: &mut Facts, number: usize) -> &mut Report {
         Answer::Report(report) => report,
         _ => panic!("it answers"),
     }
+}
+
+/// A node that speaks these versions, has a store of format 3, and knows a newest one.
+fn speaking(facts: &mut Facts, number: usize, lowest: u32, highest: u32, newest: u32) {
+    let report = report(facts, number);
+    report.versions = quorate_sdk::Versions::new(lowest, highest);
+    (report.store_format, report.newest_store_format) = (3, newest);
+}
+
+/// A disk with so many percent free, and what the node makes of that.
+fn filled(facts: &mut Facts, number: usize, free: u64, filling: Filling) {
+    let report = report(facts, number);
+    report.disk_free = free;
+    report.alarms = vec![filling.word().into()];
 }
 
 fn answer(facts: &mut Facts, number: usize, answer: Answer) {
@@ -210,15 +226,16 @@ const FAULTS: &[Fault] = &[
         "node-3 refuses: said something_new",
     ),
     (
-        |f| report(f, 1).disk_free = 5,
+        |f| filled(f, 1, 5, Filling::Alarm),
         &["disk_95"],
         "node-1's disk is 95 % full; 5 B of 100 B are free",
     ),
-    (|f| report(f, 1).disk_free = 20, &["disk_80"], "node-1's disk is 80 % full"),
+    (|f| filled(f, 1, 20, Filling::Warning), &["disk_80"], "node-1's disk is 80 % full"),
     (
         |f| {
             let report = report(f, 1);
             (report.database, report.database_limit) = (4096, 4200);
+            report.alarms = vec![Filling::Alarm.word().into()];
         },
         &["disk_95"],
         "node-1's database has used 97 % of the 4.10 KiB that it may",
@@ -317,6 +334,24 @@ const FAULTS: &[Fault] = &[
         &["share_missing", "committee_no_spare"],
         "node-2 has lost its share of \"docs\"",
     ),
+    // 2-of-3: with one share left there is nothing to repair from.
+    (
+        |f| {
+            let lost = |node: &str| (node.to_owned(), "share_not_held".to_owned());
+            cluster(f).keys[0].without_share = vec![lost("node-2"), lost("node-3")];
+        },
+        &["shares_lost", "committee_short"],
+        "node-2 and node-3 lost their shares of version 1 of \"docs\": 2 of 3 nodes must hold one, and at most 1 can",
+    ),
+    // 3-of-3: neither is there with one lost.
+    (
+        |f| {
+            cluster(f).keys[0].versions[0].threshold = 3;
+            cluster(f).keys[0].without_share = vec![("node-2".into(), "share_not_held".into())];
+        },
+        &["shares_lost", "committee_short"],
+        "node-2 lost its share of version 1 of \"docs\": 3 of 3 nodes must hold one, and at most 2 can",
+    ),
     (
         |f| {
             let digest = |n: &str| Some(n.to_owned());
@@ -368,6 +403,8 @@ const FAULTS: &[Fault] = &[
                 log: "info".into(),
                 root_key_file: None,
                 max_database_bytes: None,
+                disk_warning_percent: 80,
+                disk_alarm_percent: 95,
                 audit_archive: None,
                 audit_records_kept: 0,
                 health_address: None,
@@ -387,6 +424,25 @@ const FAULTS: &[Fault] = &[
         |f| report(f, 1).software = "quorate 1.9.3".into(),
         &["software_older"],
         "node-1 runs quorate 1.9.3, another node runs 1.10.0",
+    ),
+    (
+        |f| refusal(f, 2, "version_unsupported"),
+        &["versions_apart", "committee_no_spare"],
+        "node-2 and this program speak no common version: said version_unsupported",
+    ),
+    (
+        |f| {
+            speaking(f, 1, 1, 1, 3);
+            speaking(f, 2, 1, 2, 4);
+            speaking(f, 3, 1, 2, 4);
+        },
+        &["versions_differ"],
+        "node-1 speaks 1, node-2 and node-3 speak 1-2",
+    ),
+    (
+        |f| (1..=3).for_each(|node| speaking(f, node, 1, 2, 4)),
+        &["format_older", "format_older", "format_older"],
+        "node-1's store has format 3, and its software knows 4",
     ),
 ];
 
@@ -424,10 +480,10 @@ fn the_worst_comes_first_and_decides_the_exit_status() {
     let mut facts = healthy();
     facts.pending_documents = true;
     assert!(verdict(&examine(&facts)).is_ok());
-    report(&mut facts, 1).disk_free = 20;
+    filled(&mut facts, 1, 20, Filling::Warning);
     let findings = examine(&facts);
     assert_eq!(verdict(&findings).unwrap_err().exit.number(), 8);
-    report(&mut facts, 2).disk_free = 1;
+    filled(&mut facts, 2, 1, Filling::Alarm);
     let findings = examine(&facts);
     assert_eq!(codes(&findings), ["disk_95", "disk_80", "documents_pending"]);
     assert_eq!(findings[0].severity, Severity::Critical);

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use prost::Message;
 use quorate_documents::{
     Body, BodyOf, Document, Grant, Key, Kind, Lookup, Principal, SignedDocument, StateCache,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
-use quorate_wire::PublicKey;
 use quorate_wire::proto::store::v1::DocumentRow;
+use quorate_wire::{PublicKey, stored};
 
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
@@ -136,9 +135,8 @@ impl Lookup for Loaded {
 /// One stored version, decoded once for as long as its entry lives.
 pub(crate) fn version(entry: &Entry) -> Result<Option<Arc<SignedDocument>>, Refused> {
     entry.decoded(|bytes| {
-        DocumentRow::decode(bytes)
-            .ok()
-            .and_then(|row| row.envelope)
+        let row: DocumentRow = stored::decode(bytes).map_err(|why| rows::unusable(entry, why))?;
+        row.envelope
             .and_then(|envelope| SignedDocument::verified_before(envelope).ok())
             .ok_or_else(|| rows::damaged(entry))
     })
