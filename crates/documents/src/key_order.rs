@@ -122,7 +122,8 @@ struct Known {
     follows: Vec<Digest>,
 }
 
-/// All orders of a key version that count: order 1, and those that follow it.
+/// All orders of a key version that count: order 1, and those that follow it. Beside them those that are known and
+/// do not count: a tenant's next version may fail to keep one that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orders {
     key: KeyId,
@@ -133,6 +134,10 @@ pub struct Orders {
     later: BTreeMap<Digest, Known>,
     /// Of these, those that none other follows.
     heads: Vec<Digest>,
+    /// What does not count, by the digests of the documents' versions.
+    lost: BTreeMap<Digest, Known>,
+    /// Digests of orders that do not count, and by which nothing is judged.
+    doubted: BTreeSet<Digest>,
 }
 
 /// Several orders contend: none of them has seen the others. No ceremony begins until one follows them all.
@@ -150,11 +155,11 @@ impl Orders {
     /// documents say.
     ///
     /// `versions` are versions of order documents, and `heads` the digests of those among them that are heads
-    /// of their documents; what stands behind a head counts with it. Those of other keys, key versions and
-    /// first orders are left out.
+    /// of their documents; what stands behind a head counts with it, and nothing else does. Those of other keys, key
+    /// versions and first orders are left out.
     ///
     /// # Security
-    /// The caller passes heads of documents that count.
+    /// The caller passes heads of documents that count, and versions that were admitted.
     #[must_use]
     pub fn new<'a>(
         key: KeyId,
@@ -186,9 +191,32 @@ impl Orders {
                 }
             }
         }
-        known.retain(|digest, _| heads.contains(digest) || behind.contains(digest));
+        let counts = |digest: &Digest| heads.contains(digest) || behind.contains(digest);
+        let (later, lost) = known.into_iter().partition(|(digest, _)| counts(digest));
         let heads = heads.into_iter().filter(|head| !behind.contains(head)).collect();
-        Self { key, version, first, first_digest, later: known, heads }
+        let doubted = BTreeSet::new();
+        Self { key, version, first, first_digest, later, heads, lost, doubted }
+    }
+
+    /// The same, where of what does not count nothing else than this is judged by.
+    #[must_use]
+    pub(crate) fn doubting(mut self, believed: impl Fn(&Self, &Order) -> bool) -> Self {
+        let lost = core::mem::take(&mut self.lost);
+        let (lost, doubted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            lost.into_iter().partition(|(_, known)| believed(&self, &known.order));
+        let doubted = doubted.into_values().map(|known| known.order_digest).collect();
+        Self { lost, doubted, ..self }
+    }
+
+    /// Whether this is an order that is shown, does not count, and is not to be judged by.
+    pub(crate) fn doubts(&self, digest: &Digest) -> bool {
+        self.doubted.contains(digest)
+    }
+
+    /// The largest T of the orders that count.
+    pub(crate) fn largest_t(&self) -> u16 {
+        let later = self.later.values().map(|known| known.order.threshold().t());
+        later.fold(self.first.threshold().t(), u16::max)
     }
 
     /// The key.
@@ -215,7 +243,7 @@ impl Orders {
         self.first_digest
     }
 
-    /// The order with this digest, of any number: what a certificate is judged by.
+    /// The order with this digest, of any number, if it counts: what a certificate is judged by.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<&Order> {
         if *digest == self.first_digest {
@@ -224,9 +252,19 @@ impl Orders {
         self.later.values().find(|known| known.order_digest == *digest).map(|known| &known.order)
     }
 
-    /// All of them: order 1 first.
+    /// The order with this digest, where it does not count. It counted once, or was signed too late: only whoever
+    /// knows of itself that it counted, or of somebody honest, may judge a certificate by it.
+    #[must_use]
+    pub fn lost(&self, digest: &Digest) -> Option<&Order> {
+        let mut lost = self.lost.values().filter(|known| known.order_digest == *digest);
+        // One that was signed twice counts where either does.
+        lost.next().filter(|_| self.find(digest).is_none()).map(|known| &known.order)
+    }
+
+    /// All of them: order 1 first, and last those that do not count.
     pub fn all(&self) -> impl Iterator<Item = &Order> {
-        core::iter::once(&self.first).chain(self.later.values().map(|known| &known.order))
+        let others = self.later.values().chain(self.lost.values()).map(|known| &known.order);
+        core::iter::once(&self.first).chain(others)
     }
 
     /// The order in force: the one that no other follows.
@@ -251,6 +289,19 @@ impl Orders {
     #[must_use]
     pub fn heads(&self) -> &[Digest] {
         &self.heads
+    }
+
+    /// The versions of order documents that the next order must follow where the shares in use were dealt by the order
+    /// with this digest, sorted: the heads, and what says that order where it does not count. So it is adopted.
+    #[must_use]
+    pub fn followed_by_next(&self, in_use: Option<&Digest>) -> Vec<Digest> {
+        let mut all = self.heads.clone();
+        if let Some(in_use) = in_use.filter(|in_use| self.find(in_use).is_none()) {
+            let says = |known: &Known| known.order_digest == *in_use;
+            all.extend(self.lost.iter().find(|(_, known)| says(known)).map(|(digest, _)| *digest));
+            all.sort_unstable();
+        }
+        all
     }
 
     /// The number that the next order has.

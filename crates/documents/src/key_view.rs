@@ -11,7 +11,7 @@ use crate::heads::{BodyOf, Heads};
 use crate::key::{Key, KeyVersionEntry};
 use crate::key_order::Orders;
 use crate::lookup::Lookup;
-use crate::order::Order;
+use crate::order::{Member, Order};
 use crate::set::DocumentSet;
 
 /// Why the views of a key do not add up. `view` is the position of the view at fault, from 0.
@@ -72,11 +72,18 @@ pub enum KeyViewError {
     #[error("there are two certificates of key version {0}; every participant has signed both")]
     TwoCertificates(KeyVersion),
     /// A certificate of a reshare, and no node has shown that of the DKG below which it stands.
-    #[error("no node has shown the certificate by which key version {0} was made")]
-    NoRoot(KeyVersion),
-    /// A certificate of a reshare under an order that no node has shown, or that does not count.
     #[error(
-        "a node has shown a certificate of key version {version} for an order that does not count"
+        "a node has shown a certificate of a reshare of key version {version}, and none by which the version was made"
+    )]
+    NoRoot {
+        /// The view.
+        view: usize,
+        /// The version.
+        version: KeyVersion,
+    },
+    /// A certificate of a reshare under an order that no node has shown.
+    #[error(
+        "a node has shown a certificate of key version {version} for an order that nobody shows"
     )]
     OrderUnknown {
         /// The view.
@@ -115,6 +122,29 @@ pub struct VerifiedKey {
     id: KeyId,
     heads: Heads<Key>,
     versions: Vec<VerifiedVersion>,
+}
+
+impl VerifiedVersion {
+    /// The order by which the shares in use were dealt.
+    #[must_use]
+    pub fn in_use(&self) -> Option<&Order> {
+        let dealt_by = self.certificate.as_ref()?.statement().order();
+        self.orders.find(&dealt_by).or_else(|| self.orders.lost(&dealt_by))
+    }
+
+    /// The order by which the shares in use were dealt, where it does not count: the tenant's documents do not keep it.
+    /// Nothing is dealt anew before an order follows it.
+    #[must_use]
+    pub fn unadopted(&self) -> Option<&Order> {
+        self.orders.lost(&self.certificate.as_ref()?.statement().order())
+    }
+
+    /// The versions of order documents that the next order must follow, sorted: none while order 1 is in force.
+    #[must_use]
+    pub fn followed_by_next(&self) -> Vec<Digest> {
+        let dealt_by = self.certificate.as_ref().map(|certificate| certificate.statement().order());
+        self.orders.followed_by_next(dealt_by.as_ref())
+    }
 }
 
 impl VerifiedKey {
@@ -174,7 +204,7 @@ impl VerifiedKey {
     /// certificate that is not; then what nodes show of the key must be asked for anew.
     ///
     /// # Security
-    /// It is judged as in [`verify`]: by the orders that count and by the DKG's certificate.
+    /// It is judged as in [`verify`]: by the orders that count, or need not, and by the DKG's certificate.
     pub fn adopt(&mut self, shown: &v1::Envelope) -> Result<bool, KeyViewError> {
         let rank = |key: &Self, number| {
             key.version(number).and_then(|v| Some(v.certificate.as_ref()?.statement().rank()))
@@ -317,10 +347,11 @@ fn agreed_versions(heads: &Heads<Key>, set: &DocumentSet) -> Vec<VerifiedVersion
         .filter_map(KeyVersion::new)
         .filter_map(|number| heads.version(number))
         .filter_map(|entry: &KeyVersionEntry| {
+            let orders = set.orders(heads, entry.number)?;
             Some(VerifiedVersion {
                 number: entry.number,
                 order: entry.order.clone(),
-                orders: set.orders(heads, entry.number)?,
+                orders: orders.doubting(|orders, lost| believed(set, orders, lost)),
                 root: None,
                 certificate: None,
             })
@@ -328,19 +359,35 @@ fn agreed_versions(heads: &Heads<Key>, set: &DocumentSet) -> Vec<VerifiedVersion
         .collect()
 }
 
-/// Every member stands in some roster of the chain with the identity key that the order gives it:
-/// the newest may have rotated it since.
+/// Whether some roster of the chain names a member with the identity key that its order gives it: the newest may have
+/// rotated it since.
+fn in_some_roster(set: &DocumentSet, member: &Member) -> bool {
+    set.versions(&set.cluster().into())
+        .iter()
+        .filter_map(|v| Roster::of(v.body()))
+        .filter_map(|roster| roster.node(&member.node))
+        .any(|node| node.identity_key == member.identity_key)
+}
+
+/// Whether a complete certificate under an order that does not count is one all the same: all its participants are nodes
+/// of the cluster, and they are at least T, so one of them is honest; and that one signed only because the order
+/// counted at it when it did. Otherwise a tenant version that does not keep an order which was carried out,
+/// whoever's doing that is, would take the key from everybody.
+///
+/// # Security
+/// Of orders that administrators who were removed date back as they like, anybody could else complete the
+/// certificate with nodes that lie, or with keys of his own.
+fn believed(set: &DocumentSet, orders: &Orders, lost: &Order) -> bool {
+    lost.threshold().n() >= orders.largest_t()
+        && lost.members().iter().all(|member| in_some_roster(set, member))
+}
+
+/// Every member of the first order and of the one in force stands in some roster of the chain.
 fn in_rosters(set: &DocumentSet, version: &VerifiedVersion) -> Result<(), KeyViewError> {
-    let versions = set.versions(&set.cluster().into());
     let newest = version.orders.newest().ok().filter(|newest| **newest != version.order);
     let members = newest.map(Order::members).unwrap_or_default();
     for member in version.order.members().iter().chain(members) {
-        let named = versions
-            .iter()
-            .filter_map(|v| Roster::of(v.body()))
-            .filter_map(|roster| roster.node(&member.node))
-            .any(|node| node.identity_key == member.identity_key);
-        if !named {
+        if !in_some_roster(set, member) {
             let version = version.number;
             return Err(KeyViewError::StrangeNode { version, node: member.node });
         }
@@ -369,9 +416,14 @@ fn add_certificate(
     };
     if !made {
         // One K for a key version, for ever: that of the DKG.
-        let root = version.root.as_ref().ok_or(KeyViewError::NoRoot(number))?;
-        let order = version.orders.find(&statement.order());
-        let order = order.ok_or(KeyViewError::OrderUnknown { view, version: number })?;
+        let root = version.root.as_ref().ok_or(KeyViewError::NoRoot { view, version: number })?;
+        let dealt_by = statement.order();
+        let order = version.orders.find(&dealt_by).or_else(|| version.orders.lost(&dealt_by));
+        let Some(order) = order else {
+            // What an honest node may show, and what nobody need believe.
+            let unknown = Err(KeyViewError::OrderUnknown { view, version: number });
+            return if version.orders.doubts(&dealt_by) { Ok(()) } else { unknown };
+        };
         let certificate = Certificate::verify_reshare(envelope.clone(), order, root.statement())
             .map_err(fault)?;
         let rank = certificate.statement().rank();

@@ -131,16 +131,19 @@ impl DocumentSet {
         state::heads(id, self)
     }
 
-    /// All orders of a key version that count, where every head of the key document has it alike.
+    /// All orders of a key version that count, where every head of the key document has it alike; and those that do
+    /// not ([`Orders::lost`]).
     #[must_use]
     pub fn orders(&self, key: &Heads<Key>, version: KeyVersion) -> Option<Orders> {
         let entry = key.version(version)?;
         let (mut heads, mut versions) = (Vec::new(), Vec::new());
         for id in self.ids(Kind::KeyOrder) {
-            let Some(found) = self.heads::<KeyOrder>(&id) else { continue };
-            if found.iter().all(|head| head.body().key == key.key_id()) {
-                heads.extend(found.digests());
-                versions.extend(self.versions(&id).into_iter().map(SignedDocument::document));
+            // No version of an order is of another key.
+            let all = self.versions(&id);
+            let body = all.first().and_then(|version| KeyOrder::of(version.body()));
+            if body.is_some_and(|order| order.key == key.key_id()) {
+                heads.extend(self.heads::<KeyOrder>(&id).map(|h| h.digests()).unwrap_or_default());
+                versions.extend(all.into_iter().map(SignedDocument::document));
             }
         }
         Some(Orders::new(key.key_id(), entry, &heads, versions))
@@ -187,7 +190,10 @@ impl DocumentSet {
         entries
     }
 
-    fn is_over(&self, id: &DocumentId, at: UnixSeconds) -> bool {
+    /// Whether a document allows nothing at this time, listed or not: a principal that is revoked, or a grant that is
+    /// revoked or over.
+    #[must_use]
+    pub fn is_over(&self, id: &DocumentId, at: UnixSeconds) -> bool {
         match self.versions(id).first().map(|v| v.kind()) {
             Some(Kind::Principal) => self.heads::<Principal>(id).is_some_and(|h| h.revoked()),
             Some(Kind::Grant) => {

@@ -402,11 +402,101 @@ fn a_client_takes_the_highest_certificate_of_the_chain() {
     let orderless = view(&c, &[&c.key], vec![envelope(&moved, &[1, 2, 4]), made]);
     let unknown = KeyViewError::OrderUnknown { view: 0, version: KeyVersion::FIRST };
     assert_eq!(verify(&[orderless]).unwrap_err(), unknown);
+    // Whoever shows a reshare of what nobody shows made is named, and so can be left out: while a version is being made
+    // one node could else keep the whole key from everybody.
     let rootless = view(&c, &[&c.key, &two], vec![envelope(&moved, &[1, 2, 4])]);
-    assert_eq!(verify(&[rootless]).unwrap_err(), KeyViewError::NoRoot(KeyVersion::FIRST));
+    let bare = view(&c, &[&c.key], Vec::new());
+    let no_root = KeyViewError::NoRoot { view: 1, version: KeyVersion::FIRST };
+    assert_eq!(verify(&[bare, rootless]).unwrap_err(), no_root);
     let forged =
         view(&c, &[&c.key, &two], vec![envelope(&moved, &[1, 2]), envelope(&root, &[1, 2, 3])]);
     assert!(matches!(verify(&[forged]), Err(KeyViewError::Certificate { view: 0, .. })));
+}
+
+/// A tenant's next version that does not keep an order which was carried out takes the key from nobody: its generation
+/// is still believed, as long as one of its participants is honest. The next order adopts it.
+///
+/// Fails where certificates are judged only by the orders that count.
+#[test]
+fn an_order_that_was_carried_out_and_not_kept_is_adopted() {
+    let mut c = cluster();
+    let mut known = DocumentSet::partial(c.roster.id().into());
+    known.insert(c.roster.clone()).unwrap();
+    let root = root(&c);
+    let frontier = c.set.frontier(&c.tenant.id());
+    let two = second(&c, 60, numbered(2, 2, &[1, 2, 4], &[4]), &[2]);
+    c.add(&two);
+    let carried_out = KeyOrder::of(two.body()).unwrap().clone();
+    let moved = reshared(&root, &carried_out.order, 2);
+    // Signed before the order was, by whomever.
+    let mut changed = tenant_of(&c.tenant);
+    changed.support_contact.push('x');
+    let unaware = next(&[&c.tenant], Body::Tenant(changed), Some(&c.tenant), frontier, &[2]);
+    c.add(&unaware);
+    let lost = orders(&c);
+    assert_eq!(lost.newest().unwrap().number(), 1);
+    assert_eq!(lost.find(&carried_out.order_digest()), None);
+    assert_eq!(lost.lost(&carried_out.order_digest()), Some(&carried_out.order));
+
+    let now = UnixSeconds(NOW);
+    let made = envelope(&root, &[1, 2, 3]);
+    let shown = |documents: &[&SignedDocument], certificate: v1::Envelope| {
+        let mut shown = view(&c, documents, vec![certificate, made.clone()]);
+        shown.authority.push(unaware.envelope().clone());
+        key_view::verify(&known, &[shown], now).unwrap()
+    };
+    let key = shown(&[&c.key, &two], envelope(&moved, &[1, 2, 4]));
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!(version.certificate.as_ref().unwrap().statement(), &moved);
+    assert_eq!(version.unadopted(), Some(&carried_out.order));
+    assert_eq!(version.followed_by_next(), [two.digest()]);
+
+    // The next order follows it under the newer version, and both count.
+    let adopts = body(&c, numbered(3, 2, &[1, 2, 4], &[]), false);
+    let adopts = next(&[&two], Body::KeyOrder(adopts), Some(&unaware), Vec::new(), &[2]);
+    c.add(&adopts);
+    let adopted = orders(&c);
+    assert_eq!(adopted.newest().unwrap().number(), 3);
+    assert_eq!(adopted.find(&carried_out.order_digest()), Some(&carried_out.order));
+    let documents = [&c.key, &two, &adopts];
+    let mut shown = view(&c, &documents, vec![envelope(&moved, &[1, 2, 4]), made.clone()]);
+    shown.authority.push(unaware.envelope().clone());
+    let key = key_view::verify(&known, &[shown], now).unwrap();
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!((version.unadopted(), version.followed_by_next()), (None, vec![adopts.digest()]));
+}
+
+/// `attacks.md` line 32: who administered a tenant once, with one node that lies, makes no certificate that clients
+/// believe, whatever order he dates back; nor with keys that no roster names.
+///
+/// Fails without each of the two conditions on orders that do not count (each was tried).
+#[test]
+fn attack_32_an_order_dated_back_makes_no_certificate() {
+    let mut c = cluster();
+    let mut known = DocumentSet::partial(c.roster.id().into());
+    known.insert(c.roster.clone()).unwrap();
+    let root = root(&c);
+    let mut changed = tenant_of(&c.tenant);
+    changed.administrators = administrators(&[3], 1);
+    let frontier = c.set.frontier(&c.tenant.id());
+    let removed = next(&[&c.tenant], Body::Tenant(changed), Some(&c.tenant), frontier, &[2]);
+    c.add(&removed);
+    let now = UnixSeconds(NOW);
+    let made = envelope(&root, &[1, 2, 3]);
+    let highest = |two: &SignedDocument, by: &[u8]| {
+        let moved = reshared(&root, &KeyOrder::of(two.body()).unwrap().order, 2);
+        let mut shown = view(&c, &[&c.key, two], vec![envelope(&moved, by), made.clone()]);
+        shown.authority.push(removed.envelope().clone());
+        let key = key_view::verify(&known, &[shown], now).unwrap();
+        key.versions()[0].certificate.as_ref().unwrap().statement().clone()
+    };
+    let alone = second(&c, 70, numbered(2, 1, &[1], &[]), &[2]);
+    assert_eq!(highest(&alone, &[1]), root, "one node of a key with T = 2");
+    let strangers = second(&c, 71, numbered(2, 2, &[1, 20, 21], &[]), &[2]);
+    assert_eq!(highest(&strangers, &[1, 20, 21]), root, "keys that no roster names");
+    // With T nodes that lie he has the key anyway.
+    let two = second(&c, 72, numbered(2, 2, &[1, 2], &[]), &[2]);
+    assert_ne!(highest(&two, &[1, 2]), root);
 }
 
 /// Seats: who takes part by order, parent and dealers, and who may come in without a share.

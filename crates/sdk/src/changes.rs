@@ -15,6 +15,7 @@ use crate::changed_fields::differing;
 use crate::client::Client;
 use crate::documents::Delivered;
 use crate::error::{ClusterError, Error, RequestError};
+use crate::frontiers::KeptDocuments;
 use crate::nodes::NodeChange;
 use crate::profile::AdminKey;
 
@@ -60,6 +61,9 @@ pub struct ChangeSummary {
     pub others: Vec<PublicKey>,
     /// Whether nodes have it already.
     pub done: bool,
+    /// Of a roster or tenant, where no node was asked: all that the change keeps. Nothing else of it counts afterwards,
+    /// and only people can tell what is absent.
+    pub keeps: Vec<KeptDocuments>,
 }
 
 impl Change {
@@ -194,6 +198,7 @@ impl Change {
                 ))));
             }
         }
+        crate::frontiers::keeps_what_was_kept(set, self)?;
         for document in &self.documents {
             crate::orders::fits(set, self, document)?;
         }
@@ -277,7 +282,8 @@ impl Change {
         let have = if have == usize::MAX { 0 } else { have };
         let operation = self.operation.clone();
         let done = self.documents.iter().all(|d| set.version(&d.digest()).is_some());
-        Ok(ChangeSummary { operation, effects, signed, have, need, others, done })
+        let keeps = Vec::new();
+        Ok(ChangeSummary { operation, effects, signed, have, need, others, done, keeps })
     }
 
     /// Adds an administrator's signature to every document.
@@ -333,6 +339,12 @@ impl Client {
     /// [`crate::NotQuorate`].
     pub async fn explain_change(&self, change: &Change) -> Result<ChangeSummary, Error> {
         change.explain(&self.set_for(change).await?)
+    }
+
+    /// What nodes show of these kinds, so that tests can sign what administrators' own programs may sign.
+    #[doc(hidden)]
+    pub async fn shown_documents(&self, kinds: &[Kind]) -> Result<Vec<SignedDocument>, Error> {
+        self.documents(Vec::new(), kinds.to_vec()).await
     }
 
     async fn set_for(&self, change: &Change) -> Result<DocumentSet, Error> {

@@ -18,6 +18,7 @@ use quorate_wire::proto::v1::{self, Envelope, KeyView};
 use crate::client::{Answered, Client, NodeFailure, Warning};
 use crate::error::{ClusterError, Error, KeyError, NotQuorate, ProfileError, WrongAnswer};
 use crate::lifecycle::KeyFate;
+use crate::newer::LOOK_AGAIN_FOR_A_NODE;
 use crate::rng::now;
 use crate::transport::Method;
 
@@ -108,8 +109,12 @@ pub struct KeyVersionInfo {
     pub threshold: Threshold,
     /// The nodes that hold its shares, or are to.
     pub members: Vec<NodeId>,
-    /// The order in force, which the next reshare fulfils; none where several contend.
+    /// The order in force, which the next reshare fulfils; none where several contend, or none counts of those by which
+    /// the shares were dealt.
     pub order: Option<OrderInfo>,
+    /// The order by which the shares in use were dealt does not count any more: the tenant's documents do not keep it.
+    /// The next order adopts it; nothing is dealt anew before.
+    pub unadopted: bool,
     /// The sharing, where it is made.
     pub generation: Option<Generation>,
     /// The number of the order by which its shares were dealt; 0 where it is not made.
@@ -160,8 +165,11 @@ impl Key {
             }
         }
         let mut orders = BTreeMap::new();
-        for version in verified.versions().iter().filter(|v| !v.orders.heads().is_empty()) {
-            let wanted: BTreeSet<Digest> = version.orders.heads().iter().copied().collect();
+        for version in verified.versions() {
+            let wanted: BTreeSet<Digest> = version.followed_by_next().into_iter().collect();
+            if wanted.is_empty() {
+                continue;
+            }
             let found =
                 crate::orders::shown(shown.iter().flat_map(|view| &view.documents), &wanted);
             orders.insert(version.number, found.map_err(|e| invalid(e.to_string()))?);
@@ -280,6 +288,7 @@ impl Key {
                     threshold: made.map_or(order.threshold(), Statement::threshold),
                     members: held.iter().map(|m| m.node).collect(),
                     order: self.order_info(version),
+                    unadopted: version.unadopted().is_some(),
                     generation: made.map(Statement::generation),
                     dealt_by: made.map_or(0, Statement::order_number),
                     height: made.map_or(0, Statement::height),
@@ -291,7 +300,7 @@ impl Key {
     }
 
     fn order_info(&self, version: &VerifiedVersion) -> Option<OrderInfo> {
-        let order = version.orders.newest().ok()?;
+        let order = version.orders.newest().ok().filter(|_| version.unadopted().is_none())?;
         let fulfilled = self.made(version).is_some_and(|certificate| {
             let statement = certificate.statement();
             let members = order.members();
@@ -312,9 +321,7 @@ impl Key {
 
     /// Whether all nodes must answer of the order by which the shares in use were dealt, as nodes see it.
     fn fragile(&self, version: &VerifiedVersion) -> bool {
-        let order = self
-            .made(version)
-            .and_then(|certificate| version.orders.find(&certificate.statement().order()));
+        let order = self.made(version).and_then(|_| version.in_use());
         order.unwrap_or(&version.order).fragile()
     }
 
@@ -324,7 +331,8 @@ impl Key {
         Some(certificate.statement().participants().iter().map(|m| m.node).collect())
     }
 
-    /// The versions of order documents that the next order of this version follows; none while order 1 is in force.
+    /// The versions of order documents that the next order of this version follows: what counts, and by what its shares
+    /// were dealt; none while order 1 is in force.
     pub(crate) fn order_heads(&self, version: KeyVersion) -> &[SignedDocument] {
         self.0.orders.get(&version).map(Vec::as_slice).unwrap_or_default()
     }
@@ -667,6 +675,7 @@ impl Client {
                 | KeyViewError::VersionUnknown { view, .. }
                 | KeyViewError::Certificate { view, .. }
                 | KeyViewError::OrderUnknown { view, .. }
+                | KeyViewError::NoRoot { view, .. }
                     if views.len() > 1 && *view < views.len() =>
                 {
                     let (node, _) = views.remove(*view);
@@ -687,7 +696,7 @@ impl Client {
             .await
             .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()));
         if let Err(Error::Key(KeyError::NodeUnknown { .. })) = &verified
-            && let Some(newer) = self.under_newer_roster().await
+            && let Some(newer) = self.under_newer_roster(LOOK_AGAIN_FOR_A_NODE).await
         {
             return Box::pin(newer.verify_views(id, shown)).await;
         }

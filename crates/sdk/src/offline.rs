@@ -1,8 +1,11 @@
 //! Explaining and signing a change with nothing but its file: an administrator needs no principal, and no node.
 //!
 //! The file holds the documents that the change stands on. They are verified as what nodes show is, from the cluster's
-//! first roster, whose digest the file names; so nobody can put a version in force that is not. What was added at the
-//! nodes since the file was made is not in it: when the change is handed over it is compared with that.
+//! first roster, whose digest the file names; so nobody can put a version in force that never was. What its maker left out
+//! of it is not seen: newer versions, and documents that are newer than the version before the change. Honest clients
+//! compare the change with what nodes show before they hand it over; nodes do not, and whoever made the file need not.
+//! So all that a roster's or tenant's version keeps is listed, for people to miss something; and what the version before
+//! it kept, which is signed, must be kept.
 
 use std::collections::BTreeSet;
 
@@ -78,9 +81,12 @@ impl Change {
     /// As [`crate::Client::explain_change`].
     ///
     /// # Security
-    /// What its maker left out of the file is not seen. Compare [`Self::cluster`] with the cluster that is meant.
+    /// What its maker left out of the file is not seen: show [`ChangeSummary::keeps`] to whoever signs. Compare
+    /// [`Self::cluster`] with the cluster that is meant.
     pub fn explain_offline(&self) -> Result<ChangeSummary, Error> {
-        self.explain(&self.offline()?)
+        let set = self.offline()?;
+        let keeps = crate::frontiers::kept(&set, self);
+        Ok(ChangeSummary { keeps, ..self.explain(&set)? })
     }
 
     /// Adds an administrator's signature by its file alone.

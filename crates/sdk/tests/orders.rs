@@ -3,7 +3,7 @@
 
 mod support;
 
-use quorate_sdk::{KeySpecRequest, KeyVersion, NodeId, OrderChange};
+use quorate_sdk::{CommitteeChange, KeySpecRequest, KeyVersion, NodeId, OrderChange};
 use support::{Cluster, context};
 
 fn change(members: &[NodeId], refresh: u64) -> OrderChange {
@@ -36,6 +36,7 @@ async fn orders_that_contend_are_settled_by_one_that_follows_all() {
     assert_eq!(contested.versions()[0].order, None);
     let refused = client.reshare_key(id, version, |_| ()).await.unwrap_err();
     assert!(refused.to_string().contains("contend"), "{refused}");
+    assert!(refused.to_string().contains("`quorate key move files --nodes"), "{refused}");
     // What was sealed opens all the same, and more can be.
     assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
     client.encrypt(&contested, b"y", &context()).await.unwrap();
@@ -50,6 +51,35 @@ async fn orders_that_contend_are_settled_by_one_that_follows_all() {
     // Said again, it is in force: nothing is signed.
     let again = client.new_order(id, version, change(&members, 30), None).await.unwrap();
     assert_eq!((again.number, again.delivered), (3, None));
+}
+
+/// Somebody who knows order 1 alone makes orders contend after T was raised and dealt: what is to be as before is so by
+/// the shares in use, and a smaller T is nobody's default. Fails where order 1 is in the place of those that contend.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_contend_take_back_nothing() {
+    let cluster = Cluster::start(4).await;
+    let client = &cluster.client;
+    let key = cluster.create("files", 2).await.key;
+    let (id, version) = (key.id(), KeyVersion::FIRST);
+    let members = key.versions()[0].members.clone();
+    let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
+    client.new_order(id, version, raised, None).await.unwrap();
+    client.reshare_key(id, version, |_| ()).await.unwrap();
+    client.new_orders(&[(key.clone(), version, change(&members, 20))], None).await.unwrap();
+    let contested = client.key(id.to_string()).await.unwrap();
+    assert_eq!(contested.versions()[0].order, None);
+
+    let plan = |threshold: Option<u16>| {
+        let wanted = CommitteeChange { threshold, ..CommitteeChange::default() };
+        client.plan_committees(client.roster(), &[contested.clone()], &wanted).unwrap().orders
+    };
+    assert_eq!((plan(None)[0].to.t(), plan(None)[0].lowers), (3, None));
+    assert_eq!((plan(Some(2))[0].to.t(), plan(Some(2))[0].lowers), (2, Some(3)));
+    // No administrator's key: nothing is weakened.
+    client.new_order(id, version, OrderChange::default(), None).await.unwrap();
+    let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
+    assert_eq!((order.number, order.threshold.t(), order.refresh_seconds), (3, 3, 10));
+    assert_eq!(order.members, members);
 }
 
 /// One order that stands in two documents is one; the next one follows both.
@@ -114,4 +144,64 @@ async fn orders_that_weaken_take_administrators() {
     let dealt = client.reshare_key(id, version, |_| ()).await.unwrap();
     assert_eq!(dealt.holders.len(), 3);
     assert_eq!(dealt.healing.heals, 0);
+}
+
+/// A tenant's version that was signed before an order was carried out, and is handed over after, takes the key from
+/// nobody: it is used as before, and the next order adopts the one that counts no more.
+///
+/// Fails where a client judges certificates by the orders that count alone, or the next order does not follow it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_version_that_keeps_no_order_takes_no_key() {
+    use quorate_documents::{Body, DocumentSet, Draft, Kind, SignedDocument};
+
+    let cluster = Cluster::start(4).await;
+    let client = &cluster.client;
+    let key = cluster.create("files", 2).await.key;
+    let sealed = client.encrypt(&key, b"x", &context()).await.unwrap();
+    let (id, version) = (key.id(), KeyVersion::FIRST);
+
+    // Signed now, with everything that counts, and handed over later.
+    let mut set = DocumentSet::partial(client.cluster());
+    set.insert_all(client.shown_documents(&Kind::ALL).await.unwrap());
+    let tenant: Vec<SignedDocument> =
+        set.iter().filter(|v| v.id() == client.tenant().into()).cloned().collect();
+    let [before] = tenant.as_slice() else { panic!("{tenant:?}") };
+    let Body::Tenant(mut body) = before.body().clone() else { panic!("no tenant") };
+    body.support_contact = "help@example".into();
+    let frontier = set.frontier(&before.id());
+    let at = before.created_at();
+    let draft =
+        Draft::succeed(&[before], Body::Tenant(body), Some(before.digest()), frontier, at).unwrap();
+    let unaware = draft.sign(&[cluster.admin.signing_key()]).unwrap();
+
+    let members = key.versions()[0].members.clone();
+    let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
+    client.new_order(id, version, raised, None).await.unwrap();
+    let dealt = client.reshare_key(id, version, |_| ()).await.unwrap();
+    assert_eq!((dealt.order, dealt.height), (2, 2));
+    let delivered = client.put_documents(&[unaware.envelope().clone()]).await;
+    assert_eq!(delivered.confirmed(), 4, "{delivered:?}");
+
+    // Whoever knew the key before, and whoever learns of it now.
+    let profile = quorate_sdk::Profile::open(cluster.base.path().join("founder")).unwrap();
+    let fresh = quorate_sdk::Client::open(&profile).unwrap();
+    for client in [client, &fresh] {
+        assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
+        let key = client.key("files").await.unwrap();
+        client.encrypt(&key, b"y", &context()).await.unwrap();
+        assert_eq!(client.warnings(), [], "nobody is blamed");
+    }
+    let lost = fresh.list_keys().await.unwrap().remove(0).versions().remove(0);
+    assert_eq!((lost.unadopted, lost.dealt_by, lost.order), (true, 2, None));
+    let refused = fresh.reshare_key(id, version, |_| ()).await.unwrap_err();
+    assert!(refused.to_string().contains("does not count any more"), "{refused}");
+
+    let adopted = fresh.new_order(id, version, OrderChange::default(), None).await.unwrap();
+    assert_eq!(adopted.number, 3);
+    let dealt = fresh.reshare_key(id, version, |_| ()).await.unwrap();
+    assert_eq!((dealt.order, dealt.height, dealt.threshold.t()), (3, 3, 3));
+    let key = fresh.list_keys().await.unwrap().remove(0);
+    let order = key.versions().remove(0).order.unwrap();
+    assert_eq!((order.number, order.fulfilled), (3, true));
+    assert_eq!(fresh.decrypt(&sealed, &context()).await.unwrap(), b"x");
 }

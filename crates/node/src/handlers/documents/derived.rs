@@ -84,7 +84,7 @@ pub(super) fn store(
 }
 
 /// Where a document that counts stands in the lists that authorization reads, and one that does not
-/// stands no more.
+/// stands no more. An order stays: shares may have been dealt by it, and clients are shown by what.
 fn derived_lists(
     loaded: &Loaded,
     id: DocumentId,
@@ -92,14 +92,16 @@ fn derived_lists(
     counts: bool,
     writes: &mut Vec<Write>,
 ) {
-    let row = match loaded.versions(&id).first().map(|version| version.body()) {
+    let body = loaded.versions(&id).first().map(|version| version.body());
+    let stays = counts || matches!(body, Some(Body::KeyOrder(_)));
+    let row = match body {
         Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
         Some(Body::KeyOrder(order)) => RowKey::order(order.key, id),
         Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
         Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
         _ => return,
     };
-    writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
+    writes.push(if stays { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
 }
 
 /// The principals that count and have a public key, or are offered it.
