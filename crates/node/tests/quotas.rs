@@ -17,10 +17,11 @@ use quorate_authz::Caller;
 use quorate_documents::{Body, Draft, KeyOrder, Order, Quota, SignedDocument, Terms};
 use quorate_node::{Call, Request, RowKey, Table};
 use quorate_types::limits::{
-    MAX_DOCUMENTS_PER_TENANT, MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT, MAX_POLICIES_PER_TENANT,
-    MAX_STORED_PER_TENANT,
+    MAX_DOCUMENTS_PER_TENANT, MAX_FRONTIER, MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT,
+    MAX_POLICIES_PER_TENANT, MAX_STORED_BY_PRINCIPALS, MAX_STORED_PER_TENANT,
 };
 use quorate_types::{Action, DocumentId, KeyVersion, TenantId};
+use quorate_wire::SigningKey;
 use quorate_wire::proto::store::v1::{GrantsOver, TenantCountsRow};
 use quorate_wire::proto::v1;
 use support::{NOW, World, principal_document, seed_key, tenant_document};
@@ -401,6 +402,20 @@ fn no_more_grants_are_taken_than_are_looked_at() {
 }
 
 fn order(world: &mut World, key: &SignedDocument, refresh: u64) -> SignedDocument {
+    let signer = seed_of(&world.administrator);
+    order_by(world, key, refresh, &signer)
+}
+
+fn seed_of(key: &SigningKey) -> SigningKey {
+    SigningKey::from_seed(key.seed().duplicate())
+}
+
+fn order_by(
+    world: &mut World,
+    key: &SignedDocument,
+    refresh: u64,
+    signer: &SigningKey,
+) -> SignedDocument {
     let Body::Key(body) = key.body() else { panic!("it is no key") };
     let first = &body.versions[0].order;
     let mut next = first.to_proto();
@@ -417,7 +432,7 @@ fn order(world: &mut World, key: &SignedDocument, refresh: u64) -> SignedDocumen
     };
     let acme = Some(world.acme.digest());
     let draft = Draft::first(Body::KeyOrder(order), acme, NOW, &mut world.rng);
-    draft.unwrap().sign(&[&world.administrator]).unwrap()
+    draft.unwrap().sign(&[signer]).unwrap()
 }
 
 /// A tenant of 10,000 keys moves all of them; and who may change keys fills nothing but the room of orders. Fails when
@@ -438,10 +453,25 @@ fn orders_and_other_documents_take_no_room_from_one_another() {
 
     let full = TenantCountsRow { orders: MAX_ORDERS_PER_TENANT, ..row.clone() };
     pretend(&mut world, &acme, &full);
-    let second = order(&mut world, &key, 2);
+    let owner = seed_of(&world.owner);
+    let second = order_by(&mut world, &key, 2, &owner);
     let refused = put(&mut world, std::slice::from_ref(&second)).remove(0).unwrap();
     assert!(refused.contains("10000 documents of orders of its keys"), "{refused}");
     assert_eq!(put(&mut world, &[one]), [None]);
+
+    // Administrators order on for keys of many versions, in what the others leave of what a version of the tenant keeps.
+    let third = order(&mut world, &key, 3);
+    let frontier = u32::try_from(MAX_FRONTIER).unwrap();
+    let others = row.principals + row.policies + row.tenants + row.keys;
+    let full = TenantCountsRow { orders: frontier - others, ..row.clone() };
+    pretend(&mut world, &acme, &full);
+    let refused = put(&mut world, std::slice::from_ref(&third)).remove(0).unwrap();
+    assert!(refused.contains("documents of orders of its keys"), "{refused}");
+    let two = machine(&mut world, &acme, 2);
+    let refused = put(&mut world, std::slice::from_ref(&two)).remove(0).unwrap();
+    assert!(refused.contains("policies and grants together"), "{refused}");
+    pretend(&mut world, &acme, &TenantCountsRow { orders: frontier - others - 1, ..row.clone() });
+    assert_eq!(put(&mut world, &[third]), [None]);
 
     // Of one key no more than a reshare reads.
     pretend(&mut world, &acme, &row);
@@ -453,4 +483,97 @@ fn orders_and_other_documents_take_no_room_from_one_another() {
     }
     let refused = put(&mut world, std::slice::from_ref(&second)).remove(0).unwrap();
     assert!(refused.contains("1024 documents of orders of this key"), "{refused}");
+}
+
+fn put_at(world: &mut World, seconds: u64, document: &SignedDocument) -> Option<String> {
+    let carrier = seed_key("carrier", 0);
+    let request = v1::PutDocumentsRequest {
+        node: world.nodes[0].id(),
+        documents: vec![document.envelope().clone()],
+    };
+    let now = NOW.plus(seconds);
+    match world.nodes[0].ask_at(now, &carrier, Request::PutDocuments(request)) {
+        Ok(quorate_node::Reply::PutDocuments(reply)) => {
+            reply.results.into_iter().next().unwrap().refusal.map(|refusal| refusal.message)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A grant that is over and is extended asks for a place again: among all that the tenant has, and among those of the key
+/// to the principal. Fails where one of the two is not asked.
+#[test]
+fn a_grant_that_was_over_and_is_extended_takes_a_place() {
+    const DAY: u64 = 86_400;
+    let mut world = World::new(1);
+    let (acme, key) = (world.acme.clone(), world.order_key(1, "files"));
+    let one = grant(&mut world, &key, 1);
+    assert_eq!(put(&mut world, std::slice::from_ref(&one)), [None]);
+    let extended = |world: &World| {
+        let Body::Grant(mut body) = one.body().clone() else { panic!("a grant") };
+        body.expires_at = NOW.plus(20 * DAY);
+        let draft = Draft::succeed(
+            &[&one],
+            Body::Grant(body),
+            Some(acme.digest()),
+            vec![],
+            NOW.plus(3 * DAY),
+        );
+        draft.unwrap().sign(&[&world.administrator]).unwrap()
+    };
+    let extended = extended(&world);
+    let today = NOW.0 / DAY;
+    let ends = |day, grants| GrantsOver { day, grants };
+    let row = counts(&world, &acme);
+    let most = MAX_DOCUMENTS_PER_TENANT - row.principals - row.keys - row.policies - row.tenants;
+    let with = |others: u32| TenantCountsRow {
+        grants: others + 1,
+        over: vec![ends(today + 1, 1), ends(today + 30, others)],
+        ..row.clone()
+    };
+    pretend(&mut world, &acme, &with(most));
+    let refused = put_at(&mut world, 3 * DAY, &extended).unwrap();
+    assert!(refused.contains("has 10000 tenants, principals, keys"), "{refused}");
+    pretend(&mut world, &acme, &row);
+
+    // Of 256 of one key to one principal one is over, and another took its place.
+    for some in (0..255).map(|_| grant(&mut world, &key, 30)).collect::<Vec<_>>().chunks(64) {
+        assert!(put(&mut world, some).iter().all(Option::is_none));
+    }
+    let in_its_place = grant(&mut world, &key, 30);
+    assert_eq!(put_at(&mut world, 3 * DAY, &in_its_place), None);
+    let refused = put_at(&mut world, 3 * DAY, &extended).unwrap();
+    assert!(refused.contains("256 grants"), "{refused}");
+    let gone = with_revoked(&world, &in_its_place, true);
+    assert_eq!(put_at(&mut world, 3 * DAY, &gone), None);
+    assert_eq!(put_at(&mut world, 3 * DAY, &extended), None);
+    assert!(counts(&world, &acme).over.contains(&ends(today + 20, 1)));
+}
+
+/// Whatever principals sign, administrators find room to act. Fails where what principals made is not counted, or not
+/// bounded.
+#[test]
+fn attack_38_principals_leave_room_for_administrators() {
+    let mut world = World::new(1);
+    let acme = world.acme.clone();
+    let before = counts(&world, &acme);
+    let body = world.key_body(1, "files");
+    let by_owner = world.sign_key(body);
+    assert_eq!(put(&mut world, std::slice::from_ref(&by_owner)), [None]);
+    let row = counts(&world, &acme);
+    assert_eq!((row.stored_by_principals, before.stored_by_principals), (1, 0));
+    assert!(row.bytes_by_principals > 0 && row.bytes_by_principals < row.bytes);
+    let full = [
+        TenantCountsRow { stored_by_principals: MAX_STORED_BY_PRINCIPALS, ..row.clone() },
+        TenantCountsRow { bytes_by_principals: (1 << 30) / 4 * 3, ..row.clone() },
+    ];
+    for (number, row) in full.into_iter().enumerate() {
+        pretend(&mut world, &acme, &row);
+        let body = world.key_body(1, "more");
+        let more = world.sign_key(body);
+        let refused = put(&mut world, &[more]).remove(0).unwrap();
+        assert!(refused.contains("that principals have signed"), "{refused}");
+        let by_administrators = machine(&mut world, &acme, number);
+        assert_eq!(put(&mut world, &[by_administrators]), [None]);
+    }
 }

@@ -35,7 +35,8 @@ pub const MAX_DOCUMENTS_PER_TENANT: u32 = 10_000;
 
 /// Documents of orders beyond the first that stand under one tenant and count, beside its other documents: as many as
 /// it may have keys, so that there is room where every one of them moves, and who may change keys fills nothing but
-/// this.
+/// this. Administrators sign more, for keys of many versions, as long as both together are not more than
+/// [`MAX_FRONTIER`]; then there is room for fewer other documents.
 pub const MAX_ORDERS_PER_TENANT: u32 = 10_000;
 
 /// Documents of orders beyond the first of one key that count: each is read for a reshare. A key version needs one
@@ -46,6 +47,10 @@ pub const MAX_ORDERS_PER_KEY: usize = 1024;
 /// version left out stays stored, so a tenant whose credentials were stolen can shed what was made with them
 /// three times over before its node's operator is asked; and one that makes and revokes ten a day goes on for ten years.
 pub const MAX_STORED_PER_TENANT: u32 = 4 * MAX_DOCUMENTS_PER_TENANT;
+
+/// Of these, those whose first version a principal signed: half. One that makes and revokes grants in a loop leaves
+/// room for what administrators sign, who may have to act against it.
+pub const MAX_STORED_BY_PRINCIPALS: u32 = MAX_STORED_PER_TENANT / 2;
 
 /// Bytes of all documents under one tenant at a node: 10,000 keys of three nodes with monthly
 /// versions for three years.
@@ -152,6 +157,10 @@ pub const MAX_PROMISES_PER_PARENT: usize = 16;
 
 /// Seconds until an unsigned session expires.
 pub const SESSION_SECONDS: u64 = 600;
+
+/// Seconds after which a principal that has all its places at a node gives up that of its oldest reshare for another
+/// one. What is under way takes a second or two; what a coordinator left that was killed must not hold up the next.
+pub const SESSION_PLACE_SECONDS: u64 = 10;
 
 /// Seconds that an object's creation time may differ from a node's clock when encrypting.
 pub const CLOCK_TOLERANCE_SECONDS: u64 = 60;

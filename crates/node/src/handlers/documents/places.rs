@@ -33,6 +33,14 @@ impl Place {
         matches!(self, Self::Taken | Self::Until(_))
     }
 
+    /// Whether it takes up a place at this time: a grant whose last day is over does not.
+    pub(super) const fn is_taken_at(self, now: UnixSeconds) -> bool {
+        match self {
+            Self::Until(day) => day >= day_of(now.0),
+            _ => self.is_taken(),
+        }
+    }
+
     fn of_principal(heads: &Heads<Principal>) -> Self {
         if heads.revoked() { Self::GivenBack } else { Self::Taken }
     }
@@ -172,17 +180,17 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    /// Notes what became of a document's place.
+    /// Notes what became of a document's place, at this time.
     pub(super) fn note(
         &mut self,
         (tenant, kind, id): (TenantId, Kind, DocumentId),
-        before: Place,
-        now: Place,
+        (before, after): (Place, Place),
+        now: UnixSeconds,
     ) {
         let (taken, given_back) =
             (self.taken.entry((tenant, kind)), self.given_back.entry((tenant, kind)));
         let (taken, given_back) = (taken.or_default(), given_back.or_default());
-        match (before.is_taken(), now.is_taken()) {
+        match (before.is_taken_at(now), after.is_taken_at(now)) {
             (false, true) if !given_back.remove(&id) => {
                 taken.insert(id);
             }

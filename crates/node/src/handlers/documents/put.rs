@@ -35,6 +35,7 @@ use crate::destruction;
 use crate::join::JoinError;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
+use crate::restored::Restored;
 use crate::row::{RowKey, Table};
 use crate::rows;
 use crate::step::Write;
@@ -104,6 +105,7 @@ pub(crate) struct Ready<'a> {
     policies: Together,
     /// Of keys of which some version asks for destruction.
     destructions: BTreeMap<DocumentId, destruction::Before>,
+    restored: Restored,
 }
 
 pub(crate) fn prepare<'a>(
@@ -130,6 +132,7 @@ pub(crate) fn prepare<'a>(
         return Err(Refused::new(RefusalCode::TooLarge, message).into());
     }
     let changes = reads.row(&RowKey::cluster(CHANGES));
+    let restored = Restored::gather(core, reads);
     let principal = principal_of(reads, caller.public_key());
     let cluster = cluster(reads)?;
     let principal = principal??.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
@@ -171,6 +174,7 @@ pub(crate) fn prepare<'a>(
         quotas,
         policies: policies?,
         destructions,
+        restored: restored?,
     })
 }
 
@@ -403,6 +407,7 @@ struct Accepted {
     document: Arc<SignedDocument>,
     /// Whether there is anything to store.
     new: bool,
+    by_principal: bool,
 }
 
 /// Judges one document against those loaded. Without what comes with it and a time, the rules of first
@@ -414,17 +419,18 @@ fn admit(
 ) -> Result<Accepted, Refused> {
     let refuse = |error: &rules::AdmitError| Refused::new(error.code(), error.to_string());
     let admitted = rules::admit(document, loaded).map_err(|error| refuse(&error))?;
+    let by_principal = matches!(admitted, Admitted::ByPrincipal(_));
     if let Some(known) = loaded.get(&document.digest()) {
         let mut merged = SignedDocument::clone(known);
         let new = merged
             .absorb(document)
             .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
-        return Ok(Accepted { document: Arc::new(merged), new });
+        return Ok(Accepted { document: Arc::new(merged), new, by_principal });
     }
     if let Some((together, quotas, now)) = sight {
         rules::first_sight(document, together, now).map_err(|error| refuse(&error))?;
         let kept = rules::kept_by_some(document, together);
-        quotas.check(document, kept, loaded, now)?;
+        quotas.check(document, (kept, by_principal), loaded, now)?;
         if !document.kind().is_authority() && !kept {
             bounded(loaded, together, document, &admitted)?;
         }
@@ -472,7 +478,7 @@ fn admit(
         quorate_authz::policy::check(&policy.name, &policy.text)
             .map_err(|error| Refused::new(RefusalCode::DocumentInvalid, error.to_string()))?;
     }
-    Ok(Accepted { document: Arc::clone(document), new: true })
+    Ok(Accepted { document: Arc::clone(document), new: true, by_principal })
 }
 
 /// Refuses a version where a document has grown as far as those who sign it may let it: principals, until
@@ -560,6 +566,7 @@ impl Ready<'_> {
             mut quotas,
             mut policies,
             destructions,
+            restored,
         } = self;
         let now = deciding.now;
         let unread =
@@ -572,7 +579,7 @@ impl Ready<'_> {
                              digest: &Digest|
          -> Result<(), Refused> {
             let document = parsed.as_ref().map_err(Refused::clone)?;
-            let Accepted { document, new } =
+            let Accepted { document, new, by_principal } =
                 admit(&loaded, document, Some((&together, &quotas, now)))?;
             if !new {
                 return Ok(());
@@ -595,7 +602,7 @@ impl Ready<'_> {
             };
             let before = place(&loaded);
             loaded.insert(Arc::clone(&document));
-            quotas.stored(&document, before, place(&loaded));
+            quotas.stored(&document, by_principal, (before, place(&loaded)), now);
             Ok(())
         };
         for (digest, parsed) in &candidates {
@@ -623,6 +630,7 @@ impl Ready<'_> {
             deciding.audit.decision = code.code().to_owned();
         }
         if !writes.is_empty() {
+            let roster_changes = affected.contains(&cluster.into());
             for id in affected {
                 let row = reads.row(&RowKey::heads(id)).map_err(unread)?;
                 let before: Option<HeadsRow> = rows::message(row)?;
@@ -641,6 +649,9 @@ impl Ready<'_> {
             }
             writes.extend(quotas.writes(now));
             writes.extend(completed(&loaded));
+            if roster_changes && let Some(roster) = rules::heads(&cluster.into(), &loaded) {
+                writes.extend(restored.named_by(&roster));
+            }
             let next = changes.wrapping_add(1).to_be_bytes().to_vec();
             writes.push(Write::Put(RowKey::cluster(CHANGES), next));
         }

@@ -2,7 +2,8 @@
 //!
 //! Counted when documents come, and never part of what the set means. What an authority version keeps finds half
 //! as much room again as nodes give, since that version waits for it; no more than the tenant's terms allow. What is
-//! over gives its place back ([`super::places`]) and stays stored: of that there is a bound of its own.
+//! over gives its place back ([`super::places`]) and stays stored: of that there is a bound of its own, of which principals
+//! fill a part, so that administrators can act whatever principals have done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use quorate_documents::{
 };
 use quorate_types::limits::{
     MAX_DOCUMENT_BYTES_PER_TENANT, MAX_DOCUMENTS_PER_REQUEST, MAX_DOCUMENTS_PER_TENANT,
-    MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT, MAX_POLICIES_PER_TENANT, MAX_STORED_PER_TENANT,
-    MAX_TERMS_PER_TENANT,
+    MAX_FRONTIER, MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT, MAX_POLICIES_PER_TENANT,
+    MAX_STORED_BY_PRINCIPALS, MAX_STORED_PER_TENANT, MAX_TERMS_PER_TENANT,
 };
 use quorate_types::{DocumentId, KeyId, PrincipalId, TenantId, UnixSeconds};
 use quorate_wire::RefusalCode;
@@ -75,6 +76,11 @@ struct Listed {
 }
 
 impl Listed {
+    /// Whether a grant in use needs room in the list that it does not have.
+    fn lacks(&self, id: &DocumentId, now: UnixSeconds) -> bool {
+        !self.all.contains(id) || self.over(now).any(|over| over == *id)
+    }
+
     /// Those that allow nothing any more.
     fn over(&self, now: UnixSeconds) -> impl Iterator<Item = DocumentId> {
         let over = move |heads: &Heads<Grant>| heads.revoked() || heads.expires_at() <= now;
@@ -217,7 +223,7 @@ impl Quotas {
     pub(super) fn check(
         &self,
         document: &SignedDocument,
-        kept: bool,
+        (kept, by_principal): (bool, bool),
         loaded: &Loaded,
         now: UnixSeconds,
     ) -> Result<(), Refused> {
@@ -228,10 +234,11 @@ impl Quotas {
             let message = "the document's tenant is suspended, so nothing is added to it but what restricts; bring it again once the tenant is resumed";
             return Err(Refused::new(RefusalCode::TenantSuspended, message));
         }
-        let takes = takes_a_place(document, loaded);
-        if let Some(grant) = Grant::of(document.body()).filter(|_| takes)
+        let takes = takes_a_place(document, loaded, now);
+        // Also one that is over and is extended, whether or not its last day still has its place.
+        if let Some(grant) = Grant::of(document.body()).filter(|grant| !grant.revoked)
             && let Some(listed) = self.granted.get(&(grant.grantee, grant.key))
-            && !listed.all.contains(&document.id())
+            && listed.lacks(&document.id(), now)
             && listed.all.len().saturating_sub(listed.over(now).count()) >= MAX_GRANTS
         {
             let message = format!(
@@ -263,6 +270,12 @@ impl Quotas {
             }
             Err(self.reached(tenant, quota, have.into(), most.into(), by_terms))
         };
+        let frontier = u32::try_from(MAX_FRONTIER).unwrap_or(u32::MAX);
+        let others = || {
+            let apart = [Kind::Terms, Kind::KeyOrder];
+            let kinds = Kind::ALL.into_iter().filter(|kind| !apart.contains(kind));
+            kinds.fold(places::kept(counts, now), |have, kind| self.moves.after(tenant, kind, have))
+        };
         if takes {
             let counted = |counted| self.moves.after(tenant, kind, counted);
             match kind {
@@ -282,27 +295,40 @@ impl Quotas {
                     let have = counted(counts.terms);
                     return bounded(QuotaOf::Terms, have, 0, MAX_TERMS_PER_TENANT);
                 }
-                // Beside all others: whoever may change keys takes no room from them, nor they from it.
+                // Beside all others: whoever may change keys takes no room from them, nor they from it. Administrators
+                // order on in what the others leave of what one version of the tenant can keep.
                 Kind::KeyOrder => {
-                    let have = counted(counts.orders);
-                    bounded(QuotaOf::Orders, have, 0, MAX_ORDERS_PER_TENANT)?;
+                    let most = match by_principal {
+                        true => MAX_ORDERS_PER_TENANT,
+                        false => frontier.saturating_sub(others().min(all)),
+                    };
+                    bounded(QuotaOf::Orders, counted(counts.orders), 0, most)?;
                 }
                 Kind::Grant | Kind::Roster => {}
             }
         }
         if takes && kind != Kind::KeyOrder {
-            let apart = [Kind::Terms, Kind::KeyOrder];
-            let kinds = Kind::ALL.into_iter().filter(|kind| !apart.contains(kind));
-            let have = kinds
-                .fold(places::kept(counts, now), |have, kind| self.moves.after(tenant, kind, have));
-            bounded(QuotaOf::Documents, have, 0, all)?;
+            let most = all.min(frontier.saturating_sub(counts.orders));
+            bounded(QuotaOf::Documents, others(), 0, most)?;
         }
         if document.version() == 1 && kind != Kind::Terms {
             bounded(QuotaOf::Stored, counts.stored, 0, MAX_STORED_PER_TENANT)?;
+            if by_principal && !kept {
+                let (quota, have) = (QuotaOf::StoredByPrincipals, counts.stored_by_principals);
+                bounded(quota, have, 0, MAX_STORED_BY_PRINCIPALS)?;
+            }
         }
         let by_terms = (1..=MAX_DOCUMENT_BYTES_PER_TENANT).contains(&quota.document_bytes);
         let most = if by_terms { quota.document_bytes } else { MAX_DOCUMENT_BYTES_PER_TENANT };
         let restricts = document.version() > 1 && document.body().restricts();
+        if by_principal && !kept {
+            // What is left is for administrators, whatever principals write.
+            let part = if restricts { most / 8 * 7 } else { most / 4 * 3 };
+            let have = counts.bytes_by_principals;
+            if have.saturating_add(size(document)) > part {
+                return Err(self.reached(tenant, QuotaOf::BytesByPrincipals, have, part, by_terms));
+            }
+        }
         let more = (kept && quota.document_bytes == 0) || restricts;
         let most = if more { most.saturating_add(most / 2) } else { most };
         // A tenant can be changed however much it has.
@@ -325,7 +351,9 @@ impl Quotas {
         let (what, hint) = (quota.what(), quota.hint());
         let contact = self.contacts.get(&tenant).map(String::as_str).unwrap_or_default();
         let ask = if contact.is_empty() { String::new() } else { format!("; ask {contact}") };
-        let raise = if by_terms {
+        let raise = if quota.of_principals() {
+            "; the rest is for what administrators sign".to_owned()
+        } else if by_terms {
             format!("; whoever administers the tenant above can raise it{ask}")
         } else {
             format!(
@@ -337,20 +365,31 @@ impl Quotas {
     }
 
     /// Counts a version that is stored, and what it does to the places. `before` is where its document stood,
-    /// `now` where it stands with it.
-    pub(super) fn stored(&mut self, document: &SignedDocument, before: Place, now: Place) {
+    /// `after` where it stands with it.
+    pub(super) fn stored(
+        &mut self,
+        document: &SignedDocument,
+        by_principal: bool,
+        (before, after): (Place, Place),
+        now: UnixSeconds,
+    ) {
         let (tenant, slot) = (owner(document), tenant_slot(document));
         let (kind, id) = (document.kind(), document.id());
         let counts = self.counts.entry(tenant).or_default();
-        counts.stored += u32::from(document.version() == 1 && kind != Kind::Terms);
+        let first = u32::from(document.version() == 1 && kind != Kind::Terms);
+        counts.stored = counts.stored.saturating_add(first);
         counts.bytes = counts.bytes.saturating_add(size(document));
+        if by_principal {
+            counts.stored_by_principals = counts.stored_by_principals.saturating_add(first);
+            counts.bytes_by_principals = counts.bytes_by_principals.saturating_add(size(document));
+        }
         if let Some(grant) = Grant::of(document.body()) {
             let listed = self.granted.entry((grant.grantee, grant.key)).or_default();
             listed.all.insert(id);
             // It may not be what it was before.
             listed.heads.remove(&id);
             listed.revoked.remove(&id);
-            if now == Place::GivenBack {
+            if after == Place::GivenBack {
                 listed.revoked.insert(id);
             }
         }
@@ -360,7 +399,7 @@ impl Quotas {
         if document.version() == 1 {
             self.moves.comes(tenant, kind, id);
         } else {
-            self.moves.note((slot, kind, id), before, now);
+            self.moves.note((slot, kind, id), (before, after), now);
         }
         self.changed.insert(tenant);
     }
@@ -396,16 +435,13 @@ impl Quotas {
 
 /// Whether a version takes a place that its document does not have: it is the first, or says of one that was over
 /// or did not count that it is in use.
-fn takes_a_place(document: &SignedDocument, loaded: &Loaded) -> bool {
+fn takes_a_place(document: &SignedDocument, loaded: &Loaded, now: UnixSeconds) -> bool {
     if document.version() == 1 {
         return true;
     }
     matches!(document.kind(), Kind::Principal | Kind::Grant)
         && !document.body().restricts()
-        && matches!(
-            Place::by_documents(loaded, &document.id(), false),
-            Place::None | Place::GivenBack
-        )
+        && !Place::by_documents(loaded, &document.id(), false).is_taken_at(now)
 }
 
 /// Whom a tenant's administrators ask, by the nearest that says so.
@@ -425,7 +461,9 @@ enum QuotaOf {
     Orders,
     Documents,
     Stored,
+    StoredByPrincipals,
     Bytes,
+    BytesByPrincipals,
 }
 
 impl QuotaOf {
@@ -439,8 +477,15 @@ impl QuotaOf {
             Self::Orders => "documents of orders of its keys",
             Self::Documents => "tenants, principals, keys, policies and grants together",
             Self::Stored => "documents, with all that are over or do not count",
+            Self::StoredByPrincipals => "documents that principals have signed",
             Self::Bytes => "bytes of documents",
+            Self::BytesByPrincipals => "bytes of documents that principals have signed",
         }
+    }
+
+    /// Whether it bounds principals only.
+    const fn of_principals(self) -> bool {
+        matches!(self, Self::StoredByPrincipals | Self::BytesByPrincipals)
     }
 
     /// What gives places back.
