@@ -165,3 +165,27 @@ fn key_order_is_made_by_the_coordinator_that_it_names() {
     assert_ne!(ran.code, Some(0), "{}", ran.all());
     ran.names("independent");
 }
+
+/// A batch that signed its orders and broke off is gone on with as it was begun, and not otherwise without a word.
+///
+/// Fails where what an earlier run signed is taken whatever this one is told.
+#[test]
+fn key_batch_goes_on_as_it_was_begun() {
+    let mut cluster = Cluster::start(2, 3);
+    let reseller = reseller(&cluster, "resumed");
+    reseller.0.file("shops.jsonl", "{\"name\": \"shop\"}\n");
+    reseller.run(["tenant", "create", "--batch", "shops.jsonl"]).ok();
+    reseller.0.file("keys.jsonl", "{\"tenant\": \"shop\", \"alias\": \"files\"}\n");
+    // Two nodes are enough to see what is in force, and too few to make the key.
+    cluster.nodes[2].kill();
+    let batch = ["key", "create", "--batch", "keys.jsonl"];
+    let broke_off = reseller.run(batch);
+    assert_ne!(broke_off.code, Some(0), "{}", broke_off.all());
+    cluster.nodes[2].start();
+    let otherwise = reseller.run(["key", "create", "--batch", "keys.jsonl", "--threshold", "3"]);
+    otherwise.failed(2, "usage");
+    otherwise.names("with the threshold 2, and not 3");
+    let made = lines(&reseller.run(batch).ok().text());
+    assert_eq!(made.len(), 1);
+    assert_eq!(lines(&reseller.run(batch).ok().text()), made);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quorate_coordinator::Failure;
 use quorate_coordinator::ceremony::{self as dkg, Dealing, Dkg, Outcome};
-use quorate_types::{KeyId, NodeId};
+use quorate_types::{KeyId, KeyVersion, NodeId};
 
 use crate::rounds::{Ceremony, DKG_STEPS};
 
@@ -82,9 +82,11 @@ impl KeptDkg {
     }
 }
 
-/// What was kept for a key, where it is that.
+/// What was kept for a key, where it is that, and of no other key: the certificate of another one would be taken for
+/// this one's.
 pub(crate) fn read(keeping: &dyn KeepDealings, key: KeyId) -> Option<Dealing> {
-    Dealing::from_bytes(&keeping.kept(key)?)
+    let dealing = Dealing::from_bytes(&keeping.kept(key)?)?;
+    dealing.is_of(key, KeyVersion::FIRST).then_some(dealing)
 }
 
 impl Ceremony for KeptDkg {
@@ -129,5 +131,40 @@ impl Ceremony for KeptDkg {
 
     fn step(&self) -> (u8, String) {
         Ceremony::step(&self.dkg)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use quorate_wire::proto::v1;
+
+    use super::*;
+
+    struct One(Vec<u8>);
+
+    impl KeepDealings for One {
+        fn kept(&self, _: KeyId) -> Option<Vec<u8>> {
+            Some(self.0.clone())
+        }
+
+        fn keep(&self, _: KeyId, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn settle(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Fails where what was kept under a key's name is not asked of which key it is.
+    #[test]
+    fn what_was_dealt_for_another_key_is_not_gone_on_with() {
+        let [own, other] = [1, 2].map(|n| KeyId::from_bytes([n; 32]));
+        let session =
+            v1::Session { key: own.as_bytes().to_vec(), key_version: 1, ..v1::Session::default() };
+        let kept = One(session.encode_length_delimited_to_vec());
+        assert!(read(&kept, own).is_some());
+        assert!(read(&kept, other).is_none());
     }
 }

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use data_encoding::BASE32_NOPAD;
 use prost::Message;
 use quorate_coordinator::ceremony::{Certified, Dkg, Finish, FinishOutcome, Outcome, new_session};
-use quorate_documents::{Authority, Body, Draft, Kind, Order, SignedDocument, Tenant};
+use quorate_documents::{
+    Authority, Body, DocumentSet, Draft, Kind, Lookup, Order, SignedDocument, Tenant,
+};
 use quorate_types::limits::{
     MAX_CEREMONIES_PER_REQUEST, MAX_DOCUMENTS_PER_REQUEST, PRINCIPAL_DAYS,
 };
 use quorate_types::{
-    Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, PrincipalId, TenantId, UnixSeconds,
+    Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, PrincipalId, TenantId, Threshold,
+    UnixSeconds,
 };
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PublicKey, RefusalCode, Transcript};
@@ -36,7 +39,7 @@ use crate::{NodeRefusal, Permission};
 /// Ceremonies of one principal under way at once: as many sessions as a node lets it have, in two halves, so
 /// that nodes compute while this client does.
 pub(crate) const LANES: usize = 2;
-pub(crate) const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
+const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
 
 /// How often documents are offered to a node that could not take them just now.
 const PUTS: usize = 4;
@@ -82,6 +85,15 @@ pub struct ManagedKey {
     pub key: KeySpecRequest,
     /// Principals of the tenant that are made with it.
     pub principals: Vec<NewPrincipal>,
+}
+
+/// A key of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchedKey {
+    /// What it is to be.
+    pub new: ManagedKey,
+    /// What an earlier run signed for it, and nodes may not take any more.
+    pub before: Option<KeyOrder>,
 }
 
 /// The signed documents of a key that is to be made, and of principals of its tenant. Whoever holds it can hand it
@@ -162,6 +174,30 @@ impl KeyOrder {
         self.principals.iter().map(|principal| principal.id().into())
     }
 
+    /// T-of-N of the key.
+    #[must_use]
+    pub fn threshold(&self) -> Option<Threshold> {
+        self.order().map(Order::threshold)
+    }
+
+    /// What of it nodes do not take any more: a document that was signed under an older version of the tenant, which
+    /// the one in force does not keep.
+    fn falls(&self, set: &DocumentSet) -> Falls {
+        let in_force = set.in_force(&self.tenant().into());
+        let stands = |document: &SignedDocument| {
+            !in_force.is_empty()
+                && in_force.iter().all(|tenant| {
+                    document.authority() == Some(tenant.digest())
+                        || tenant.frontier().binary_search_by_key(&document.id(), |e| e.id).is_ok()
+                })
+        };
+        match (stands(&self.key), self.principals.iter().all(stands)) {
+            (true, true) => Falls::Nothing,
+            (true, false) => Falls::Principals,
+            (false, _) => Falls::Key,
+        }
+    }
+
     fn order(&self) -> Option<&Order> {
         match self.key.body() {
             Body::Key(key) => key.versions.first().map(|version| &version.order),
@@ -217,6 +253,15 @@ impl KeyOrder {
     }
 }
 
+/// What of an order must be signed anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Falls {
+    Nothing,
+    /// The key's document stands: it must stay the same key.
+    Principals,
+    Key,
+}
+
 /// A key that was made just now, or was found made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProvisionedKey {
@@ -258,14 +303,15 @@ impl Admin<'_> {
     }
 
     /// Signs orders for tenants below this client's, as their administrator; its own principal is to run the
-    /// ceremonies. Nothing is sent to any node. One result for each, in order.
+    /// ceremonies. Nothing is sent to any node. One result for each, in order. What was signed before is the result as far
+    /// as nodes take it, so that no key is made twice.
     ///
     /// # Errors
     /// [`crate::NotQuorate`] unless most nodes show the tenants; for one of them [`ClusterError::TenantUnknown`], and
     /// [`ClusterError::NotAdministrator`] where another key, or more than one, must sign.
     pub async fn order_keys(
         &self,
-        wanted: Vec<ManagedKey>,
+        wanted: Vec<BatchedKey>,
     ) -> Result<Vec<Result<KeyOrder, Error>>, Error> {
         let client = self.client();
         let set = client.set_with_below(Vec::new()).await?;
@@ -279,8 +325,14 @@ impl Admin<'_> {
             }
         }
         let coordinator = client.principal();
-        let order = |wanted: ManagedKey| -> Result<KeyOrder, Error> {
-            let ManagedKey { tenant, key, principals } = wanted;
+        let order = |wanted: BatchedKey| -> Result<KeyOrder, Error> {
+            let BatchedKey { new: ManagedKey { tenant, key, principals }, before } = wanted;
+            let falls = before.as_ref().map_or(Falls::Key, |before| before.falls(&set));
+            let before = match (before, falls) {
+                (Some(before), Falls::Nothing) => return Ok(before),
+                (before, Falls::Principals) => before,
+                _ => None,
+            };
             let id = match named.get(&tenant).map(Vec::as_slice) {
                 Some([one]) => *one,
                 Some(_) => {
@@ -299,7 +351,11 @@ impl Admin<'_> {
             }
             let authority = version.digest();
             let new = NewKeyOrder { tenant: id.into(), authority, key, coordinator, principals };
-            KeyOrder::sign(client, self.key(), new, at)
+            let signed = KeyOrder::sign(client, self.key(), new, at)?;
+            Ok(match before {
+                Some(before) => KeyOrder { key: before.key, ..signed },
+                None => signed,
+            })
         };
         Ok(wanted.into_iter().map(order).collect())
     }
@@ -315,6 +371,19 @@ struct Job {
 }
 
 impl Client {
+    /// Of orders for tenants below this client's, whether nodes take each still, by the versions of the tenants that
+    /// are in force.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`] unless most nodes show the tenants.
+    pub async fn orders_that_stand<'a>(
+        &self,
+        orders: impl IntoIterator<Item = &'a KeyOrder>,
+    ) -> Result<Vec<bool>, Error> {
+        let set = self.set_with_below(Vec::new()).await?;
+        Ok(orders.into_iter().map(|order| order.falls(&set) == Falls::Nothing).collect())
+    }
+
     /// What to hand to a principal that was made with a key's order.
     #[must_use]
     pub fn invitation_of_principal(&self, tenant: TenantId, principal: PrincipalId) -> Invitation {
@@ -585,4 +654,71 @@ pub(crate) fn interrupted(key: KeyId) -> Error {
         wrong: Vec::new(),
     }
     .into_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_documents::BodyOf as _;
+
+    use super::*;
+    use crate::cluster::{ClusterRequest, all_permissions, create_cluster, tests::card};
+    use crate::rng::now;
+
+    /// An order that was signed under a version of its tenant that is not in force any more is signed anew, unless the
+    /// version in force keeps it. Fails where it is handed over as it is: no node takes it, in whichever run.
+    #[test]
+    fn an_order_stands_as_long_as_nodes_take_it() {
+        let admin = AdminKey::generate();
+        let bundle = create_cluster(ClusterRequest {
+            name: "test".into(),
+            cards: vec![card(1), card(2), card(3)],
+            admin: &admin,
+            recovery: None,
+            principal_name: "founder".into(),
+            principal_key: AdminKey::generate().public(),
+        })
+        .unwrap();
+        let parse = |e: &Envelope| SignedDocument::parse(e.clone()).unwrap();
+        let all: Vec<_> =
+            core::iter::once(&bundle.roster).chain(&bundle.documents).map(parse).collect();
+        let roster = quorate_documents::Roster::of(all[0].body()).unwrap().clone();
+        let tenant = all[1].clone();
+        let mut set = DocumentSet::partial(bundle.cluster);
+        assert!(set.insert_all(all).is_empty());
+
+        let spec = KeySpecRequest { alias: "files".into(), threshold: 2, ..Default::default() };
+        let (body, _) = key_body(&roster, tenant.id().into(), spec, now()).unwrap();
+        let sign = |body: Body| {
+            let draft = Draft::first(body, Some(tenant.digest()), now(), &mut os_rng()).unwrap();
+            draft.sign(&[admin.signing_key()]).unwrap()
+        };
+        let order = KeyOrder {
+            key: sign(Body::Key(body)),
+            principals: vec![sign(principal_body(
+                tenant.id().into(),
+                "till".into(),
+                AdminKey::generate().public(),
+                now().plus(86_400),
+                all_permissions(),
+            ))],
+        };
+        assert!(order.falls(&set) == Falls::Nothing, "its tenant's version is in force");
+
+        let next = |kept: &[&SignedDocument]| {
+            let mut body = Tenant::of(tenant.body()).unwrap().clone();
+            body.support_contact.push('x');
+            let mut frontier: Vec<_> = kept.iter().map(|d| d.frontier_entry()).collect();
+            frontier.sort_unstable();
+            let authority = Some(tenant.digest());
+            let draft =
+                Draft::succeed(&[&tenant], Body::Tenant(body), authority, frontier, now()).unwrap();
+            let mut set = set.clone();
+            set.insert(draft.sign(&[admin.signing_key()]).unwrap()).unwrap();
+            set
+        };
+        let (key, principal) = (&order.key, &order.principals[0]);
+        assert!(order.falls(&next(&[])) == Falls::Key, "nobody has seen it");
+        assert!(order.falls(&next(&[key])) == Falls::Principals, "the key must stay the same");
+        assert!(order.falls(&next(&[key, principal])) == Falls::Nothing);
+    }
 }

@@ -1,7 +1,7 @@
 //! What was done of a batch, in a file beside it: so that a batch which broke off goes on, and makes nothing twice.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,14 @@ impl Progress {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path).map_err(|e| Failure::writing(&path, &e))?;
+        // Two runs at once would each sign what the other has not noted yet. The system lets go of the lock when the
+        // process ends; where files cannot be locked there is none.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let why = format!("another run works on {}", batch.display());
+            return Err(Failure::new(Code::Usage, why).next(
+                "Wait until it ends; then the same command goes on where that one stopped.",
+            ));
+        }
         for line in BufReader::new(&file).lines() {
             let line = line.map_err(|e| Failure::reading(&path, &e))?;
             // The last line may have been cut short by whatever interrupted it.
@@ -91,5 +99,23 @@ impl Progress {
     /// What was signed must not be signed again: it would be made twice.
     pub fn settle(&self) -> Outcome {
         self.file.sync_data().map_err(|e| Failure::writing(&self.path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails where two runs work on one batch at once, or the second is kept out once the first has ended.
+    #[test]
+    fn one_run_at_a_time_works_on_a_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = folder.path().join("keys.jsonl");
+        let mut first = Progress::open(&batch).unwrap();
+        first.signed("line", "order".to_owned()).unwrap();
+        let Err(failure) = Progress::open(&batch) else { panic!("both work on it") };
+        assert!(failure.message.contains("another run"), "{}", failure.message);
+        drop(first);
+        assert_eq!(Progress::open(&batch).unwrap().signed["line"], "order");
     }
 }

@@ -65,6 +65,12 @@ impl Dealing {
         bytes
     }
 
+    /// Whether it is of the version of the key. The orders of many keys say the same, so [`Dkg::again`] cannot tell.
+    #[must_use]
+    pub fn is_of(&self, key: KeyId, version: KeyVersion) -> bool {
+        self.session.key == key.as_bytes() && self.session.key_version == version.get()
+    }
+
     #[cfg(test)]
     pub(super) fn exchange_round1(&mut self, one: usize, other: usize) {
         self.round1.swap(one, other);

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_sdk::{
-    Action, Client, Error, Jurisdiction, KeepDealings, KeyOrder, KeySpecRequest, ManagedKey,
-    NewPrincipal, PrincipalId, ProvisionedKey, PublicKey,
+    Action, BatchedKey, Client, Error, Jurisdiction, KeepDealings, KeyOrder, KeySpecRequest,
+    ManagedKey, NewPrincipal, PrincipalId, ProvisionedKey, PublicKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +148,57 @@ fn principal(new: Principal) -> Outcome<NewPrincipal> {
     })
 }
 
+fn at(path: &Path, number: usize, why: String) -> Failure {
+    Failure::new(Code::Usage, format!("{}, line {number}: {why}", path.display()))
+}
+
+/// Only the coordinator that an order names can have its key made.
+fn coordinates(client: &Client, order: &KeyOrder) -> Result<(), String> {
+    if order.coordinator() == Some(client.principal()) {
+        return Ok(());
+    }
+    Err("the order names another coordinator than this profile's principal".to_owned())
+}
+
+/// Those for which nothing is signed, or nothing that nodes take any more: tenants may have other administrators than
+/// when an earlier run signed. Refuses what that run was told otherwise, as it would stay so without a word.
+async fn still_to_sign<'a>(
+    client: &Client,
+    path: &Path,
+    managed: Vec<(usize, &'a str, Managed)>,
+    signed: &HashMap<String, KeyOrder>,
+    threshold: Option<u16>,
+) -> Outcome<Vec<(usize, &'a str, Managed)>> {
+    let known: Vec<&KeyOrder> =
+        managed.iter().filter_map(|(_, line, _)| signed.get(*line)).collect();
+    if known.is_empty() {
+        return Ok(managed);
+    }
+    let mut stand = client.orders_that_stand(known).await?.into_iter();
+    let mut left = Vec::new();
+    for (number, line, new) in managed {
+        let order = match signed.get(line) {
+            Some(order) if stand.next() == Some(true) => order,
+            _ => {
+                left.push((number, line, new));
+                continue;
+            }
+        };
+        let before = |why: String| {
+            at(path, number, format!("an earlier run has signed it: {why}"))
+                .next("Run it as it was run then; or make another batch of what is not made yet.")
+        };
+        coordinates(client, order).map_err(before)?;
+        let t = order.threshold().map(|threshold| threshold.t());
+        if let (Some(wanted), Some(t)) = (new.threshold.or(threshold), t)
+            && wanted != t
+        {
+            return Err(before(format!("with the threshold {t}, and not {wanted}")));
+        }
+    }
+    Ok(left)
+}
+
 /// Runs a batch.
 pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: bool) -> Outcome {
     let mut text = String::new();
@@ -161,57 +212,55 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
     let mut signed: HashMap<String, KeyOrder> = progress.signed.iter().filter_map(parse).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut lines: Vec<(usize, &str)> = Vec::new();
-    let (mut managed, mut places) = (Vec::new(), Vec::new());
-    let at = |number: usize, why: String| {
-        Failure::new(Code::Usage, format!("{}, line {number}: {why}", path.display()))
-    };
+    let mut managed: Vec<(usize, &str, Managed)> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let (number, line) = (number + 1, line.trim());
         if let Some(before) = seen.insert(line, number) {
-            return Err(at(number, format!("it says the same as line {before}")));
+            return Err(at(path, number, format!("it says the same as line {before}")));
         }
         lines.push((number, line));
-        if signed.contains_key(line) {
+        if progress.made.contains_key(line) {
             continue;
         }
         match serde_json::from_str::<Line>(line) {
             Ok(Line::Order(Ordered { order })) => {
-                let order = KeyOrder::parse(&order).map_err(|e| at(number, e.to_string()))?;
-                if order.coordinator() != Some(client.principal()) {
-                    let why = "the order names another coordinator than this profile's principal";
-                    return Err(at(number, why.to_owned()));
-                }
+                let order = KeyOrder::parse(&order).map_err(|e| at(path, number, e.to_string()))?;
+                coordinates(&client, &order).map_err(|why| at(path, number, why))?;
                 signed.insert(line.to_owned(), order);
             }
-            Ok(Line::Managed(new)) => {
-                let spec = Spec {
-                    alias: new.alias,
-                    threshold: new.threshold.or(threshold),
-                    jurisdictions: new.jurisdictions,
-                    fragment_required: new.fragment_required,
-                };
-                let wrong = |failure: Failure| at(number, failure.message);
-                let principals = new.principal.map(principal).transpose().map_err(wrong)?;
-                managed.push(ManagedKey {
-                    tenant: new.tenant,
-                    key: request(&client, spec, allow_fragile).map_err(wrong)?,
-                    principals: principals.into_iter().collect(),
-                });
-                places.push((number, line));
-            }
+            Ok(Line::Managed(new)) => managed.push((number, line, new)),
             Err(_) => {
                 let why = "it is no line of a batch; see `quorate key create --help`";
-                return Err(at(number, why.to_owned()));
+                return Err(at(path, number, why.to_owned()));
             }
         }
     }
     if lines.is_empty() {
         return Err(Failure::new(Code::Usage, format!("{} has no lines", path.display())));
     }
+    let managed = still_to_sign(&client, path, managed, &signed, threshold).await?;
     let mut failed: Vec<(usize, Error)> = Vec::new();
     if !managed.is_empty() {
         let admin = app.profile()?.admin_key()?;
-        let ordered = client.admin(&admin).order_keys(managed).await?;
+        let (mut wanted, mut places) = (Vec::new(), Vec::new());
+        for (number, line, new) in managed {
+            let spec = Spec {
+                alias: new.alias,
+                threshold: new.threshold.or(threshold),
+                jurisdictions: new.jurisdictions,
+                fragment_required: new.fragment_required,
+            };
+            let wrong = |failure: Failure| at(path, number, failure.message);
+            let principals = new.principal.map(principal).transpose().map_err(wrong)?;
+            let new = ManagedKey {
+                tenant: new.tenant,
+                key: request(&client, spec, allow_fragile).map_err(wrong)?,
+                principals: principals.into_iter().collect(),
+            };
+            wanted.push(BatchedKey { new, before: signed.remove(line) });
+            places.push((number, line));
+        }
+        let ordered = client.admin(&admin).order_keys(wanted).await?;
         for ((number, line), order) in places.into_iter().zip(ordered) {
             match order {
                 Ok(order) => {
