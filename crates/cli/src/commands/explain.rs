@@ -82,7 +82,7 @@ pub async fn run(app: &App, asked: Asked) -> Outcome {
     };
     let at = asked.at.as_deref().map(audit::since).transpose()?;
     let mut found: Option<Event> = None;
-    let nodes = audit::read(&client, &filter, |event| {
+    let logs = audit::read(&client, &filter, |event| {
         let wanted = match &record {
             Some((node, index)) => {
                 event.nodes.iter().any(|at| at.node == *node && at.index == *index)
@@ -99,12 +99,14 @@ pub async fn run(app: &App, asked: Asked) -> Outcome {
         }
     })
     .await?;
-    audit::warn_unread(app, &nodes);
-    let event = found.ok_or_else(|| {
+    let nodes = &logs.nodes;
+    audit::warn_unread(app, nodes);
+    let mut event = found.ok_or_else(|| {
         Failure::new(Code::Usage, "the nodes have recorded no such request").next(
             "`quorate audit show` lists those that they have; nodes keep no record of strangers.",
         )
     })?;
+    logs.reconsider(&mut event);
     let read: Vec<&str> = nodes.iter().filter(|n| n.read).map(|n| n.name.as_str()).collect();
     let explained = explain(&client, event, &read).await?;
     app.out.result(&explained, || text(&explained));

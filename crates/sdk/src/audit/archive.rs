@@ -60,6 +60,16 @@ pub struct ArchiveFile {
     pub end: u64,
     /// How many checkpoints that this profile has seen lie in it and were compared.
     pub marks: usize,
+    /// Whether only a log key signed it that is retired by now: a file from its time, or what a thief of that key made.
+    pub retired_key: bool,
+}
+
+/// What a file's segment is.
+struct VerifiedSegment {
+    log: LogId,
+    end: u64,
+    marks: usize,
+    retired_key: bool,
 }
 
 /// Verified files of archives, of any nodes. Their records are read when they are needed, one file at a time.
@@ -152,13 +162,15 @@ impl Client {
         let segment: AuditSegment =
             strict::decode("AuditSegment", &bytes).map_err(|_| failed(ArchiveFault::Format))?;
         drop(bytes);
-        let (log, end, marks) = self.verify_segment(&segment).map_err(failed)?;
-        let file = ArchiveFile { path: path.to_owned(), log, first: segment.first, end, marks };
+        let VerifiedSegment { log, end, marks, retired_key } =
+            self.verify_segment(&segment).map_err(failed)?;
+        let (path, first) = (path.to_owned(), segment.first);
+        let file = ArchiveFile { path, log, first, end, marks, retired_key };
         let records = segment.leaves.into_iter().map(|leaf| leaf.record);
         Ok((file, records.collect()))
     }
 
-    fn verify_segment(&self, segment: &AuditSegment) -> Result<(LogId, u64, usize), ArchiveFault> {
+    fn verify_segment(&self, segment: &AuditSegment) -> Result<VerifiedSegment, ArchiveFault> {
         let log: LogId = segment.origin.parse().map_err(|_| ArchiveFault::Format)?;
         let marks = &self.inner.transport.marks;
         let unknown = || ArchiveFault::Log(segment.origin.clone());
@@ -167,7 +179,13 @@ impl Client {
             return Err(unknown());
         }
         // A node that began another log signs it with the same key.
-        let signed = SignedCheckpoint::verify_any(&segment.checkpoint, &log, &known.keys())?;
+        let signed = SignedCheckpoint::verify(&segment.checkpoint, &log, &known.key);
+        let retired_key = signed.is_err();
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(error) => SignedCheckpoint::verify_any(&segment.checkpoint, &log, &known.former)
+                .map_err(|_| error)?,
+        };
         let end = signed.checkpoint().size;
         let mut compared: Vec<Checkpoint> = Vec::new();
         if log == known.id {
@@ -189,7 +207,7 @@ impl Client {
             replay.push(leaf.index, &Leaf::Record(&leaf.record))?;
         }
         replay.finish()?;
-        Ok((log, end, seen))
+        Ok(VerifiedSegment { log, end, marks: seen, retired_key })
     }
 
     /// Whose log a node writes now, as far as the roster says.

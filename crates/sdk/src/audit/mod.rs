@@ -3,6 +3,7 @@
 //! A log may be longer than memory is large: nothing here holds more than a few pages of it.
 
 mod archive;
+mod clock;
 mod lines;
 mod pages;
 mod records;
@@ -31,6 +32,9 @@ pub struct AuditRecord {
     pub index: u64,
     /// What it says.
     pub row: AuditRow,
+    /// When it is taken as written, in seconds since 1970: what it says, or the time of a record that was written after
+    /// it, where the node's clock was set back in between.
+    pub written_at: u64,
 }
 
 /// What came of asking one node.

@@ -8,6 +8,7 @@ use quorate_documents::NodeEntry;
 use tokio::sync::mpsc;
 
 use super::archive::AuditArchive;
+use super::clock::Clock;
 use super::pages::{Holding, Page, Pages};
 use super::verify::readable;
 use super::{AuditRecord, NodeAudit, row};
@@ -16,6 +17,9 @@ use crate::transport::{Unreachable, UnreachableReason};
 
 /// Records of an archive that are handed on at once.
 const AT_ONCE: usize = 256;
+
+/// Records of an archive that are looked at before those of them are handed on that somebody asked for.
+const TIMES_AT_ONCE: usize = 65_536;
 
 type Keep = dyn Fn(&AuditRecord) -> bool + Send + Sync;
 
@@ -33,6 +37,9 @@ pub struct NodeLog {
     /// From this time on, in seconds since 1970, all of the tenant's records are there: 0 where none is missing, and
     /// the last second that there is where nothing can be said.
     pub complete_from: u64,
+    /// From when to when the node's clock went wrong, so that its records of that time may say another one: they go back
+    /// in time, as far as is read.
+    pub clock_wrong: Vec<(u64, u64)>,
 }
 
 impl NodeLog {
@@ -49,6 +56,7 @@ struct Batch {
     /// What is known since.
     records_from: u64,
     complete_from: u64,
+    clock_wrong: Vec<(u64, u64)>,
     _held: Option<Holding>,
 }
 
@@ -65,7 +73,7 @@ impl Source {
         loop {
             if let Some(record) = self.current.as_ref().and_then(|some| some.records.front()) {
                 // Nodes count in seconds; within one, each node's own order is the best there is.
-                return Some((record.row.time, record.index));
+                return Some((record.written_at, record.index));
             }
             self.current = None;
             if self.ended {
@@ -75,6 +83,7 @@ impl Source {
                 Some(Ok(some)) => {
                     self.log.records_from = some.records_from;
                     self.log.complete_from = some.complete_from;
+                    self.log.clock_wrong.clone_from(&some.clock_wrong);
                     self.current = Some(some);
                 }
                 Some(Err(failure)) => {
@@ -142,6 +151,7 @@ impl Client {
                 records_from: 0,
                 archived_to: log.map_or(0, |log| archive.covers(&log)),
                 complete_from: u64::MAX,
+                clock_wrong: Vec::new(),
             };
             Source { log, coming, current: None, ended: false }
         });
@@ -207,8 +217,9 @@ impl Feed {
         // Only the node says how much of its log is in the archive.
         let mut coming = pages.next().await?;
         let records_from = coming.as_ref().map_or(0, |page| page.records_from);
+        let mut clock = Clock::default();
         for log in logs {
-            self.archived(log, records_from, covered).await?;
+            self.archived(log, records_from, covered, &mut clock).await?;
         }
         let mut complete_from = None;
         while let Some(page) = coming {
@@ -216,7 +227,7 @@ impl Feed {
                 return Ok(());
             }
             let in_archive = |index| own.is_some_and(|log| self.archive.has(&log, index));
-            let (records, records_from, held) = self.rows(page, in_archive);
+            let (records, records_from, held) = self.rows(page, in_archive, &mut clock);
             let complete = match complete_from {
                 Some(time) => time,
                 None if records_from <= covered => *complete_from.insert(0),
@@ -226,8 +237,14 @@ impl Feed {
                 },
             };
             let records = records.into_iter().filter(|record| (self.keep)(record)).collect();
-            self.send(Batch { records, records_from, complete_from: complete, _held: Some(held) })
-                .await?;
+            self.send(Batch {
+                records,
+                records_from,
+                complete_from: complete,
+                clock_wrong: clock.stretches().to_vec(),
+                _held: Some(held),
+            })
+            .await?;
             coming = pages.next().await?;
         }
         Ok(())
@@ -238,13 +255,20 @@ impl Feed {
         &self,
         page: Page,
         in_archive: impl Fn(u64) -> bool,
+        clock: &mut Clock,
     ) -> (VecDeque<AuditRecord>, u64, Holding) {
         let Page { leaves, records_from, held, .. } = page;
         let records = leaves.into_iter().filter_map(|(index, leaf)| {
             let row = row(index, &leaf.ok()?).ok()?;
-            (!in_archive(index)).then_some(AuditRecord { index, row })
+            let written_at = row.time;
+            (!in_archive(index)).then_some(AuditRecord { index, row, written_at })
         });
-        (records.collect(), records_from, held)
+        let mut records: VecDeque<AuditRecord> = records.collect();
+        let times: Vec<u64> = records.iter().map(|record| record.row.time).collect();
+        for (record, written_at) in records.iter_mut().zip(clock.follow(&times)) {
+            record.written_at = written_at;
+        }
+        (records, records_from, held)
     }
 
     /// What files of the archive have of one log.
@@ -253,33 +277,50 @@ impl Feed {
         log: LogId,
         records_from: u64,
         covered: u64,
+        clock: &mut Clock,
     ) -> Result<(), NodeFailure> {
         let mut reader = self.archive.reader(&self.client, log);
         let tenant = self.client.tenant();
-        let mut records = VecDeque::new();
-        let some = |records| Batch {
-            records,
-            records_from,
-            complete_from: if records_from <= covered { 0 } else { u64::MAX },
-            _held: None,
+        let mut records: VecDeque<AuditRecord> = VecDeque::new();
+        // Of all that are read, and the places of those that are handed on.
+        let (mut times, mut places) = (Vec::new(), Vec::new());
+        let mut some = |mut records: VecDeque<AuditRecord>, times: &[u64], places: &[usize]| {
+            let taken = clock.follow(times);
+            for (record, place) in records.iter_mut().zip(places) {
+                record.written_at = taken.get(*place).copied().unwrap_or(record.written_at);
+            }
+            Batch {
+                records,
+                records_from,
+                complete_from: if records_from <= covered { 0 } else { u64::MAX },
+                clock_wrong: clock.stretches().to_vec(),
+                _held: None,
+            }
         };
         let mut index = 0;
         while let Some(next) = reader.next_from(index) {
             let read = reader.record(next).map_err(|error| self.unusable(error.to_string()))?;
             index = next.saturating_add(1);
             let Some(row) = read.and_then(|record| row(next, record).ok()) else { continue };
-            let record = AuditRecord { index: next, row };
-            if readable(&record.row, tenant) && (self.keep)(&record) {
-                records.push_back(record);
+            let written_at = row.time;
+            let record = AuditRecord { index: next, row, written_at };
+            if readable(&record.row, tenant) {
+                times.push(written_at);
+                if (self.keep)(&record) {
+                    places.push(times.len() - 1);
+                    records.push_back(record);
+                }
             }
-            if records.len() == AT_ONCE {
-                self.send(some(core::mem::take(&mut records))).await?;
+            if records.len() == AT_ONCE || times.len() == TIMES_AT_ONCE {
+                self.send(some(core::mem::take(&mut records), &times, &places)).await?;
+                times.clear();
+                places.clear();
             }
             if self.to.is_closed() {
                 return Ok(());
             }
         }
-        self.send(some(records)).await
+        self.send(some(records, &times, &places)).await
     }
 
     fn unusable(&self, why: String) -> NodeFailure {

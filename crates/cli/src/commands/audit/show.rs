@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use quorate_sdk::{AuditRecord, Client, KeyId, NodeFailure, NodeLog, PrincipalId};
+use quorate_sdk::{AuditArchive, AuditRecord, Client, KeyId, NodeFailure, NodeLog, PrincipalId};
 use serde::Serialize;
 
 use super::requests::{Event, Names, Requests};
@@ -68,6 +68,12 @@ pub struct NodeLine {
     /// Up to where the files that were named have those.
     #[serde(skip_serializing_if = "super::is_zero")]
     pub archived_to: u64,
+    /// From when to when its clock went wrong, in seconds since 1970.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clock_wrong: Vec<(u64, u64)>,
+    /// Files of its archive that only a retired log key has signed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retired_key: Vec<String>,
 }
 
 impl NodeLine {
@@ -79,22 +85,39 @@ impl NodeLine {
             problem: failure.map(ToString::to_string),
             records_from: 0,
             archived_to: 0,
+            clock_wrong: Vec::new(),
+            retired_key: Vec::new(),
         }
     }
 
-    fn of(log: &NodeLog) -> Self {
-        let (records_from, archived_to) = (log.records_from, log.archived_to);
-        Self { records_from, archived_to, ..Self::new(&log.node.name, log.failure.as_ref()) }
+    fn of(log: &NodeLog, archive: &AuditArchive) -> Self {
+        let retired = archive.files().iter().filter(|f| f.retired_key && f.log.node == log.node.id);
+        Self {
+            records_from: log.records_from,
+            archived_to: log.archived_to,
+            clock_wrong: log.clock_wrong.clone(),
+            retired_key: retired.map(|file| file.path.display().to_string()).collect(),
+            ..Self::new(&log.node.name, log.failure.as_ref())
+        }
+    }
+}
+
+/// The logs as they were read.
+pub struct Logs {
+    pub nodes: Vec<NodeLine>,
+    read: Vec<NodeLog>,
+}
+
+impl Logs {
+    /// Judges what was found by all that was read since.
+    pub fn reconsider(&self, event: &mut Event) {
+        event.reconsider(&self.read.iter().collect::<Vec<_>>());
     }
 }
 
 /// Reads what is asked for from every node, and hands on each request, the oldest first. Of the logs it holds a few
-/// pages.
-pub async fn read(
-    client: &Client,
-    asked: &Asked,
-    mut found: impl FnMut(Event),
-) -> Outcome<Vec<NodeLine>> {
+/// pages. What is kept of them is to be judged once more in the end.
+pub async fn read(client: &Client, asked: &Asked, mut found: impl FnMut(Event)) -> Outcome<Logs> {
     let keys = client.list_keys().await.unwrap_or_default();
     let principals: BTreeMap<PrincipalId, String> = match client.list_principals().await {
         Ok(all) => all.into_iter().map(|p| (p.id, p.name)).collect(),
@@ -113,7 +136,8 @@ pub async fn read(
     some_read(records.nodes().map(|log| log.failure.as_ref()))?;
     let nodes: Vec<&NodeLog> = records.nodes().collect();
     requests.finish(&nodes, &names, found);
-    Ok(nodes.into_iter().map(NodeLine::of).collect())
+    let lines = nodes.iter().map(|log| NodeLine::of(log, &archive)).collect();
+    Ok(Logs { nodes: lines, read: nodes.into_iter().cloned().collect() })
 }
 
 /// Says which nodes' logs were not read, and of which only a part is there.
@@ -132,6 +156,22 @@ pub fn warn_unread(app: &App, nodes: &[NodeLine]) {
                 node.records_from - 1
             ));
         }
+        for (from, to) in &node.clock_wrong {
+            app.out.warn(&format!(
+                "the clock of {} was wrong: its records go back in time. What it has not recorded between {} and {} is not \
+                 counted against it; ask its operator why",
+                node.name,
+                output::time(*from),
+                output::time(*to)
+            ));
+        }
+        for file in &node.retired_key {
+            app.out.warn(&format!(
+                "{file} is signed with a log key of {} that is retired by now: it is from that key's time, or a thief of it \
+                 made it; `quorate audit verify --archive` compares it with the node's log",
+                node.name
+            ));
+        }
     }
 }
 
@@ -145,7 +185,7 @@ pub async fn run(app: &App, asked: Asked, limit: usize) -> Outcome {
     }
     let client = app.client()?;
     let (mut requests, mut left_out) = (VecDeque::new(), 0);
-    let nodes = read(&client, &asked, |event| {
+    let logs = read(&client, &asked, |event| {
         requests.push_back(event);
         if requests.len() > limit {
             requests.pop_front();
@@ -153,7 +193,8 @@ pub async fn run(app: &App, asked: Asked, limit: usize) -> Outcome {
         }
     })
     .await?;
-    let value = Shown { nodes, left_out, requests };
+    requests.iter_mut().for_each(|event| logs.reconsider(event));
+    let value = Shown { nodes: logs.nodes, left_out, requests };
     warn_unread(app, &value.nodes);
     if left_out > 0 {
         app.out.note(&format!("{left_out} earlier requests are left out; --limit shows more"));
