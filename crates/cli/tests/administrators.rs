@@ -77,7 +77,15 @@ fn administrators_sign_with_their_key_alone() {
     // A change of administrators lists everything that counts, and the file holds all of that.
     let quorum = file(&first.run(["admin", "remove", bare, "--quorum", "1"]).json());
     hand(&first, &second, &quorum);
-    second.run(["change", "show", &quorum]).ok();
+    let shown = second.run(["change", "show", &quorum]).ok();
+    // What it keeps is said by name, and that more cannot be seen: only people can miss something.
+    let keeps = shown.json()["keeps"].clone();
+    let of =
+        |kind: &str| keeps.as_array().unwrap().iter().find(|kept| kept["kind"] == kind).cloned();
+    let principals = of("principals").unwrap()["names"].to_string();
+    assert!(principals.contains("till"), "{keeps}");
+    assert_eq!(of("policies").unwrap()["names"], serde_json::json!([]), "{keeps}");
+    shown.names("CANNOT BE SEEN HERE");
     let mut lacking: Value =
         serde_json::from_slice(&fs::read(second.0.at(&quorum)).unwrap()).unwrap();
     lacking["basis"].as_array_mut().unwrap().retain(|document| {

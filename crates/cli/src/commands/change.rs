@@ -19,7 +19,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             if offline || !has_joined(app) {
                 let value = Shown::new(&change, &change.explain_offline()?);
                 app.out.result(&value, || value.text());
-                by_its_file(app, &change);
+                by_its_file(app, &change, !value.keeps.is_empty());
                 return Ok(());
             }
             let client = app.client()?;
@@ -43,7 +43,8 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 Some(client) => client.explain_change(change).await,
                 None => change.explain_offline(),
             };
-            app.out.note(&Shown::new(&change, &explain(&change).await?).text());
+            let before = Shown::new(&change, &explain(&change).await?);
+            app.out.note(&before.text());
             match &client {
                 Some(client) => client.admin(&admin).sign_change(&mut change).await?,
                 None => change.sign_offline(&admin)?,
@@ -60,7 +61,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             });
             match &client {
                 Some(client) => app.warnings(client),
-                None => by_its_file(app, &change),
+                None => by_its_file(app, &change, !before.keeps.is_empty()),
             }
             Ok(())
         }
@@ -74,11 +75,18 @@ fn has_joined(app: &App) -> bool {
 }
 
 /// Says what an explanation without nodes rests on.
-fn by_its_file(app: &App, change: &Change) {
+fn by_its_file(app: &App, change: &Change, keeps: bool) {
     app.out.note(&format!(
         "This is by what the file itself holds, verified from the first roster of {}: see that this is the cluster that you \
-         mean. No node was asked: what was added at the nodes since is compared when the change is handed over.",
-        change.cluster()
+         mean. No node was asked, and what the file's maker left out of it CANNOT BE SEEN HERE: a newer version of what is \
+         changed, or documents of the last days. {}",
+        change.cluster(),
+        if keeps {
+            "All that the change keeps is listed; whatever is absent there, a policy or a key, counts no more once enough \
+             have signed. If you miss something, do not sign; a profile that has joined the cluster asks the nodes."
+        } else {
+            "A profile that has joined the cluster asks the nodes."
+        }
     ));
 }
 
@@ -279,6 +287,17 @@ struct Shown {
     need: usize,
     signed: Vec<String>,
     may_sign: Vec<String>,
+    /// Of a roster or tenant, where no node was asked: all that it keeps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keeps: Vec<Keeps>,
+}
+
+/// Documents of one kind that a roster or tenant keeps.
+#[derive(Serialize)]
+struct Keeps {
+    by: String,
+    kind: &'static str,
+    names: Vec<String>,
 }
 
 impl Shown {
@@ -291,6 +310,15 @@ impl Shown {
             need: summary.need as usize,
             signed: summary.signed.iter().map(ToString::to_string).collect(),
             may_sign: summary.others.iter().map(ToString::to_string).collect(),
+            keeps: summary
+                .keeps
+                .iter()
+                .map(|kept| Keeps {
+                    by: kept.by.clone(),
+                    kind: kept.kind,
+                    names: kept.names.clone(),
+                })
+                .collect(),
         }
     }
 
@@ -298,6 +326,11 @@ impl Shown {
         let mut text = format!("This change ({})", self.fingerprint);
         for effect in &self.effects {
             text.push_str(&format!("\n  {effect}"));
+        }
+        for kept in &self.keeps {
+            let Keeps { by, kind, names } = kept;
+            let names = if names.is_empty() { "NONE".to_owned() } else { names.join(", ") };
+            text.push_str(&format!("\n  keeps {} {kind} of {by}: {names}", kept.names.len()));
         }
         text.push_str(&format!("\nsigned by {} of {} administrators", self.have, self.need));
         for key in &self.signed {
