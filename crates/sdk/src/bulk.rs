@@ -1,43 +1,86 @@
 //! Dealing the shares of many keys anew: the rounds of many reshares in one request, at a bounded rate beside what the
 //! nodes serve.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use quorate_types::{KeyId, KeyVersion};
+use quorate_coordinator::ceremony::reshare::Remembered;
+use quorate_types::limits::MAX_SESSIONS_PER_PRINCIPAL;
+use quorate_types::{KeyId, KeyVersion, NodeId};
 use quorate_wire::proto::v1;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::{Answered, Client};
 use crate::error::Error;
 use crate::keys::Key;
-use crate::provision::{KEYS_OF_A_LANE, LANES, interrupted};
-use crate::reshare::{Reshared, Stopped};
+use crate::provision::{LANES, interrupted};
+use crate::reshare::{Patience, Reshared};
 use crate::transport::Method;
 
-/// How often the keys of a lane are begun anew where something came in between.
-const BEGINNINGS: u32 = 3;
+/// Reshares under way at once, unless more are asked for: as many as a principal may have sessions, but for a quarter.
+/// Those places are for what failed, or was left by a run that was killed, until its time is over.
+const IN_FLIGHT: usize = MAX_SESSIONS_PER_PRINCIPAL / 4 * 3;
 
 /// Keys that are looked up at once.
 const LOOKUPS: usize = 8;
+
+/// How long the one node may take that is asked for a key. Then most are, and this one no more.
+const LOOKUP: Duration = Duration::from_secs(2);
 
 /// How many keys are dealt anew at once, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BulkOptions {
     /// At most so many key versions a second; none for as many as nodes and this machine can do.
     pub rate: Option<f64>,
-    /// At most so many at once; none for as many as one principal may have sessions.
+    /// At most so many at once; none for three quarters of the sessions that one principal may have.
     pub in_flight: Option<usize>,
 }
 
 /// One key version on its way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Job {
     at: usize,
     key: KeyId,
     version: KeyVersion,
+    /// None until it was tried.
+    patience: Option<Patience>,
+}
+
+/// What came of it.
+type Told = (usize, Result<Reshared, Error>);
+
+/// What the lanes of one run share.
+struct Run {
+    pace: Mutex<Option<Pace>>,
+    seen: std::sync::Mutex<Seen>,
+}
+
+/// What was seen of nodes.
+#[derive(Default)]
+struct Seen {
+    /// Who failed for one key will mostly fail for the next, and others deal where they can.
+    remembered: Remembered,
+    /// Who did not show a key in time.
+    slow: BTreeSet<NodeId>,
+}
+
+impl Run {
+    /// Waits until so many more may begin.
+    async fn paced(&self, keys: usize) {
+        let begin = |pace: &mut Pace| pace.begin(Instant::now(), keys);
+        let at = self.pace.lock().await.as_mut().map(begin);
+        if let Some(at) = at {
+            sleep_until(at).await;
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        // What a panicking thread left is still of use: nothing here must be right.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Lets so many begin in a second.
@@ -71,39 +114,27 @@ impl Client {
         options: BulkOptions,
         mut told: impl FnMut(usize, Result<Reshared, Error>),
     ) {
-        let jobs =
-            keys.into_iter().enumerate().map(|(at, (key, version))| Job { at, key, version });
-        let waiting = Arc::new(Mutex::new(jobs.collect::<Vec<_>>().into_iter()));
-        let pace = Arc::new(Mutex::new(Pace::of(options.rate)));
-        let most = options.in_flight.unwrap_or(usize::MAX).max(1);
+        let job = |(at, (key, version))| Job { at, key, version, patience: None };
+        let jobs: Vec<Job> = keys.into_iter().enumerate().map(job).collect();
+        let waiting = Arc::new(Mutex::new(jobs.into_iter()));
+        let pace = Mutex::new(Pace::of(options.rate));
+        let run = Arc::new(Run { pace, seen: std::sync::Mutex::default() });
+        let most = options.in_flight.unwrap_or(IN_FLIGHT).clamp(1, MAX_SESSIONS_PER_PRINCIPAL);
         let lanes = LANES.min(most);
         // At a low rate they come one after another, and not in bursts.
         let burst = options.rate.map_or(usize::MAX, |rate| rate.ceil().max(1.0) as usize);
-        let size = KEYS_OF_A_LANE.min(most.div_ceil(lanes)).min(burst).max(1);
-        let (sender, mut done) = mpsc::channel(4 * KEYS_OF_A_LANE);
+        let size = (most / lanes).min(burst).max(1);
+        let (sender, mut done) = mpsc::channel(4 * MAX_SESSIONS_PER_PRINCIPAL);
         let mut running = JoinSet::new();
         for _ in 0..lanes {
             let (client, waiting) = (self.clone(), Arc::clone(&waiting));
-            let (pace, sender) = (Arc::clone(&pace), sender.clone());
+            let (run, sender) = (Arc::clone(&run), sender.clone());
             running.spawn(async move {
                 loop {
                     let jobs: Vec<Job> = waiting.lock().await.by_ref().take(size).collect();
-                    if jobs.is_empty() {
+                    // Where nobody listens any more nothing is begun either.
+                    if jobs.is_empty() || !client.reshare_some(jobs, &run, &sender).await {
                         return;
-                    }
-                    let at = pace
-                        .lock()
-                        .await
-                        .as_mut()
-                        .map(|pace| pace.begin(Instant::now(), jobs.len()));
-                    if let Some(at) = at {
-                        sleep_until(at).await;
-                    }
-                    for (at, result) in client.reshare_some(jobs).await {
-                        // Nobody listens any more: then nothing is begun either.
-                        if sender.send((at, result)).await.is_err() {
-                            return;
-                        }
                     }
                 }
             });
@@ -114,47 +145,70 @@ impl Client {
         }
     }
 
-    /// Reshares as many as one request carries.
-    async fn reshare_some(&self, jobs: Vec<Job>) -> Vec<(usize, Result<Reshared, Error>)> {
-        let mut done = Vec::with_capacity(jobs.len());
+    /// Reshares as many as one request carries. Whether anybody still listens.
+    async fn reshare_some(&self, jobs: Vec<Job>, run: &Run, told: &mpsc::Sender<Told>) -> bool {
         let mut rest = jobs;
-        for beginning in 1..=BEGINNINGS {
-            let last = beginning == BEGINNINGS;
-            let keys = self.look_up(&rest, beginning > 1).await;
+        let mut thoroughly = false;
+        loop {
+            run.paced(rest.len()).await;
+            let mut done: Vec<Told> = Vec::with_capacity(rest.len());
+            let keys = self.look_up(&rest, thoroughly, run).await;
             let (mut running, mut machines) = (Vec::new(), Vec::new());
-            for (job, key) in core::mem::take(&mut rest).into_iter().zip(keys) {
-                match key.and_then(|key| Ok((self.reshare_machine(&key, job.version)?, key))) {
+            for (mut job, key) in core::mem::take(&mut rest).into_iter().zip(keys) {
+                let others = || Patience::with(run.seen().remembered.of_others());
+                let patience = job.patience.take().unwrap_or_else(others);
+                let machine = |key: Key| {
+                    let remembered = &patience.remembered;
+                    Ok::<_, Error>((self.reshare_machine(&key, job.version, remembered)?, key))
+                };
+                match key.and_then(machine) {
                     Ok((machine, key)) => {
                         machines.push(machine);
-                        running.push((job, key));
+                        running.push((job, key, patience));
                     }
                     Err(error) => done.push((job.at, Err(error))),
                 }
             }
             let (outcomes, reasons) = self.relay(machines).await;
             let mut outcomes = outcomes.into_iter();
-            for (job, key) in running {
-                let outcome = outcomes.next().flatten();
-                let Some(outcome) = outcome else {
+            let mut wait = Duration::ZERO;
+            for (job, key, mut patience) in running {
+                let Some(outcome) = outcomes.next().flatten() else {
                     done.push((job.at, Err(interrupted(job.key))));
                     continue;
                 };
+                patience.remembered.note(&outcome);
+                run.seen().remembered.merge(&patience.remembered.of_others());
                 match self.after_reshare(&key, job.version, outcome, &reasons) {
-                    Ok(reshared) => done.push((job.at, Ok(reshared))),
-                    Err(Stopped::Again(_)) if !last => rest.push(job),
-                    Err(stopped) => done.push((job.at, Err(stopped.into_error()))),
+                    Ok(mut reshared) => {
+                        self.account_for_the_rest(&mut reshared).await;
+                        done.push((job.at, Ok(reshared)));
+                    }
+                    Err(stopped) => match patience.after(&stopped) {
+                        Some(longer) => {
+                            wait = wait.max(longer);
+                            rest.push(Job { patience: Some(patience), ..job });
+                        }
+                        None => done.push((job.at, Err(stopped.into_error()))),
+                    },
+                }
+            }
+            for each in done {
+                if told.send(each).await.is_err() {
+                    return false;
                 }
             }
             if rest.is_empty() {
-                break;
+                return true;
             }
+            thoroughly = true;
+            sleep(wait).await;
         }
-        done
     }
 
     /// The keys of these jobs: as one node shows them, which takes part itself and knows the order in force; or as
     /// most do, and nodes that lack something are brought it.
-    async fn look_up(&self, jobs: &[Job], thoroughly: bool) -> Vec<Result<Key, Error>> {
+    async fn look_up(&self, jobs: &[Job], thoroughly: bool, run: &Run) -> Vec<Result<Key, Error>> {
         let mut found: Vec<Option<Result<Key, Error>>> = jobs.iter().map(|_| None).collect();
         let mut waiting = jobs.iter().map(|job| (job.key, job.version)).enumerate();
         let mut looking = JoinSet::new();
@@ -163,14 +217,20 @@ impl Client {
                 && let Some((at, (id, version))) = waiting.next()
             {
                 let client = self.clone();
+                let one = if thoroughly { None } else { self.quickest(run) };
                 looking.spawn(async move {
                     // One that has just come knows the key, and may have no certificate of it yet.
                     let made = |key: &Key| {
                         let version = key.verified_version(version);
                         version.is_ok_and(|version| version.certificate.is_some())
                     };
-                    if !thoroughly && let Some(key) = client.key_of_one(id).await.filter(made) {
-                        return (at, Ok(key));
+                    let mut slow = None;
+                    if let Some(node) = one {
+                        match timeout(LOOKUP, client.key_of_one(id, node)).await {
+                            Ok(Some(key)) if made(&key) => return (at, Ok(key), None),
+                            Ok(_) => {}
+                            Err(_) => slow = Some(node),
+                        }
                     }
                     let known = client.cached_key(id).is_some();
                     let key = client.gather_key(id).await;
@@ -178,12 +238,13 @@ impl Client {
                     if !known {
                         client.forget_key(id);
                     }
-                    (at, key)
+                    (at, key, slow)
                 });
             }
             match looking.join_next().await {
                 None => break,
-                Some(Ok((at, key))) => {
+                Some(Ok((at, key, slow))) => {
+                    run.seen().slow.extend(slow);
                     if let Some(slot) = found.get_mut(at) {
                         *slot = Some(key);
                     }
@@ -195,13 +256,18 @@ impl Client {
         jobs.iter().zip(found).map(|(job, key)| key.unwrap_or_else(|| lost(job))).collect()
     }
 
-    /// A key as the fastest node that answers shows it, verified.
-    async fn key_of_one(&self, id: KeyId) -> Option<Key> {
-        let preferred = self.preferred();
-        let known = |node: &quorate_types::NodeId| self.roster().node(node).is_some();
-        let first = preferred.into_iter().find(known);
-        let node = first.or_else(|| self.roster().nodes.first().map(|entry| entry.id))?;
-        let request = |node: quorate_types::NodeId| v1::GetKeyRequest {
+    /// The fastest node of those that have not kept this run waiting; none where all have.
+    fn quickest(&self, run: &Run) -> Option<NodeId> {
+        let seen = run.seen();
+        let roster = self.roster().nodes.iter().map(|entry| entry.id);
+        let preferred = self.preferred().into_iter().chain(roster);
+        let known = |node: &NodeId| self.roster().node(node).is_some();
+        preferred.filter(known).find(|node| !seen.slow.contains(node))
+    }
+
+    /// A key as one node shows it, verified.
+    async fn key_of_one(&self, id: KeyId, node: NodeId) -> Option<Key> {
+        let request = |node: NodeId| v1::GetKeyRequest {
             node: node.as_bytes().to_vec(),
             which: Some(v1::get_key_request::Which::Id(id.as_bytes().to_vec())),
         };

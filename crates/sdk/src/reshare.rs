@@ -5,25 +5,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_coordinator::Unreachable as Silent;
-use quorate_coordinator::ceremony::reshare::{Failed, Outcome, Reshare, StartError};
+use quorate_coordinator::ceremony::reshare::{Failed, Outcome, Remembered, Reshare, StartError};
 use quorate_coordinator::{Failure, ceremony::reshare::Reshared as Dealt};
+use quorate_documents::{KeyPurpose, Member, NodeEntry};
+use quorate_types::limits::SESSION_PLACE_SECONDS;
 use quorate_types::{Digest, Generation, KeyId, KeyVersion, NodeId, Threshold};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::Envelope;
+use rand_core::Rng;
 
 use crate::client::{Client, Warning};
 use crate::documents::in_order;
 use crate::error::{CeremonyError, Error, KeyError, NodeRefusal, RequestError, code};
+use crate::healing::Healing;
 use crate::keys::{Key, Progress};
-use crate::rng::os_rng;
-use crate::shares::Healing;
+use crate::rng::{now, os_rng};
 use crate::transport::Unreachable;
 
 /// How often a reshare is begun anew because another coordinator, or a new document, came in between.
-const BEGINNINGS: u32 = 4;
+const BEGINNINGS: u32 = 3;
 
-/// How long to wait before it is: the other may need a moment to finish.
+/// How long to wait before it is, and up to twice as long: the other may need a moment to finish, and two that met are
+/// not to meet again.
 const BETWEEN: Duration = Duration::from_millis(200);
+
+/// How often one waits for places of which this principal has all that it may have.
+const WAITS: u64 = 8;
+
+/// How long each time, so that it is longer in all than what is left of an earlier run keeps its places.
+const FOR_PLACES: Duration = Duration::from_millis(1250 * SESSION_PLACE_SECONDS / WAITS);
 
 /// Shares that were dealt anew.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +70,8 @@ pub struct Reshared {
 pub(crate) enum Stopped {
     /// Something came in between: it may be begun again.
     Again(Error),
+    /// A node has as many sessions of this principal open as it may have: later.
+    Full(Error),
     /// Not without somebody doing something.
     For(Error),
 }
@@ -67,7 +79,37 @@ pub(crate) enum Stopped {
 impl Stopped {
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::Again(error) | Self::For(error) => error,
+            Self::Again(error) | Self::Full(error) | Self::For(error) => error,
+        }
+    }
+}
+
+/// What one reshare has to go on with after it stopped: how often it is begun anew, and what is remembered until then.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    beginnings: u32,
+    waits: u64,
+    pub(crate) remembered: Remembered,
+}
+
+impl Patience {
+    pub(crate) const fn with(remembered: Remembered) -> Self {
+        Self { beginnings: BEGINNINGS, waits: WAITS, remembered }
+    }
+
+    /// How long to wait before it is begun anew; none where it is not.
+    pub(crate) fn after(&mut self, stopped: &Stopped) -> Option<Duration> {
+        let random = || f64::from(os_rng().next_u32()) / f64::from(u32::MAX);
+        match stopped {
+            Stopped::Again(_) => {
+                self.beginnings = self.beginnings.checked_sub(1)?;
+                Some(BETWEEN.mul_f64(1.0 + random()))
+            }
+            Stopped::Full(_) => {
+                self.waits = self.waits.checked_sub(1)?;
+                Some(FOR_PLACES)
+            }
+            Stopped::For(_) => None,
         }
     }
 }
@@ -89,20 +131,22 @@ impl Client {
         version: KeyVersion,
         mut progress: impl FnMut(Progress) + core::marker::Send,
     ) -> Result<Reshared, Error> {
-        let mut left = BEGINNINGS;
+        let mut patience = Patience::with(Remembered::default());
         loop {
-            left -= 1;
             let known = self.gather_key(key).await?;
-            let machine = self.reshare_machine(&known, version)?;
+            let machine = self.reshare_machine(&known, version, &patience.remembered)?;
             let (outcome, reasons) = self.drive_ceremony(machine, &mut progress).await;
-            match self.after_reshare(&known, version, outcome, &reasons) {
-                Ok(reshared) => return Ok(reshared),
-                Err(Stopped::Again(_)) if left > 0 => {
-                    self.forget_key(key);
-                    tokio::time::sleep(BETWEEN).await;
+            patience.remembered.note(&outcome);
+            let stopped = match self.after_reshare(&known, version, outcome, &reasons) {
+                Ok(mut reshared) => {
+                    self.account_for_the_rest(&mut reshared).await;
+                    return Ok(reshared);
                 }
-                Err(stopped) => return Err(stopped.into_error()),
-            }
+                Err(stopped) => stopped,
+            };
+            let Some(wait) = patience.after(&stopped) else { return Err(stopped.into_error()) };
+            self.forget_key(key);
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -139,16 +183,47 @@ impl Client {
     }
 
     /// What drives a reshare of this key version.
-    pub(crate) fn reshare_machine(&self, key: &Key, version: KeyVersion) -> Result<Reshare, Error> {
+    pub(crate) fn reshare_machine(
+        &self,
+        key: &Key,
+        version: KeyVersion,
+        remembered: &Remembered,
+    ) -> Result<Reshare, Error> {
         let known = key.verified_version(version)?;
         let not_ready = || KeyError::NotReady { id: key.id(), version };
         let root = known.root.as_ref().ok_or_else(not_ready)?;
         let highest = known.certificate.as_ref().ok_or_else(not_ready)?;
+        if let Some(order) = known.unadopted() {
+            return Err(RequestError::Invalid(format!(
+                "order {} of {}, by which its shares were dealt, does not count any more, since the tenant's documents do \
+                 not keep it; the next order adopts it: `quorate key refresh` signs one",
+                order.number(),
+                key.alias()
+            ))
+            .into());
+        }
+        // An old holder that is no member signs with the key by which it took part in the shares in use; where the
+        // roster does not accept that any more, no node takes its dealing.
+        let leaves =
+            |node: &NodeId| known.orders.newest().is_ok_and(|order| order.member(node).is_none());
+        let refused = |old: &&Member| {
+            let entry = self.roster().node(&old.node);
+            let accepts =
+                |entry: &NodeEntry| entry.accepts(KeyPurpose::Identity, &old.identity_key, now());
+            leaves(&old.node) && !entry.is_some_and(accepts)
+        };
+        let old = highest.statement().participants().iter();
+        let replaced: Vec<NodeId> = old.filter(refused).map(|old| old.node).collect();
         let rng = &mut os_rng();
-        Reshare::new(&known.orders, root, highest, self.roster_digest(), 1, rng).map_err(|error| {
+        let machine = Reshare::new(&known.orders, root, highest, self.roster_digest(), 1, rng);
+        let machine =
+            machine.map(|machine| machine.remembering(remembered).without_dealers(replaced));
+        machine.map_err(|error| {
             let next = match error {
-                StartError::Orders(_) => "; one that follows all of them must be signed first",
-                StartError::Certificate => "",
+                StartError::Orders(_) => {
+                    format!(": `quorate key move {} --nodes NODES` signs such a one", key.alias())
+                }
+                StartError::Certificate => String::new(),
             };
             RequestError::Invalid(format!("{error}{next}")).into()
         })
@@ -176,7 +251,7 @@ impl Client {
                         Err(_) => self.forget_key(key.id()),
                     }
                 }
-                Ok(self.reshared(key.id(), version, &dealt, reasons))
+                Ok(self.reshared(key, version, &dealt, reasons))
             }
             Outcome::Failed(failed) => Err(self.not_reshared(key.id(), *failed, reasons)),
         }
@@ -184,18 +259,19 @@ impl Client {
 
     fn reshared(
         &self,
-        key: KeyId,
+        key: &Key,
         version: KeyVersion,
         dealt: &Dealt,
         reasons: &BTreeMap<NodeId, Unreachable>,
     ) -> Reshared {
         let statement = dealt.certificate.statement();
+        let orders = key.verified_version(version).ok().map(|version| &version.orders);
         let why = |(node, why): &(NodeId, Failure)| {
             let why = reasons.get(node).map_or_else(|| why.to_string(), |u| u.reason.to_string());
             (*node, why)
         };
         Reshared {
-            key,
+            key: key.id(),
             version,
             before: dealt.parent.generation(),
             after: dealt.generation(),
@@ -203,7 +279,7 @@ impl Client {
             height: statement.height(),
             threshold: statement.threshold(),
             holders: statement.participants().iter().map(|member| member.node).collect(),
-            healing: Healing::new(dealt.parent.threshold().t(), dealt.unconfirmed()),
+            healing: Healing::of(dealt, orders),
             delivered: dealt.delivered.clone(),
             lacking: dealt.lacking.iter().map(why).collect(),
             finished_anothers: dealt.finished,
@@ -235,14 +311,20 @@ impl Client {
             RefusalCode::SessionUnknown,
             RefusalCode::SessionConflict,
         ];
-        if let Some(at) = final_words.into_iter().find_map(said)
-            && failed.blamed.is_empty()
-            && let Some((node, refusal)) = failed.refusals.get(at).cloned()
-        {
+        let word = |at: usize| {
+            let (node, refusal) = failed.refusals.get(at).cloned()?;
             let refused = NodeRefusal { name: self.node_name(node), refusal };
-            return Stopped::For(Error::Refused(Box::new(refused)));
+            failed.blamed.is_empty().then(|| Error::Refused(Box::new(refused)))
+        };
+        if let Some(error) = final_words.into_iter().find_map(said).and_then(word) {
+            return Stopped::For(error);
         }
-        let again = failed.order_unknown
+        if let Some(error) = said(RefusalCode::SessionLimit).and_then(word)
+            && failed.unreachable.is_empty()
+        {
+            return Stopped::Full(error);
+        }
+        let again = !failed.order_unknown.is_empty()
             || failed.cancelled.is_some()
             || (failed.unreachable.is_empty()
                 && passing.into_iter().any(|code| said(code).is_some()));

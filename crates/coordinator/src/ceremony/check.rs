@@ -102,6 +102,9 @@ pub enum ReplyFault {
     /// It showed a certificate that does not verify.
     #[error("it showed a certificate that does not verify: {0}")]
     Certificate(#[source] CertificateError),
+    /// It showed a certificate under an order that is in no node's documents, also after all were asked for them.
+    #[error("it showed a certificate under an order that no node has")]
+    Order,
     /// It named another generation than the certificate it was given.
     #[error("it acknowledged another generation")]
     Generation,

@@ -119,6 +119,12 @@ impl<T> Roll<T> {
             .collect()
     }
 
+    /// Who has not answered.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = NodeId> {
+        let answered = |entry: &Entry<T>| matches!(entry, Entry::Answered(_));
+        self.0.iter().filter(move |(_, entry)| !answered(entry)).map(|(node, _)| *node)
+    }
+
     /// Who has answered, with the answers.
     pub(super) fn answered(&self) -> impl Iterator<Item = (NodeId, &T)> {
         self.0.iter().filter_map(|(node, entry)| match entry {

@@ -330,7 +330,7 @@ impl Liar {
                     if self.lies(Strategy::WrongAcknowledgement) {
                         generation.reverse();
                     }
-                    Ok(Reply::PutCertificate(v1::PutCertificateReply { generation }))
+                    Ok(Reply::PutCertificate(v1::PutCertificateReply { generation, ..Default::default() }))
                 })
             }
             _ => malformed(),

@@ -10,8 +10,8 @@ use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_schemes::sharing::{PublicShares, SigningShare, lagrange_at_zero};
 use quorate_secret::Secret;
 use quorate_types::limits::MAX_PROMISES_PER_PARENT;
-use quorate_types::{Generation, NodeId, ParticipantIndex};
-use quorate_wire::proto::store::v1::{PromiseRow, ShareRow};
+use quorate_types::{Generation, NodeId, ParticipantIndex, SessionId};
+use quorate_wire::proto::store::v1::{OpenSessionsRow, PromiseRow, ShareRow};
 use quorate_wire::proto::v1::Envelope;
 
 use crate::cluster::OrderedKey;
@@ -50,6 +50,8 @@ invariants! {
     PromiseIsKept, "what an honest node has signed it keeps, until it holds a certificate of a higher rank";
     /// Erasure.
     LowerIsErased, "a node that holds a certificate holds no share and no session of a lower rank";
+    /// Places.
+    PlacesAreSessions, "a session of a reshare has a place as long as it is open, and no longer";
     /// Bounds.
     BoundsHold, "promises of one parent under one order stay within their bound";
     /// Never down.
@@ -224,6 +226,7 @@ impl Judge {
                 top = Some(statement.clone());
             }
             self.erased(*id, node, key, statement);
+            self.places(*id, node);
         }
         for (id, node) in nodes {
             self.promises(*id, node, key);
@@ -335,6 +338,24 @@ impl Judge {
             if place.key.starts_with(&prefix) && !kept {
                 self.report(Invariant::LowerIsErased, format!("{id} keeps a lower share"));
             }
+        }
+    }
+
+    /// The lists of open sessions name those that are open.
+    fn places(&mut self, id: NodeId, node: &SimNode) {
+        let lists = node.store().rows(Table::OpenSessions);
+        let listed: BTreeSet<Vec<u8>> = lists
+            .filter_map(|(_, row)| OpenSessionsRow::decode(row).ok())
+            .flat_map(|row| row.sessions)
+            .map(|session| session.place)
+            .filter(|place| !place.is_empty())
+            .collect();
+        // A DKG's stand under their ids.
+        let open = node.store().rows(Table::Sessions).map(|(place, _)| place.key.clone());
+        let open: BTreeSet<Vec<u8>> = open.filter(|place| place.len() > SessionId::LEN).collect();
+        if listed != open {
+            let detail = format!("{id}: {} places, {} sessions", listed.len(), open.len());
+            self.report(Invariant::PlacesAreSessions, detail);
         }
     }
 

@@ -12,25 +12,32 @@ use rand_core::Rng;
 use crate::participant::Named;
 
 macro_rules! lies {
-    ($($(#[$doc:meta])* $name:ident, $text:literal, $named:ident;)*) => {
+    (
+        $($(#[$doc:meta])* $name:ident, $text:literal, $named:ident;)*
+        @besides
+        $($(#[$more_doc:meta])* $more:ident, $more_text:literal, $more_named:ident;)*
+    ) => {
         /// One way for a participant of a reshare to lie.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Lie { $($(#[$doc])* $name,)* }
+        pub enum Lie { $($(#[$doc])* $name,)* $($(#[$more_doc])* $more,)* }
 
         impl Lie {
-            /// All lies.
+            /// Lies that scenarios are drawn from. What is added goes to [`Self::MORE`], so that a seed draws what it drew.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The others.
+            pub const MORE: &'static [Self] = &[$(Self::$more,)*];
 
             /// What people call it.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
+                match self { $(Self::$name => $text,)* $(Self::$more => $more_text,)* }
             }
 
             /// How an honest coordinator, over a good network, must name a node that lies so.
             #[must_use]
             pub const fn expected(self) -> Named {
-                match self { $(Self::$name => Named::$named,)* }
+                match self { $(Self::$name => Named::$named,)* $(Self::$more => Named::$more_named,)* }
             }
         }
     };
@@ -79,6 +86,51 @@ lies! {
     InventedPromise, "invented promise", Harmless;
     /// It says to have taken a certificate, and has not.
     FalseAcknowledgement, "false acknowledgement", Harmless;
+
+    @besides
+    /// A commitment that is no point but nothing.
+    IdentityCommitment, "identity as a commitment", Provably;
+    /// A commitment whose encoding is not the one of its point.
+    NonCanonicalCommitment, "non-canonical commitment", Provably;
+    /// The identity as its ephemeral key.
+    IdentityEphemeral, "identity as the ephemeral key", Provably;
+    /// A proof of possession of the constant term, with the order added to a scalar.
+    PossessionBeyondOrder, "scalar of its proof of possession beyond the order", Provably;
+    /// The identity as its receive key.
+    IdentityReceiveKey, "identity as the receive key", Provably;
+    /// A receive key whose encoding is not the one of its point.
+    NonCanonicalReceiveKey, "non-canonical receive key", Provably;
+    /// The proof of its share, with the order added to a scalar.
+    ShareProofBeyondOrder, "scalar of the proof of its share beyond the order", Provably;
+    /// It says to have taken a certificate, and keeps everything as it was.
+    KeepsOldShare, "old share kept", Harmless;
+}
+
+/// The identity's encoding.
+const IDENTITY: [u8; 32] = [0; 32];
+
+/// The identity's field element once more, as the modulus.
+const NON_CANONICAL: [u8; 32] = {
+    let mut bytes = [0xff; 32];
+    bytes[0] = 0xed;
+    bytes[31] = 0x7f;
+    bytes
+};
+
+/// The group's order, little-endian (RFC 9496, section 4).
+const ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+/// The same scalar, for whoever reduces it.
+fn beyond_order(scalar: &mut [u8]) {
+    let mut carry = 0;
+    for (byte, add) in scalar.iter_mut().zip(ORDER) {
+        let sum = u16::from(*byte) + u16::from(add) + carry;
+        *byte = (sum & 0xff) as u8;
+        carry = sum >> 8;
+    }
 }
 
 impl Lie {
@@ -145,6 +197,21 @@ impl Liar {
         Some(self.identity.envelop(kind, strict::encode(&message)))
     }
 
+    /// What it answers without asking its node: that it has taken a certificate.
+    pub fn instead(&mut self, request: &quorate_node::Request) -> Option<Outcome> {
+        let (Lie::KeepsOldShare, quorate_node::Request::PutCertificate(request)) =
+            (self.lie, request)
+        else {
+            return None;
+        };
+        let envelope = request.certificate.as_ref()?;
+        let statement = quorate_documents::Statement::from_payload(&envelope.payload).ok()?;
+        self.fired += 1;
+        let generation = statement.generation().as_bytes().to_vec();
+        let reply = v1::PutCertificateReply { generation, ..Default::default() };
+        Some(Ok(Reply::PutCertificate(reply)))
+    }
+
     /// What it says instead of what its node would say. Nothing for silence.
     pub fn change(
         &mut self,
@@ -195,7 +262,10 @@ impl Liar {
                     quorate_documents::Statement::from_payload(&envelope.payload).ok()?;
                 self.fired += 1;
                 let generation = statement.generation().as_bytes().to_vec();
-                return Some(Ok(Reply::PutCertificate(v1::PutCertificateReply { generation })));
+                return Some(Ok(Reply::PutCertificate(v1::PutCertificateReply {
+                    generation,
+                    ..Default::default()
+                })));
             }
             _ => {}
         }
@@ -217,6 +287,11 @@ impl Liar {
                     }
                     Lie::NoShareProof => message.share_proof.clear(),
                     Lie::WrongIndex => message.index += 1,
+                    Lie::IdentityReceiveKey => message.receive_key = IDENTITY.to_vec(),
+                    Lie::NonCanonicalReceiveKey => message.receive_key = NON_CANONICAL.to_vec(),
+                    Lie::ShareProofBeyondOrder => {
+                        beyond_order(message.share_proof.get_mut(32..).unwrap_or_default());
+                    }
                     _ => {}
                 };
                 if let Some(envelope) = &reply.round0 {
@@ -313,6 +388,17 @@ impl Liar {
             Lie::FewerCommitments => drop(message.commitments.pop()),
             Lie::BadPossession => flip(&mut message.proof_of_possession, rng),
             Lie::BadEphemeral => flip(&mut message.ephemeral_proof, rng),
+            Lie::IdentityCommitment | Lie::NonCanonicalCommitment => {
+                let other =
+                    if self.lie == Lie::IdentityCommitment { IDENTITY } else { NON_CANONICAL };
+                if let Some(commitment) = message.commitments.last_mut() {
+                    *commitment = other.to_vec();
+                }
+            }
+            Lie::IdentityEphemeral => message.ephemeral_key = IDENTITY.to_vec(),
+            Lie::PossessionBeyondOrder => {
+                beyond_order(message.proof_of_possession.get_mut(32..).unwrap_or_default());
+            }
             Lie::BadShare => {
                 if let Some(root) = root {
                     message.ciphertexts_root = root.as_bytes().to_vec();

@@ -1,151 +1,36 @@
 //! Driving one reshare from a look at all nodes to the delivered certificate.
 
+mod answers;
 mod judge;
 mod message;
+mod outcome;
+mod stages;
 mod terms;
 
 #[cfg(test)]
 mod tests;
 
-use core::{fmt, mem};
-use std::collections::BTreeMap;
+use core::mem;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_documents::{Certificate, Order, Orders, Seat, Statement};
-use quorate_schemes::dkg::{Ristretto255, Round1Message, Session, merkle};
-use quorate_schemes::reshare::{Participant, ReshareError};
-use quorate_types::{Digest, Generation, NodeId, SessionId};
+use quorate_documents::{Certificate, Order, Orders, Rank};
+use quorate_types::{Digest, NodeId, SessionId};
 use quorate_wire::proto::v1;
-use quorate_wire::{PayloadType, digests};
 use rand_core::CryptoRng;
 
-use self::judge::{public_evidence, weigh};
-use self::terms::{Terms, signature};
-use super::blame::{Blame, Fault, Finding};
-use super::check::{self, EnvelopeFault, ReplyFault};
+use self::answers::{Accusation, dealt, deliveries, opened, surveyed, unproven};
+use self::judge::weigh;
+use self::stages::{Deal, Deliver, Open, Sign, Stage};
+use self::terms::signature;
+use super::blame::Blame;
+use super::check::ReplyFault;
 use super::message::Received;
 use super::roll::Roll;
-use crate::evaluation::{Committee, CommitteeError};
 use crate::failure::{Failure, Unreachable, UnreachableKind};
 
 pub use judge::judge_reshare;
 pub use message::{Reply, Request, Send};
-
-/// Why no reshare begins.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// Orders contend.
-    #[error(transparent)]
-    Orders(#[from] quorate_documents::OrdersContested),
-    /// The certificates given are not of this key version, or stand under no order that counts.
-    #[error("the certificates that are known are not those of the key version's orders")]
-    Certificate,
-}
-
-/// What a reshare came to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// There is a complete certificate under the order, of a higher generation than was found.
-    Reshared(Box<Reshared>),
-    /// There is none.
-    Failed(Box<Failed>),
-}
-
-/// A reshare with a complete certificate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reshared {
-    /// The compact certificate of the new generation.
-    pub certificate: Certificate,
-    /// The generation that was reshared.
-    pub parent: Statement,
-    /// Whether another coordinator had collected all promises for it, and this one only put them together.
-    pub finished: bool,
-    /// Nodes that have acknowledged the certificate: each has erased every lower share that it had.
-    pub delivered: Vec<NodeId>,
-    /// Nodes that have not, and why. Anybody can deliver the certificate later.
-    pub lacking: Vec<(NodeId, Failure)>,
-    /// Nodes that lied on the way.
-    pub blamed: Vec<Blame>,
-    /// Nodes whose share of the parent is in a backup. To erase it heals nothing.
-    pub copied: Vec<NodeId>,
-}
-
-impl Reshared {
-    /// The new generation.
-    #[must_use]
-    pub const fn generation(&self) -> Generation {
-        self.certificate.statement().generation()
-    }
-
-    /// Participants of the parent that have not confirmed that its share is erased, or whose share is in a backup.
-    #[must_use]
-    pub fn unconfirmed(&self) -> Vec<NodeId> {
-        let old = self.parent.participants().iter().map(|member| member.node);
-        old.filter(|node| !self.delivered.contains(node) || self.copied.contains(node)).collect()
-    }
-
-    /// How many stolen shares of the parent this heals: with u old holders that have not confirmed erasure,
-    /// up to T - 1 - u. Below zero, it heals none.
-    #[must_use]
-    pub fn heals(&self) -> i64 {
-        let unconfirmed = i64::try_from(self.unconfirmed().len()).unwrap_or(i64::MAX);
-        i64::from(self.parent.threshold().t()) - 1 - unconfirmed
-    }
-}
-
-/// A reshare without a certificate. What was in use before is in use still.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Failed {
-    /// Nodes that lied.
-    pub blamed: Vec<Blame>,
-    /// Nodes that gave no answer.
-    pub unreachable: Vec<(NodeId, Unreachable)>,
-    /// Nodes that said no.
-    pub refusals: Vec<(NodeId, v1::Refusal)>,
-    /// The highest certificate that was found; none where no node showed one.
-    pub highest: Option<Certificate>,
-    /// How many nodes hold the highest generation's share and how many must deal, where too few do.
-    pub holders: Option<(usize, u16)>,
-    /// A node showed a certificate under an order that this coordinator does not know: fetch documents again.
-    pub order_unknown: bool,
-    /// Members that have signed. If they are not all, another session can follow; each keeps its share.
-    pub signed: Vec<NodeId>,
-    /// All dealings are valid, and what they add up to is no sharing. Nobody can prove whose doing it is;
-    /// another session may do.
-    pub cancelled: Option<CommitteeError>,
-}
-
-/// What a reshare is waiting for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// What each node has.
-    Survey,
-    /// The highest certificate to arrive at those that lack it.
-    Carry,
-    /// Round 0: receive keys.
-    Open,
-    /// Round 1: dealings.
-    Deal,
-    /// Round 2: shares received, the generation signed.
-    Sign,
-    /// The certificate to arrive at every node.
-    Deliver,
-    /// Nothing.
-    Over,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Survey => "what each node has",
-            Self::Carry => "the newest certificate to arrive",
-            Self::Open => "receive keys (round 0)",
-            Self::Deal => "dealings (round 1)",
-            Self::Sign => "signatures (round 2)",
-            Self::Deliver => "the certificate to arrive",
-            Self::Over => "nothing",
-        })
-    }
-}
+pub use outcome::{Failed, Outcome, Remembered, Reshared, StartError, Step, Unhealed};
 
 /// One reshare of a key version under the newest of its orders: a refresh, a repair, or a move.
 ///
@@ -166,68 +51,16 @@ pub struct Reshare {
     nonce: [u8; 32],
     stage: Stage,
     finished: bool,
-    copied: Vec<NodeId>,
     failed: Failed,
-}
-
-enum Stage {
-    Survey(Roll<Surveyed>),
-    Carry(Box<Carry>),
-    Open(Box<Open>),
-    Deal(Box<Deal>),
-    Sign(Box<Sign>),
-    Deliver(Box<Deliver>),
-    Over,
-}
-
-#[derive(Debug, Clone)]
-struct Surveyed {
-    /// The rank of its certificate is that of the generation named.
-    certificate: Option<Certificate>,
-    holds: bool,
-    promised: Vec<(Statement, v1::Signature)>,
-}
-
-struct Carry {
-    roll: Roll<()>,
-    dealers: Vec<u32>,
-}
-
-struct Open {
-    terms: Terms,
-    roll: Roll<(v1::Envelope, Participant<Ristretto255>)>,
-}
-
-struct Deal {
-    terms: Terms,
-    round0: Vec<v1::Envelope>,
-    digest: Digest,
-    session: Session<Ristretto255>,
-    dealers: Vec<Seat>,
-    roll: Roll<Dealt>,
-}
-
-struct Dealt {
-    envelope: v1::Envelope,
-    message: Round1Message<Ristretto255>,
-    ciphertexts: Vec<Vec<u8>>,
-    /// The path of each ciphertext.
-    paths: Vec<Vec<Digest>>,
-}
-
-struct Sign {
-    terms: Terms,
-    round0: Vec<v1::Envelope>,
-    dealt: Vec<Dealt>,
-    statement: Statement,
-    roll: Roll<v1::Signature>,
-}
-
-struct Deliver {
-    certificate: Certificate,
-    parent: Statement,
-    roll: Roll<()>,
-    lacking: Vec<(NodeId, Failure)>,
+    remembered: Remembered,
+    /// Old holders that do not deal: they may not, or have failed to.
+    barred: BTreeSet<NodeId>,
+    /// Who took another generation than was brought, with the rank of that: they are asked again what they have.
+    doubted: BTreeMap<NodeId, Rank>,
+    /// Old holders that have their shares.
+    holders: Vec<NodeId>,
+    /// Nodes without the highest certificate.
+    lacking: Vec<NodeId>,
 }
 
 impl Reshare {
@@ -267,11 +100,29 @@ impl Reshare {
             nonce,
             stage,
             finished: false,
-            copied: Vec::new(),
             failed,
+            remembered: Remembered::default(),
+            barred: BTreeSet::new(),
+            doubted: BTreeMap::new(),
+            holders: Vec::new(),
+            lacking: Vec::new(),
         };
         reshare.stage = Stage::Survey(Roll::of(reshare.everybody()));
         Ok(reshare)
+    }
+
+    /// What earlier tries have shown. Before anything is polled.
+    #[must_use]
+    pub fn remembering(mut self, remembered: &Remembered) -> Self {
+        self.remembered = remembered.clone();
+        self
+    }
+
+    /// These old holders do not deal: no node would take their dealings. Before anything is polled.
+    #[must_use]
+    pub fn without_dealers(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        self.barred.extend(nodes);
+        self
     }
 
     /// Members of the new committee, and participants of the highest generation that is known.
@@ -379,13 +230,6 @@ impl Reshare {
             Stage::Over => None,
         };
         let Some(position) = position else { return Received::Ignored };
-        if let (Stage::Survey(_), Reply::State(state)) = (&self.stage, &reply)
-            && state.copied
-            && !self.copied.contains(&node)
-        {
-            self.copied.push(node);
-        }
-        let mut order_unknown = false;
         let checked: Result<(), Accusation> = match (&mut self.stage, reply) {
             (Stage::Survey(roll), Reply::State(reply)) => {
                 match surveyed(&self.orders, &self.root, node, &reply) {
@@ -393,8 +237,15 @@ impl Reshare {
                         roll.answer(position, found);
                         Ok(())
                     }
+                    // All documents were fetched since it first showed one: no node has it.
+                    Ok(None) if self.remembered.strange.contains(&node) => {
+                        Err(unproven(ReplyFault::Order))
+                    }
                     Ok(None) => {
-                        order_unknown = true;
+                        // Without an old holder it goes on.
+                        if self.order.member(&node).is_some() {
+                            self.failed.order_unknown.push(node);
+                        }
                         roll.lose(position);
                         Ok(())
                     }
@@ -407,6 +258,7 @@ impl Reshare {
                     carry.roll.answer(position, ());
                 } else {
                     carry.roll.lose(position);
+                    self.doubted.insert(node, self.highest.statement().rank());
                 }
                 Ok(())
             }
@@ -433,7 +285,6 @@ impl Reshare {
             // The answer to an earlier step's request, late or doubled on the way.
             _ => return Received::Ignored,
         };
-        self.failed.order_unknown |= order_unknown;
         let received = match checked {
             Ok(()) => Received::Taken,
             Err((finding, evidence)) => {
@@ -517,7 +368,8 @@ impl Reshare {
                     delivered: deliver.roll.answered().map(|(node, ())| node).collect(),
                     lacking: deliver.lacking.clone(),
                     blamed: self.failed.blamed.clone(),
-                    copied: self.copied.clone(),
+                    unhealed: deliver.unhealed.clone(),
+                    stepped_over: self.barred.iter().copied().collect(),
                 })))
             }
             Stage::Over => {
@@ -573,309 +425,4 @@ impl Reshare {
             };
         }
     }
-
-    /// What to do by what the nodes have: put a certificate together, or bring the highest to those that
-    /// lack it and begin.
-    fn after_survey(&mut self, roll: &Roll<Surveyed>) -> Stage {
-        let found: BTreeMap<NodeId, Surveyed> =
-            roll.answered().map(|(node, found)| (node, found.clone())).collect();
-        let before = self.everybody();
-        for shown in found.values().filter_map(|found| found.certificate.as_ref()) {
-            if shown.statement().rank() > self.highest.statement().rank() {
-                self.highest = shown.clone();
-            }
-        }
-        if let Some(certificate) = self.completed(&found) {
-            let Some(parent) = self.parent_of(&certificate, &found) else { return Stage::Over };
-            self.finished = true;
-            return self.deliver(certificate, parent);
-        }
-        // A certificate of a committee that was not asked yet: ask it too.
-        let now = self.everybody();
-        if now.iter().any(|node| !before.contains(node)) {
-            return Stage::Survey(Roll::of(now));
-        }
-        let highest = self.highest.statement().clone();
-        let generation = highest.generation();
-        let has = |found: &Surveyed| {
-            found.certificate.as_ref().is_some_and(|c| c.statement().generation() == generation)
-        };
-        let mut dealers: Vec<u32> = highest
-            .participants()
-            .iter()
-            .filter(|old| {
-                // Members deal as well as others; those that are none must still have their old key.
-                found.get(&old.node).is_some_and(|found| !has(found) || found.holds)
-            })
-            .filter(|old| {
-                // Whoever lacks the certificate has its share as a promise, if at all.
-                found.get(&old.node).is_some_and(|found| {
-                    has(found) || found.promised.iter().any(|(s, _)| s.generation() == generation)
-                })
-            })
-            .map(|old| u32::from(old.index.get()))
-            .collect();
-        let t = highest.threshold().t();
-        if dealers.len() < usize::from(t) {
-            self.failed.holders = Some((dealers.len(), t));
-            return Stage::Over;
-        }
-        // Who takes part in any case deals first: a node that is being left out is asked for nothing where it can be,
-        // so that it cannot stop its leaving.
-        let leaves = |index: &u32| {
-            let old =
-                highest.participants().iter().find(|old| u32::from(old.index.get()) == *index);
-            old.is_none_or(|old| self.order.member(&old.node).is_none())
-        };
-        dealers.sort_by_key(leaves);
-        dealers.truncate(usize::from(t));
-        dealers.sort_unstable();
-        // Everybody who takes part must know the highest.
-        let deals = |node: &NodeId| {
-            highest
-                .participant(node)
-                .is_some_and(|old| dealers.contains(&u32::from(old.index.get())))
-        };
-        let lacking: Vec<NodeId> = now
-            .into_iter()
-            .filter(|node| self.order.member(node).is_some() || deals(node))
-            .filter(|node| found.get(node).is_none_or(|found| !has(found)))
-            .collect();
-        if lacking.iter().any(|node| !found.contains_key(node)) {
-            // A member gave no answer: it has been named, and nothing comes about without it.
-            return Stage::Over;
-        }
-        let carry = Carry { roll: Roll::of(lacking), dealers };
-        Stage::Carry(Box::new(carry))
-    }
-
-    /// A certificate that the promises found make, of a higher rank than any that is there.
-    fn completed(&self, found: &BTreeMap<NodeId, Surveyed>) -> Option<Certificate> {
-        let mut promised: BTreeMap<Vec<u8>, (Statement, Vec<v1::Signature>)> = BTreeMap::new();
-        for (statement, signature) in found.values().flat_map(|found| &found.promised) {
-            let entry = promised.entry(statement.payload());
-            entry.or_insert_with(|| (statement.clone(), Vec::new())).1.push(signature.clone());
-        }
-        let mut complete: Vec<Certificate> = promised
-            .into_values()
-            .filter(|(statement, _)| statement.rank() > self.highest.statement().rank())
-            .filter_map(|(statement, signatures)| {
-                let certificate = Certificate::assemble(statement, signatures).ok()?;
-                let order = self.orders.find(&certificate.statement().order())?;
-                let envelope = certificate.envelope().clone();
-                Certificate::verify_reshare(envelope, order, self.root.statement()).ok()
-            })
-            .collect();
-        complete.sort_by_key(|certificate| certificate.statement().rank());
-        complete.pop()
-    }
-
-    fn parent_of(
-        &self,
-        certificate: &Certificate,
-        found: &BTreeMap<NodeId, Surveyed>,
-    ) -> Option<Statement> {
-        let parent = certificate.statement().parent()?;
-        let shown = found.values().filter_map(|found| found.certificate.as_ref());
-        [&self.highest, &self.root]
-            .into_iter()
-            .chain(shown)
-            .map(Certificate::statement)
-            .find(|statement| statement.generation() == parent)
-            // Of a parent that nobody shows any more, what is known of its holders is the highest.
-            .or(Some(self.highest.statement()))
-            .cloned()
-    }
-
-    fn begin_open(&mut self, carry: Carry) -> Stage {
-        let Carry { roll, dealers } = carry;
-        if roll.complete().is_none() {
-            return Stage::Over;
-        }
-        let session = v1::Session {
-            key: self.orders.key().as_bytes().to_vec(),
-            key_version: self.orders.version().get(),
-            order: self.order.digest(self.orders.key(), self.orders.version()).as_bytes().to_vec(),
-            roster: self.roster.as_bytes().to_vec(),
-            parent: self.highest.statement().generation().as_bytes().to_vec(),
-            attempt: self.attempt,
-            nonce: self.nonce.to_vec(),
-            dealers,
-        };
-        match Terms::new(&session, &self.order, self.highest.statement()) {
-            Some(terms) => {
-                let roll = Roll::of(terms.seats.all().iter().map(|seat| seat.node));
-                Stage::Open(Box::new(Open { terms, roll }))
-            }
-            None => Stage::Over,
-        }
-    }
-
-    fn begin_deal(&mut self, open: Open) -> Stage {
-        let Open { terms, roll } = open;
-        let Some(opened) = roll.complete() else { return Stage::Over };
-        let (round0, said): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
-        let digest = digests::reshare_round0_digest(round0.iter().map(|e| e.payload.as_slice()));
-        match terms.session(&said) {
-            Ok(session) => {
-                let dealers = terms.seats.dealers();
-                let roll = Roll::of(dealers.iter().map(|seat| seat.node));
-                Stage::Deal(Box::new(Deal { terms, round0, digest, session, dealers, roll }))
-            }
-            Err(ReshareError::Duplicate { first, second }) => {
-                // Both proved that they know it, so both have it; neither is honest.
-                for node in [first, second] {
-                    let finding = ReplyFault::ReceiveKeyCopied.into();
-                    self.failed.blamed.push(Blame { node, finding, evidence: None });
-                }
-                Stage::Over
-            }
-            Err(_) => Stage::Over,
-        }
-    }
-
-    fn begin_sign(&mut self, deal: Deal) -> Stage {
-        let Deal { terms, round0, session, roll, .. } = deal;
-        let Some(dealt) = roll.complete() else { return Stage::Over };
-        let messages: Vec<_> = dealt.iter().map(|d| d.message.clone()).collect();
-        let Some(statement) = terms.statement(&session, &messages) else { return Stage::Over };
-        if let Err(error) = Committee::from_statement(&statement) {
-            self.failed.cancelled = Some(error);
-            return Stage::Over;
-        }
-        let roll = Roll::of(terms.seats.members().iter().map(|seat| seat.node));
-        Stage::Sign(Box::new(Sign { terms, round0, dealt, statement, roll }))
-    }
-
-    fn begin_deliver(&mut self, sign: Sign) -> Stage {
-        let Sign { terms, statement, roll, .. } = sign;
-        self.failed.signed = roll.answered().map(|(node, _)| node).collect();
-        let Some(signatures) = roll.complete() else { return Stage::Over };
-        // Every signature was verified on arrival, so that the certificate is complete now.
-        match Certificate::assemble(statement, signatures) {
-            Ok(certificate) => self.deliver(certificate, terms.parent),
-            Err(_) => Stage::Over,
-        }
-    }
-
-    fn deliver(&self, certificate: Certificate, parent: Statement) -> Stage {
-        let mut nodes: Vec<NodeId> = Vec::new();
-        let new = certificate.statement().participants().iter();
-        let known = self.everybody();
-        for node in new.chain(parent.participants()).map(|m| m.node).chain(known) {
-            if !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-        let (roll, lacking) = (Roll::of(nodes), Vec::new());
-        Stage::Deliver(Box::new(Deliver { certificate, parent, roll, lacking }))
-    }
-}
-
-impl Deliver {
-    fn on_reply(&mut self, position: usize, node: NodeId, reply: &v1::PutCertificateReply) {
-        if reply.generation == self.certificate.statement().generation().as_bytes() {
-            self.roll.answer(position, ());
-            return;
-        }
-        // It has a higher one, or lies: in both cases nothing is known of this one.
-        self.roll.lose(position);
-        let detail = "it acknowledged another generation than it was given";
-        self.lacking.push((node, Failure::unreachable(UnreachableKind::Broken, detail)));
-    }
-}
-
-/// What is wrong with a reply, and evidence where what is wrong was signed.
-type Accusation = (Finding, Option<Box<v1::Evidence>>);
-
-fn unproven(fault: impl Into<ReplyFault>) -> Accusation {
-    (Finding::Reply(fault.into()), None)
-}
-
-/// What a node shows of its generations, verified; nothing where it shows an order that is not known.
-fn surveyed(
-    orders: &Orders,
-    root: &Certificate,
-    node: NodeId,
-    reply: &v1::ReshareStateReply,
-) -> Result<Option<Surveyed>, ReplyFault> {
-    let certificate = match &reply.certificate {
-        None => None,
-        Some(envelope) => {
-            let statement =
-                Statement::from_payload(&envelope.payload).map_err(ReplyFault::Certificate)?;
-            let Some(order) = orders.find(&statement.order()) else { return Ok(None) };
-            let verified = if statement.parent().is_none() {
-                let (key, version) = (orders.key(), orders.version());
-                Certificate::verify(envelope.clone(), key, version, orders.first())
-            } else {
-                Certificate::verify_reshare(envelope.clone(), order, root.statement())
-            };
-            Some(verified.map_err(ReplyFault::Certificate)?)
-        }
-    };
-    let mut promised = Vec::with_capacity(reply.promised.len());
-    for envelope in &reply.promised {
-        let statement =
-            Statement::from_payload(&envelope.payload).map_err(ReplyFault::Certificate)?;
-        let member = statement.participant(&node).ok_or(EnvelopeFault::Signer)?;
-        check::signed_with(member.identity_key, PayloadType::Certificate, envelope)?;
-        let signature = envelope.signatures.first().cloned().ok_or(EnvelopeFault::Signer)?;
-        promised.push((statement, signature));
-    }
-    Ok(Some(Surveyed { certificate, holds: reply.holds, promised }))
-}
-
-/// Checks a participant's round 0.
-fn opened(
-    terms: &Terms,
-    position: usize,
-    reply: v1::ReshareOpenReply,
-) -> Result<(v1::Envelope, Participant<Ristretto255>), Accusation> {
-    let seat = terms.seats.all().get(position).ok_or_else(|| unproven(EnvelopeFault::Missing))?;
-    let envelope = reply.round0.ok_or(EnvelopeFault::Missing).map_err(unproven)?;
-    let said = terms.round0(seat, &envelope).map_err(unproven)?;
-    match terms.unproven(&said) {
-        None => Ok((envelope, said)),
-        Some(fault) => {
-            let evidence = public_evidence(terms, seat.node, 0, &[envelope], None);
-            Err((Finding::Dealer(fault), Some(Box::new(evidence))))
-        }
-    }
-}
-
-/// Checks a dealer's reply. What is wrong with the signed message itself comes with evidence.
-fn dealt(deal: &Deal, position: usize, reply: v1::ReshareDealReply) -> Result<Dealt, Accusation> {
-    let missing = || unproven(EnvelopeFault::Missing);
-    let seat = deal.dealers.get(position).ok_or_else(missing)?;
-    let index = seat.parent_index.ok_or_else(missing)?;
-    let envelope = reply.round1.ok_or(EnvelopeFault::Missing).map_err(unproven)?;
-    let message = deal.terms.round1(seat, deal.digest, &envelope).map_err(unproven)?;
-    if let Err(fault) = deal.session.check_round1(index, &message) {
-        let dealer = u32::from(index.get());
-        let evidence =
-            public_evidence(&deal.terms, seat.node, dealer, &deal.round0, Some(envelope));
-        return Err((Finding::Dealer(Fault::Protocol(fault)), Some(Box::new(evidence))));
-    }
-    let of = deal.terms.order.threshold();
-    if !check::ciphertexts(of, &message, &reply.ciphertexts) {
-        return Err(unproven(ReplyFault::Ciphertexts));
-    }
-    let paths = merkle::paths(of.indices(), &reply.ciphertexts);
-    Ok(Dealt { envelope, message, ciphertexts: reply.ciphertexts, paths })
-}
-
-/// What each dealer encrypted to one member, with its path to the root that the dealer signed.
-fn deliveries(dealt: &[Dealt], to: usize) -> Vec<v1::Delivery> {
-    dealt
-        .iter()
-        .map(|dealt| {
-            // There is one of each for each member: checked on arrival.
-            let path = dealt.paths.get(to).map_or(&[][..], Vec::as_slice);
-            v1::Delivery {
-                ciphertext: dealt.ciphertexts.get(to).cloned().unwrap_or_default(),
-                path: path.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
-            }
-        })
-        .collect()
 }

@@ -4,7 +4,7 @@ use prost::Message;
 use quorate_secret::Secret;
 use quorate_types::limits::{
     MAX_SESSION_BYTES, MAX_SESSION_BYTES_PER_TENANT, MAX_SESSIONS, MAX_SESSIONS_PER_PRINCIPAL,
-    MAX_SESSIONS_PER_TENANT, SESSIONS_OF_EVERY_TENANT,
+    MAX_SESSIONS_PER_TENANT, SESSION_PLACE_SECONDS, SESSION_SECONDS, SESSIONS_OF_EVERY_TENANT,
 };
 use quorate_types::{PrincipalId, SessionId, TenantId, UnixSeconds};
 use quorate_wire::proto::store::v1::{OpenSession, OpenSessionsRow, SessionRow, SignedRow};
@@ -246,6 +246,40 @@ pub(crate) fn admit(
     Ok(())
 }
 
+/// The same where the session is a reshare's, which may take the places of its opener's own: as long as the bounds are
+/// reached, the oldest reshare of the opener ends that is [`SESSION_PLACE_SECONDS`] old. A session that was not signed may
+/// vanish, and nobody else's does; a DKG's stays, because others may have signed what it still has to sign. Returns the
+/// writes that end them; they are out of `own`.
+pub(crate) fn admit_reshare(
+    own: &mut OpenSessionsRow,
+    mut all: Vec<OpenSession>,
+    opener: PrincipalId,
+    bytes: usize,
+    now: UnixSeconds,
+) -> Result<Vec<Write>, Refused> {
+    let mut writes = Vec::new();
+    loop {
+        let Err(refused) = admit(own, &all, opener, bytes, now) else { return Ok(writes) };
+        let ends = |session: &OpenSession| {
+            let opened_at = session.expires_at.saturating_sub(SESSION_SECONDS);
+            !session.place.is_empty()
+                && session.opener == opener.as_bytes()
+                && now.0 >= opened_at.saturating_add(SESSION_PLACE_SECONDS)
+        };
+        let oldest = own
+            .sessions
+            .iter()
+            .enumerate()
+            .filter(|(_, session)| ends(session))
+            .min_by_key(|(_, session)| session.expires_at)
+            .map(|(at, _)| at);
+        let Some(at) = oldest else { return Err(refused) };
+        let ended = own.sessions.remove(at);
+        all.retain(|session| session.session != ended.session);
+        writes.push(Write::Delete(RowKey { table: Table::Sessions, key: ended.place }));
+    }
+}
+
 /// What a sweep reads: the list of every tenant, of which each has an open session.
 pub(crate) fn plan_sweep(reads: &Reads<'_>) -> Result<(), Stop> {
     reads.range(everything())?;
@@ -267,4 +301,39 @@ pub(crate) fn sweep(reads: &Reads<'_>, now: UnixSeconds) -> Result<(usize, Vec<W
         writes.push(write(entry.key().clone(), &left));
     }
     Ok((pruned, writes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(opener: u8, reshares: bool, number: usize) -> Vec<OpenSession> {
+        let session = |at: usize| OpenSession {
+            session: vec![opener, at as u8],
+            expires_at: SESSION_SECONDS + at as u64,
+            opener: vec![opener; PrincipalId::LEN],
+            bytes: 1,
+            place: if reshares { vec![opener, at as u8] } else { Vec::new() },
+        };
+        (0..number).map(session).collect()
+    }
+
+    /// Whoever has all places loses no DKG, which others may have signed, and nobody else a thing.
+    #[test]
+    fn only_the_openers_own_reshares_make_room() {
+        let opener = |byte: u8| PrincipalId::from_bytes([byte; PrincipalId::LEN]);
+        let now = UnixSeconds(SESSION_SECONDS - 1);
+        let admitted = |sessions: &[OpenSession], by: u8| {
+            let mut own = OpenSessionsRow { sessions: sessions.to_vec() };
+            let writes = admit_reshare(&mut own, sessions.to_vec(), opener(by), 1, now);
+            (writes.map(|writes| writes.len()).ok(), own.sessions.len())
+        };
+        let all = MAX_SESSIONS_PER_PRINCIPAL;
+        assert_eq!(admitted(&list(1, true, all), 1), (Some(1), all - 1));
+        assert_eq!(admitted(&list(1, true, all - 1), 1), (Some(0), all - 1));
+        assert_eq!(admitted(&list(1, false, all), 1), (None, all));
+        // The tenant is full of others' sessions.
+        let both = [list(1, true, all), list(2, true, all)].concat();
+        assert_eq!(admitted(&both, 3), (None, 2 * all));
+    }
 }

@@ -69,7 +69,7 @@ impl Ready<'_> {
         let (opener, tenant) = opener.ok_or_else(crate::handlers::dkg::unknown)?;
         let (mut list, mut writes) = sessions::prune(own, deciding.now);
         let bytes = session_bytes(reshare.seats.all().len());
-        sessions::admit(&list, &all, opener, bytes, deciding.now)?;
+        writes.extend(sessions::admit_reshare(&mut list, all, opener, bytes, deciding.now)?);
 
         let seeds = Seeds::random(deciding.rng);
         let round0 = round0(&reshare, &seeds, deciding)?;

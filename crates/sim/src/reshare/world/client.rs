@@ -259,6 +259,9 @@ impl World {
             else {
                 continue;
             };
+            if self.keeps_old_share(at) {
+                continue;
+            }
             let request = Request::PutCertificate(v1::PutCertificateRequest {
                 node: node.as_bytes().to_vec(),
                 certificate: Some(self.client.known.envelope().clone()),

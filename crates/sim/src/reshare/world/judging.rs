@@ -62,8 +62,10 @@ impl World {
         if let Some((node, failure)) = lacking {
             self.judge.report(Invariant::RecoverySucceeds, format!("{node} lacks it: {failure}"));
         }
+        // One that lost its share says so, and is not counted; but it has erased what it had.
         let old = reshared.unconfirmed();
-        if old.iter().any(|node| self.honest(*node)) {
+        let silent = |node: &NodeId| self.honest(*node) && !reshared.delivered.contains(node);
+        if old.iter().any(silent) {
             self.judge.report(Invariant::RecoverySucceeds, "an old holder has not confirmed");
         }
     }
@@ -97,7 +99,8 @@ impl World {
         })
     }
 
-    /// Whether a single liar was named as its lie deserves, where nothing else went wrong.
+    /// Whether a single liar was named as its lie deserves, where nothing else went wrong: also where others dealt in its
+    /// place.
     pub(super) fn check_naming(
         &mut self,
         round: &Round,
@@ -108,7 +111,8 @@ impl World {
         let [(at, lie)] = round.liars.as_slice() else { return };
         let node = self.id(*at);
         let fired = self.liars.get(at).is_some_and(|liar| liar.fired > 0);
-        if !fired || !clean || carried_out {
+        let cheats = matches!(lie.expected(), Named::Provably | Named::Seen);
+        if !fired || !clean || (carried_out && !cheats) {
             return;
         }
         let missing = |failed: &machine::Failed| {

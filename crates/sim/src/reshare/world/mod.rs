@@ -90,6 +90,8 @@ pub struct Recorded {
     pub nodes: Vec<(NodeId, SimNode)>,
     /// The key version.
     pub key: OrderedKey,
+    /// Who may use it.
+    pub names: crate::evaluation::Names,
 }
 
 /// What a run showed.
@@ -116,6 +118,8 @@ pub struct Report {
     pub boundaries: (u64, Vec<(u64, usize)>),
     /// How many messages were sent in hostile phases.
     pub messages: u64,
+    /// How many stolen old shares each reshare was said to heal that was carried out.
+    pub heals: Vec<i64>,
     /// The longest that a client waited for an evaluation, in simulated milliseconds.
     pub longest: u64,
     /// The generation that is in use at the end.
@@ -180,6 +184,7 @@ struct World {
     messages: u64,
     sectors: Vec<(u64, usize)>,
     faults: BTreeMap<Fault, u64>,
+    heals: Vec<i64>,
     watch: bool,
     traffic: Option<Vec<Relayed>>,
 }
@@ -206,6 +211,11 @@ pub fn recorded(seed: u64, scenario: &Scenario) -> Result<(Report, Recorded), Se
         traffic: world.traffic.unwrap_or_default(),
         certificates: world.certificates,
         nodes: ids.zip(world.nodes).collect(),
+        names: crate::evaluation::Names {
+            tenant: world.cluster.tenant(),
+            owner: world.cluster.owner_id(),
+            caller: world.cluster.owner.public(),
+        },
         key: world.key,
     };
     Ok((report, recorded))
@@ -268,6 +278,7 @@ impl World {
             faults: world.faults.clone(),
             boundaries: (world.boundary, world.sectors.clone()),
             messages: world.messages,
+            heals: world.heals.clone(),
             longest: world.client.longest,
             generation: statement.generation(),
             verifying_key: statement.verifying_key().copied(),
@@ -308,6 +319,7 @@ impl World {
             messages: self.messages,
             sectors: self.sectors.clone(),
             faults: self.faults.clone(),
+            heals: Vec::new(),
             watch: self.watch,
             traffic: self.traffic.clone(),
         }
@@ -405,6 +417,7 @@ impl World {
             messages: 0,
             sectors: Vec::new(),
             faults: BTreeMap::new(),
+            heals: Vec::new(),
             watch: false,
             traffic,
         };

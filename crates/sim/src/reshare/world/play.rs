@@ -166,6 +166,11 @@ impl World {
         if self.down.get(at) == Some(&true) || self.power(at, None) {
             return;
         }
+        if let Some(outcome) = self.liars.get_mut(&at).and_then(|liar| liar.instead(&of.request)) {
+            let event = Event::Answer { call, outcome: Box::new(outcome) };
+            self.network.send((of.coordinator, at), 0, &event, &mut self.rng);
+            return;
+        }
         let Some((_, own)) = self.actors.get(of.coordinator) else { return };
         let caller = match of.guise {
             Guise::Own => *own,

@@ -1,6 +1,6 @@
 //! Everything works again: an honest coordinator carries out what was ordered.
 
-use quorate_coordinator::ceremony::reshare::Outcome as Came;
+use quorate_coordinator::ceremony::reshare::{Failed, Outcome as Came};
 use quorate_documents::{Certificate, Statement};
 use quorate_node::Request;
 use quorate_types::NodeId;
@@ -11,6 +11,7 @@ use super::{Actor, Ending, World, defect};
 use crate::evaluation;
 use crate::node::SimNode;
 use crate::reshare::check::{self, Invariant};
+use crate::reshare::liar::Lie;
 use crate::reshare::scenario::Round;
 use crate::world::SetupError;
 
@@ -34,6 +35,9 @@ impl World {
                 Some(Came::Reshared(reshared)) => {
                     self.judge_reshared(&reshared);
                     self.check_delivered(&reshared);
+                    self.heals.push(reshared.heals());
+                    let named = Failed { blamed: reshared.blamed, ..Failed::default() };
+                    failures.push(named);
                     reshared.certificate
                 }
                 Some(Came::Failed(failed)) => {
@@ -99,6 +103,11 @@ impl World {
         all.pop().unwrap_or_else(|| self.root.clone())
     }
 
+    /// Whether no certificate reaches this node's disk, whatever it answers.
+    pub(super) fn keeps_old_share(&self, at: usize) -> bool {
+        self.liars.get(&at).is_some_and(|liar| liar.lie == Lie::KeepsOldShare)
+    }
+
     /// Delivers a compact certificate to every node, as any client may.
     fn bring(&mut self, certificate: &Certificate) -> Result<(), SetupError> {
         let (caller, now) = (self.cluster.owner.public(), self.time());
@@ -110,6 +119,9 @@ impl World {
                 transcript_signatures: Vec::new(),
                 root: Some(self.root.envelope().clone()),
             });
+            if self.keeps_old_share(at) {
+                continue;
+            }
             let Some(node) = self.nodes.get_mut(at) else { continue };
             let part = certificate.statement().participant(&id).is_some();
             match node.ask(caller, request, now, &mut self.rng)? {
@@ -135,8 +147,9 @@ impl World {
         let statement = certificate.statement();
         let generation = statement.generation();
         let mut nodes: Vec<(NodeId, &mut SimNode)> = Vec::new();
-        for (keys, node) in self.cluster.nodes.iter().zip(&mut self.nodes) {
-            let held = check::share(node, &self.key, generation).is_some();
+        for (at, (keys, node)) in self.cluster.nodes.iter().zip(&mut self.nodes).enumerate() {
+            let keeps = self.liars.get(&at).is_some_and(|liar| liar.lie == Lie::KeepsOldShare);
+            let held = check::share(node, &self.key, generation).is_some() && !keeps;
             if statement.participant(&keys.entry.id).is_some() && held {
                 nodes.push((keys.entry.id, node));
             }

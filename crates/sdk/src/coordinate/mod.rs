@@ -6,23 +6,25 @@
 //! Nothing of it reads a clock or waits for a signal: whoever calls [`Coordinator::round`] says what time it is, and may
 //! drop the round where it stands.
 
+mod known;
+mod looked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_types::{Action, Generation, KeyId, KeyState, KeyVersion, NodeId, UnixSeconds};
+use quorate_types::{KeyId, KeyState, KeyVersion, NodeId, UnixSeconds};
 use quorate_wire::RefusalCode;
-use quorate_wire::proto::v1;
 use tokio::task::JoinSet;
 
+use self::known::{Known, Restless};
+
 use crate::bulk::BulkOptions;
-use crate::client::{Client, NodeFailure, NodeStatus};
+use crate::client::{Client, NodeStatus, Warning};
 use crate::documents::Synced;
-use crate::error::Error;
+use crate::error::{Error, WrongAnswer};
 use crate::health::RosterState;
-use crate::keys::{Key, KeyVersionInfo};
+use crate::keys::Key;
 use crate::reshare::Reshared;
-use crate::shares::ShareAccount;
-use crate::transport::Method;
 
 /// How long what was found in order is taken to be so, where nothing says otherwise: keys are listed, documents
 /// compared and nodes asked for their shares anew after that.
@@ -34,6 +36,19 @@ const LEFT_ALONE: Duration = Duration::from_secs(60);
 
 /// And at most.
 const LEFT_ALONE_AT_MOST: Duration = Duration::from_secs(6 * 3600);
+
+/// So often within [`CALM`] a node makes this coordinator list and compare anew for what it says of itself: another number
+/// of documents, or that it is there again. After that it waits longer each time, because nothing may have changed.
+const FREELY: u32 = 8;
+
+/// And at most so long.
+const RESTLESS_AT_MOST: Duration = Duration::from_secs(900);
+
+/// A node that was quiet for so long is believed at once again.
+const CALM: Duration = Duration::from_secs(3600);
+
+/// A clock may be put back by so much without a word.
+const CLOCK_SECONDS: u64 = 600;
 
 /// Whoever makes a key is given so long before somebody else finishes it.
 const MAKING_SECONDS: u64 = 60;
@@ -118,83 +133,20 @@ pub struct Round {
     pub failed: usize,
     /// Key versions of which a node does not hold its share: the key, and the node.
     pub lost: Vec<(KeyId, NodeId)>,
+    /// Key versions of which a node's share came out of a backup, with which it does not evaluate.
+    pub restored: Vec<(KeyId, NodeId)>,
     /// When the next refresh is due, from the beginning of the round; none where nothing ever is.
     pub next_due: Option<Duration>,
     /// What else could not be done, in the order in which it was tried.
     pub problems: Vec<Error>,
 }
 
-/// What is known of a key version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    alias: String,
-    /// None where it is not made; since when its document says so.
-    generation: Option<Generation>,
-    created_at: UnixSeconds,
-    newest: bool,
-    /// The order in force: number, period, members, whether it is carried out. None where several contend.
-    order: Option<(u32, u64, Vec<NodeId>, bool)>,
-    /// When its nodes are asked next what they have.
-    look_at: Duration,
-    /// When a refresh is due.
-    due_at: Option<Duration>,
-    /// Nodes have signed a generation that has no certificate yet.
-    promised: bool,
-    lost: Vec<NodeId>,
-    /// Before then nothing is dealt, and how often it has failed.
-    not_before: Duration,
-    failures: u32,
-}
-
-impl Known {
-    fn of(key: &Key, version: &KeyVersionInfo) -> Self {
-        let heads = key.verified().heads();
-        let created_at = heads.version(version.number).map_or(UnixSeconds(0), |v| v.created_at);
-        Self {
-            alias: key.alias().to_owned(),
-            generation: version.generation,
-            created_at,
-            newest: key.last_version() == Some(version.number),
-            order: version.order.as_ref().map(|order| {
-                (order.number, order.refresh_seconds, order.members.clone(), order.fulfilled)
-            }),
-            look_at: Duration::ZERO,
-            due_at: None,
-            promised: false,
-            lost: Vec::new(),
-            not_before: Duration::ZERO,
-            failures: 0,
-        }
-    }
-
-    /// What was learnt before, where it is still about the same.
-    fn with(self, before: Option<&Self>) -> Self {
-        match before {
-            Some(before)
-                if (before.generation, &before.order) == (self.generation, &self.order) =>
-            {
-                Self { alias: self.alias, newest: self.newest, ..before.clone() }
-            }
-            _ => self,
-        }
-    }
-
-    fn fail(&mut self, elapsed: Duration) {
-        let wait = LEFT_ALONE.saturating_mul(1 << self.failures.min(16)).min(LEFT_ALONE_AT_MOST);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = elapsed + wait;
-        self.look_at = self.look_at.max(self.not_before);
-    }
-
-    fn members(&self) -> &[NodeId] {
-        self.order.as_ref().map_or(&[], |(_, _, members, _)| members)
-    }
-
-    /// Whether the shares are to be dealt anew now.
-    fn due(&self, elapsed: Duration) -> bool {
-        let waits = self.order.as_ref().is_some_and(|(_, _, _, carried_out)| !carried_out);
-        waits || self.promised || self.due_at.is_some_and(|at| at <= elapsed)
-    }
+/// The versions of one key.
+fn versions_of(
+    keys: &BTreeMap<(KeyId, KeyVersion), Known>,
+    id: KeyId,
+) -> impl Iterator<Item = (&(KeyId, KeyVersion), &Known)> {
+    keys.range((id, KeyVersion::FIRST)..).take_while(move |((of, _), _)| *of == id)
 }
 
 /// Runs the rounds, and remembers what it has found, so that a round in which nothing happened costs each node one
@@ -203,19 +155,43 @@ impl Known {
 pub struct Coordinator {
     client: Client,
     rate: Option<f64>,
+    /// Keys that are looked after whether they are listed or not.
+    named: Vec<KeyId>,
     keys: BTreeMap<(KeyId, KeyVersion), Known>,
     listed_at: Option<Duration>,
     /// How many documents each node had when they were last compared, and when that was.
     compared: Option<(BTreeMap<NodeId, u64>, Duration)>,
     answering: BTreeSet<NodeId>,
+    /// Nodes that are there again, and were not asked yet what they missed.
+    returned: BTreeSet<NodeId>,
+    counts_changed: BTreeMap<NodeId, Restless>,
+    returns: BTreeMap<NodeId, Restless>,
 }
 
 impl Coordinator {
     /// A coordinator by this client. It deals the shares of at most `rate` key versions a second.
     #[must_use]
     pub fn new(client: Client, rate: Option<f64>) -> Self {
-        let (keys, answering) = (BTreeMap::new(), BTreeSet::new());
-        Self { client, rate, keys, listed_at: None, compared: None, answering }
+        Self {
+            client,
+            rate,
+            named: Vec::new(),
+            keys: BTreeMap::new(),
+            listed_at: None,
+            compared: None,
+            answering: BTreeSet::new(),
+            returned: BTreeSet::new(),
+            counts_changed: BTreeMap::new(),
+            returns: BTreeMap::new(),
+        }
+    }
+
+    /// It looks after these keys too: of other tenants, whose documents name this principal as coordinator, and which no
+    /// list shows it.
+    #[must_use]
+    pub fn with_keys(mut self, named: Vec<KeyId>) -> Self {
+        self.named = named;
+        self
     }
 
     /// The client: another one after the roster has changed.
@@ -234,7 +210,16 @@ impl Coordinator {
             .filter_map(|node| Some((node.entry.id, node.status.as_ref().ok()?.status.documents)))
             .collect();
         let answering: BTreeSet<NodeId> = counts.keys().copied().collect();
-        let back: Vec<NodeId> = answering.difference(&self.answering).copied().collect();
+        self.returned.extend(answering.difference(&self.answering));
+        let returns = &mut self.returns;
+        let mut believed = |node: &NodeId| returns.entry(*node).or_default().believed(at.elapsed);
+        let back: Vec<NodeId> = self
+            .returned
+            .iter()
+            .filter(|node| answering.contains(*node) && believed(node))
+            .copied()
+            .collect();
+        self.returned.retain(|node| !back.contains(node));
         for known in self.keys.values_mut() {
             // Whoever was away may lack what happened meanwhile; what waited for it need wait no more.
             if back.iter().any(|node| known.members().contains(node)) {
@@ -256,11 +241,15 @@ impl Coordinator {
             round.problems.push(error);
         }
         round.versions = self.keys.values().filter(|known| known.generation.is_some()).count();
-        let lost = |(place, known): (&(KeyId, KeyVersion), &Known)| {
-            known.lost.iter().map(|node| (place.0, *node)).collect::<Vec<_>>()
+        let by_key = |of: fn(&Known) -> &Vec<NodeId>| {
+            let each = |((key, _), known): (&(KeyId, KeyVersion), &Known)| {
+                of(known).iter().map(|node| (*key, *node)).collect::<Vec<_>>()
+            };
+            self.keys.iter().flat_map(each).collect()
         };
-        round.lost = self.keys.iter().flat_map(lost).collect();
-        round.next_due = self.keys.values().filter_map(|known| known.due_at).min();
+        round.lost = by_key(|known| &known.lost);
+        round.restored = by_key(|known| &known.restored);
+        round.next_due = self.keys.values().filter_map(Known::next_due).min();
         round.next_due = round.next_due.map(|due| due.saturating_sub(at.elapsed));
         round
     }
@@ -272,7 +261,7 @@ impl Coordinator {
             nodes.iter().any(|node| node.status.as_ref().is_ok_and(|status| !status.same_roster))
         };
         if other(&nodes)
-            && let Some(newer) = self.client.under_newer_roster().await
+            && let Some(newer) = self.client.under_newer_roster(Duration::ZERO).await
         {
             let _ = self.client.settle(MARKS).await;
             self.client = newer;
@@ -294,6 +283,7 @@ impl Coordinator {
             waiting: 0,
             failed: 0,
             lost: Vec::new(),
+            restored: Vec::new(),
             next_due: None,
             problems,
         }
@@ -305,10 +295,25 @@ impl Coordinator {
         &mut self,
         at: RoundTime,
         back: &[NodeId],
-        counts: BTreeMap<NodeId, u64>,
+        mut counts: BTreeMap<NodeId, u64>,
         round: &mut Round,
     ) -> bool {
         let long_ago = |last: Duration| at.elapsed >= last + LOOK_AGAIN;
+        if let Some((before, _)) = &self.compared {
+            for (node, count) in &mut counts {
+                let changed = &mut self.counts_changed;
+                if let Some(before) = before.get(node)
+                    && before != count
+                    && !changed.entry(*node).or_default().believed(at.elapsed)
+                {
+                    *count = *before;
+                }
+            }
+            // Of a node that is away nothing has changed.
+            for (node, count) in before {
+                counts.entry(*node).or_insert(*count);
+            }
+        }
         let changed = match &self.compared {
             Some((before, _)) => *before != counts,
             None => true,
@@ -356,28 +361,80 @@ impl Coordinator {
                     return;
                 }
             };
-            let mut looked = Vec::new();
-            for key in keys {
-                told(RoundEvent::Key(&key));
-                let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
-                for version in key.versions().iter().filter(|_| !over) {
-                    let place = (key.id(), version.number);
-                    let known = Known::of(&key, version).with(self.keys.get(&place));
-                    if known.generation.is_some() && known.look_at <= at.elapsed {
-                        looked.push((key.clone(), version.number));
-                    }
-                    all.insert(place, known);
-                }
-            }
-            self.look(at, &mut all, looked, round, told).await;
+            self.listed(keys, &mut all, at, round, told).await;
             match next {
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
+        for some in self.named.chunks(LOOKED_AT_ONCE) {
+            let keys = self.fetched(some, &mut all, round).await;
+            self.listed(keys, &mut all, at, round, told).await;
+        }
         self.keys = all;
         self.listed_at = Some(at.elapsed);
         round.listed = true;
+    }
+
+    /// Keys that are known by their ids alone, but for those that were listed. What was known of one that cannot be fetched
+    /// is known still.
+    async fn fetched(
+        &self,
+        ids: &[KeyId],
+        all: &mut BTreeMap<(KeyId, KeyVersion), Known>,
+        round: &mut Round,
+    ) -> Vec<Key> {
+        let mut fetching = JoinSet::new();
+        for id in ids.iter().copied().filter(|id| versions_of(all, *id).next().is_none()) {
+            let client = self.client.clone();
+            fetching.spawn(async move {
+                let cached = client.cached_key(id).is_some();
+                let key = client.fetch_key(id).await;
+                // Hundreds of thousands of keys are not kept in memory.
+                if !cached {
+                    client.forget_key(id);
+                }
+                (id, key)
+            });
+        }
+        let mut keys = Vec::new();
+        while let Some(joined) = fetching.join_next().await {
+            match joined {
+                Ok((_, Ok(key))) => keys.push(key),
+                Ok((id, Err(error))) => {
+                    round.problems.push(error);
+                    let known = versions_of(&self.keys, id);
+                    all.extend(known.map(|(place, known)| (*place, known.clone())));
+                }
+                Err(_) => {}
+            }
+        }
+        keys
+    }
+
+    /// Takes note of keys, and looks at those of which nothing is known yet.
+    async fn listed(
+        &self,
+        keys: Vec<Key>,
+        all: &mut BTreeMap<(KeyId, KeyVersion), Known>,
+        at: RoundTime,
+        round: &mut Round,
+        told: &mut impl FnMut(RoundEvent<'_>),
+    ) {
+        let mut looked = Vec::new();
+        for key in keys {
+            told(RoundEvent::Key(&key));
+            let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
+            for version in key.versions().iter().filter(|_| !over) {
+                let place = (key.id(), version.number);
+                let known = Known::of(&key, version).with(self.keys.get(&place));
+                if known.generation.is_some() && known.look_at <= at.elapsed {
+                    looked.push((key.clone(), version.number));
+                }
+                all.insert(place, known);
+            }
+        }
+        self.look(at, all, looked, round, told).await;
     }
 
     /// Looks at what is to be looked at by now.
@@ -448,6 +505,9 @@ impl Coordinator {
                         told(RoundEvent::Finished { key: id, alias, version });
                     }
                     known.learn(&looked, at);
+                    for (name, what) in known.contradicted(&looked) {
+                        self.client.warn(Warning::WrongAnswer(WrongAnswer { name, what }));
+                    }
                     if let Some(error) = looked.refused() {
                         round.failed += 1;
                         let alias = known.alias.as_str();
@@ -543,11 +603,8 @@ impl Coordinator {
                         known.dealt(&reshared, at);
                     }
                     Err(error) if error.code() == RefusalCode::RefreshNotDue.code() => {
-                        // When it is, the nodes say.
                         round.not_due += 1;
-                        known.due_at = None;
-                        known.promised = false;
-                        known.look_at = at.elapsed;
+                        known.not_due(at.elapsed);
                     }
                     Err(error) => later.push((*place, error)),
                 }
@@ -576,153 +633,5 @@ impl Coordinator {
         known.fail(at.elapsed);
         let (key, version) = place;
         told(RoundEvent::Failed { key, alias: &known.alias, version, error });
-    }
-}
-
-/// What the nodes of a key version have.
-struct Looked {
-    account: ShareAccount,
-    /// Those that have signed the highest certificate.
-    holders: Vec<NodeId>,
-    /// Certificates that nodes took.
-    brought: usize,
-    /// Nodes had signed its first shares, and lacked the certificate.
-    finished: bool,
-}
-
-impl Looked {
-    /// What the nodes refuse with, where none of them tells what it has.
-    fn refused(&self) -> Option<Error> {
-        let mut states = self.account.nodes.iter().filter_map(|node| node.state.as_ref());
-        if states.clone().any(|state| state.is_ok()) {
-            return None;
-        }
-        states.find_map(|state| match state {
-            Err(NodeFailure::Refused(refused)) => Some(Error::Refused(refused.clone())),
-            _ => None,
-        })
-    }
-}
-
-impl Known {
-    fn learn(&mut self, looked: &Looked, at: RoundTime) {
-        let account = &looked.account;
-        if account.generation.is_some() {
-            self.generation = account.generation;
-        }
-        let told = |node: &crate::shares::NodeShareState| matches!(&node.state, Some(Ok(_)));
-        let states = account.nodes.iter().filter_map(|node| match &node.state {
-            Some(Ok(state)) => Some((node, state)),
-            _ => None,
-        });
-        let (mut behind, mut promised, mut due_in) = (false, false, None::<u64>);
-        self.lost.clear();
-        for (node, state) in states {
-            let signed = account.generation.is_some_and(|g| state.promised.contains(&g));
-            let current = state.generation == account.generation;
-            let holder = looked.holders.contains(&node.node);
-            behind |= holder && !current;
-            promised |= state.promised.iter().any(|g| Some(*g) != account.generation);
-            if holder && current && !state.holds && !signed {
-                self.lost.push(node.node);
-            }
-            if node.member {
-                due_in = Some(due_in.unwrap_or(0).max(state.refresh_due_in));
-            }
-        }
-        self.promised = promised;
-        let standing = self.order.as_ref().is_some_and(|(_, every, _, _)| *every > 0);
-        self.due_at = due_in
-            .filter(|_| standing)
-            .map(|seconds| at.elapsed.saturating_add(Duration::from_secs(seconds)));
-        if behind {
-            self.fail(at.elapsed);
-        } else if account.nodes.iter().any(told) {
-            self.look_at = at.elapsed + LOOK_AGAIN;
-            if self.failures > 0 && self.not_before <= at.elapsed {
-                self.failures = 0;
-            }
-        } else {
-            // Nobody tells this client: it may not ask, or nobody is there.
-            self.fail(at.elapsed);
-        }
-    }
-
-    fn dealt(&mut self, reshared: &Reshared, at: RoundTime) {
-        self.generation = Some(reshared.after);
-        self.promised = false;
-        self.failures = 0;
-        let mut every = 0;
-        if let Some((_, seconds, _, carried_out)) = &mut self.order {
-            *carried_out = true;
-            every = *seconds;
-        }
-        self.due_at = (every > 0).then(|| at.elapsed.saturating_add(Duration::from_secs(every)));
-        self.look_at = if reshared.lacking.is_empty() {
-            at.elapsed + LOOK_AGAIN
-        } else {
-            at.elapsed + LEFT_ALONE
-        };
-    }
-}
-
-impl Client {
-    /// What the nodes of a key version have, after those that are behind were brought the highest certificate.
-    async fn look_at_shares(&self, key: &Key, version: KeyVersion) -> Result<Looked, Error> {
-        let account = self.share_states(key, version).await?;
-        let known = self.cached_key(key.id());
-        let key = known.map_or_else(|| key.clone(), |known| key.with_higher_of(&known));
-        let holders = key.committee_of(version).unwrap_or_default();
-        let behind: Vec<NodeId> = account
-            .nodes
-            .iter()
-            .filter(|node| match &node.state {
-                // Whoever never had anything of it, and is none of its nodes, has nothing to erase.
-                Some(Ok(state)) => {
-                    state.generation != account.generation
-                        && (state.generation.is_some() || holders.contains(&node.node))
-                }
-                _ => false,
-            })
-            .map(|node| node.node)
-            .collect();
-        if behind.is_empty() || account.generation.is_none() {
-            return Ok(Looked { account, holders, brought: 0, finished: false });
-        }
-        if account.height < 2 {
-            // A DKG's certificate takes the signatures over its transcript, which its nodes keep.
-            let finished = key.last_version() == Some(version)
-                && self.finish_key(key.id()).await.is_ok_and(|key| key.is_some());
-            let account = self.share_states(&key, version).await?;
-            return Ok(Looked { account, holders, brought: 0, finished });
-        }
-        let found = key.verified_version(version)?;
-        let (Some(root), Some(highest)) = (&found.root, &found.certificate) else {
-            return Ok(Looked { account, holders, brought: 0, finished: false });
-        };
-        let generation = highest.statement().generation();
-        let request = |node: NodeId| v1::PutCertificateRequest {
-            node: node.as_bytes().to_vec(),
-            certificate: Some(highest.envelope().clone()),
-            transcript_signatures: Vec::new(),
-            root: Some(root.envelope().clone()),
-        };
-        let answers = self.ask(&behind, Method::PutCertificate, request, behind.len()).await;
-        let taken = |answer: &crate::client::Answered<v1::PutCertificateReply>| {
-            answer.reply.generation == generation.as_bytes()
-        };
-        let brought = answers.values().flatten().filter(|answer| taken(answer)).count();
-        let account = self.share_states(&key, version).await?;
-        Ok(Looked { account, holders, brought, finished: false })
-    }
-
-    /// Finishes the newest version of a key, and brings its certificate to all its nodes; nothing where no version is
-    /// made of the key any more.
-    async fn finish_key(&self, id: KeyId) -> Result<Option<Key>, Error> {
-        let key = self.fetch_key(id).await?;
-        if !key.verified().heads().state_allows(Action::Create) {
-            return Ok(None);
-        }
-        Ok(Some(self.resume_key(id.to_string(), |_| ()).await?.key))
     }
 }
