@@ -165,6 +165,12 @@ codes! {
     KeysLeft, "keys_left", Partial, "The shares of some keys were not dealt anew.",
         "Those keys are served by the nodes that had their shares before; all others are done.",
         "Mend what the lines above name, then run it again: it goes on where it stopped.";
+    LowersThreshold, "lowers_threshold", Usage, "Fewer nodes than before would be enough for some keys, and nobody has said that this is meant.",
+        "Nothing was signed: the roster, all orders and all shares are as they were.",
+        "Say the same with --lower where it is meant. Whoever steals so many shares later has the key, also after T is raised again.";
+    NodeKept, "node_kept", Partial, "A node was not dropped from the roster, since keys name it still.",
+        "The roster names the node as before, and every key is served as before.",
+        "Do for each key what the lines above say, then run it again: it goes on where it stopped.";
     TooFewAnswer, "too_few_answer", NotQuorate, "With the new nodes in the roster, too few nodes would answer until those have joined.",
         "Nothing was signed: the roster, all orders and all shares are as they were.",
         "Start the nodes that do not answer first, or add fewer nodes at once.";

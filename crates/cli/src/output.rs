@@ -53,6 +53,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody is there who can be asked.
+    pub fn asks(self) -> bool {
+        !self.quiet && !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
     /// A warning; printed unless asked to be quiet, on standard error. As JSON it is one line, so that
     /// what a program finds there is one JSON object a line, the error (if any) last.
     pub fn warn(self, text: &str) {

@@ -150,7 +150,7 @@ fn a_cluster_grows_and_shrinks_while_its_keys_are_used() {
     cluster.nodes[1].start();
 
     while_used(&cluster, "mail", || {
-        let shrunk = ["cluster", "remove-node", "node-4", "node-5", "--threshold", "2"];
+        let shrunk = ["cluster", "remove-node", "node-4", "node-5", "--threshold", "2", "--lower"];
         let done = cluster.admin(shrunk).json();
         assert_eq!(names(&done["dropped"]), ["node-4", "node-5"], "{done}");
         assert_eq!(done["dealt"].as_array().unwrap().len(), 2);
@@ -183,9 +183,17 @@ fn a_node_that_is_gone_is_replaced() {
         let (card, print) = (new.card_file(), new.fingerprint());
         let output = rosters.to_str().unwrap();
         let all = ["cluster", "replace-node", "node-3", &card, "--fingerprint", &print];
-        cluster.admin(all.into_iter().chain(["--output", output]))
+        cluster.admin(all.into_iter().chain(["--output", output, "--drop"]))
     };
-    assert_eq!(names(&replace(&cluster, &new).json()["waiting_for"]), ["node-4"]);
+    // With the new one in the roster before it has joined, two of four would be too few; and only whoever says so has
+    // keys lose a node before they were moved.
+    let (card, print) = (new.card_file(), new.fingerprint());
+    let unsaid = ["cluster", "replace-node", "node-3", &card, "--fingerprint", &print];
+    let refused = cluster.admin(unsaid).failed(3, "too_few_answer");
+    assert!(refused["next"].as_str().unwrap().contains("say it again with --drop"), "{refused}");
+    let waits = replace(&cluster, &new).json();
+    assert_eq!(names(&waits["waiting_for"]), ["node-4"]);
+    assert_eq!(names(&waits["dropped"]), ["node-3"]);
     new.join(&cluster.place, &rosters, &cluster.id).ok();
     new.start();
     let done = replace(&cluster, &new).json();
@@ -236,7 +244,7 @@ fn keys_that_would_lose_a_promise_stand_in_the_way() {
     let done = cluster.admin(["cluster", "remove-node", "node-3", "--key", "docs"]).json();
     assert!(done["dropped"].as_array().unwrap().is_empty(), "{done}");
     assert_eq!(committee(&cluster, "docs").0, "2/2");
-    let done = cluster.admin(["cluster", "set-threshold", "1", "--key", "loose"]).json();
+    let done = cluster.admin(["cluster", "set-threshold", "1", "--key", "loose", "--lower"]).json();
     assert_eq!(done["dealt"][0]["to"], "1-of-3", "{done}");
     assert_eq!(roster(), before);
 }
@@ -255,8 +263,9 @@ fn a_key_moves_to_another_jurisdiction() {
     };
     // With three that have not joined in the roster, three of six would be too few to find a key.
     add(&new, &cluster.place.at("too-many")).failed(3, "too_few_answer");
+    // The file of the first addition is written anew for the second.
+    let rosters = cluster.place.at("acme.newest");
     for some in [0..2, 2..3] {
-        let rosters = cluster.place.at(format!("{}.roster", some.start));
         let new = &mut new[some];
         assert_eq!(names(&add(new, &rosters).json()["waiting_for"]).len(), new.len());
         for node in new.iter_mut() {
@@ -265,9 +274,20 @@ fn a_key_moves_to_another_jurisdiction() {
         }
         assert_eq!(add(new, &rosters).json()["ordered"], 0);
     }
+    // Another file is nobody's to write over.
+    let mine = cluster.place.file("mine.txt", b"mine");
+    add(&new[..1], &mine).failed(7, "output_exists");
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
     assert_eq!(committee(&cluster, "docs").0, "2/3");
     cluster.admin(["key", "create", "eu", "--jurisdiction", "DE", "--threshold", "2"]).ok();
     let sealed = Sealed::under(&cluster, &["eu"]);
+    // Where it may not be a node takes nobody's place, and no other key waits for that.
+    let all = cluster.admin(["key", "move", "--all", "--replace", "node-3=node-4"]).json();
+    assert_eq!(committee(&cluster, "docs").1, ["node-1", "node-2", "node-4"]);
+    let left = &all["left_out"][0];
+    assert_eq!(left["alias"], "eu", "{all}");
+    let why = left["why"].as_str().unwrap();
+    assert_eq!(why, "may not have shares in FR, where node-4 is, so node-3 keeps its share");
     let away = cluster.admin(["key", "move", "eu", "--nodes", "node-4,node-5,node-6"]);
     away.failed(2, "committee_refused");
     away.names("eu version 1 may not have shares in FR, where node-4 is");
@@ -344,7 +364,7 @@ fn several_administrators_sign_an_order() {
     tenant.run(["admin", "add", &key, "--wait", "all"]).ok();
 
     // A larger T is for the principal alone; a smaller one is for both administrators.
-    let one = ["cluster", "set-threshold", "1"];
+    let one = ["cluster", "set-threshold", "1", "--lower"];
     let file = |unfinished: &Value| {
         assert_eq!(unfinished["unfinished"], true, "{unfinished}");
         let change = unfinished["change"].as_str().unwrap().to_owned();

@@ -129,6 +129,8 @@ struct Fetched {
     /// Which node has shown which.
     has: BTreeMap<NodeId, BTreeSet<Digest>>,
     failed: BTreeMap<NodeId, NodeFailure>,
+    /// Those that show what a backup held.
+    restored: BTreeSet<NodeId>,
 }
 
 /// What nodes are asked to show.
@@ -305,7 +307,7 @@ impl Client {
         let ids = vec![DocumentId::from(self.cluster())];
         let everybody = self.roster().nodes.len();
         let asked = Asked { ids, kinds: Kind::ALL.to_vec(), below: true };
-        let Fetched { documents, has, failed } = self.fetch_documents(asked, everybody).await?;
+        let Fetched { documents, has, failed, .. } = self.fetch_documents(asked, everybody).await?;
         let documents = in_order(documents.into_values());
         let mut lacking: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
         for entry in &self.roster().nodes {
@@ -470,9 +472,25 @@ impl Client {
     /// [`NotQuorate`], and [`ClusterError::RosterInvalid`] where successors contend: then the
     /// administrators must settle it, and the trusted one stays.
     pub async fn refresh_roster(&self) -> Result<Option<Membership>, Error> {
-        let mut set = self.known_rosters().await?;
         let ids = vec![DocumentId::from(self.cluster())];
-        let mut rosters = self.documents(ids, vec![Kind::Roster]).await?;
+        let rosters = self.documents(ids, vec![Kind::Roster]).await?;
+        self.newest_of_rosters(rosters).await
+    }
+
+    /// The same by what any node shows, however few answer: a roster counts by its signatures. Once one has answered,
+    /// the others get no more time than a slow node is given.
+    pub(crate) async fn newest_roster(&self) -> Result<Option<Membership>, Error> {
+        let ids = vec![DocumentId::from(self.cluster())];
+        let asked = Asked { ids, kinds: vec![Kind::Roster], below: false };
+        let rosters = self.fetch_from_any(asked, 1).await.documents.into_values().collect();
+        self.newest_of_rosters(rosters).await
+    }
+
+    async fn newest_of_rosters(
+        &self,
+        mut rosters: Vec<SignedDocument>,
+    ) -> Result<Option<Membership>, Error> {
+        let mut set = self.known_rosters().await?;
         rosters.retain(|d| d.kind() == Kind::Roster);
         set.insert_all(rosters);
         self.keep(&set)?;
@@ -527,7 +545,12 @@ impl Client {
     async fn fetch_documents(&self, asked: Asked, enough: usize) -> Result<Fetched, Error> {
         let fetched = self.fetch_from_any(asked, enough).await;
         let answered = self.roster().nodes.len() - fetched.failed.len();
-        if answered < self.most() {
+        // What a node shows from a backup counts where nobody is missing who could know better.
+        let knowing = match fetched.failed.len() {
+            0 => answered,
+            _ => answered - fetched.restored.len(),
+        };
+        if knowing < self.most() {
             return Err(self.most_error("fetch documents", answered, fetched.failed));
         }
         Ok(fetched)
@@ -540,7 +563,7 @@ impl Client {
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
         let kinds: Vec<u32> = kinds.into_iter().map(Kind::number).collect();
         let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
-        let mut failed = BTreeMap::new();
+        let (mut failed, mut restored) = (BTreeMap::new(), BTreeSet::new());
         let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
         let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
         for _ in 0..MAX_PAGES {
@@ -566,6 +589,9 @@ impl Client {
                         continue;
                     }
                 };
+                if reply.restored {
+                    restored.insert(node);
+                }
                 let shown = has.entry(node).or_default();
                 for envelope in reply.documents {
                     match SignedDocument::parse(envelope) {
@@ -588,7 +614,8 @@ impl Client {
             }
             after = next;
         }
-        Fetched { documents: found, has, failed }
+        restored.retain(|node| !failed.contains_key(node));
+        Fetched { documents: found, has, failed, restored }
     }
 }
 

@@ -18,8 +18,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Client, Warning};
 use crate::error::{Error, NodeRefusal, NotQuorate, RequestError, WrongAnswer};
+use crate::generations::rank;
 use crate::keys::Key;
 use crate::rng::{now, os_rng};
+use crate::shares_lost::SharesLost;
 use crate::transport::{CallError, FanOut, Method, Unreachable, UnreachableReason};
 
 /// Bytes of encryption contexts in one request; with 4096 items it stays below the largest request.
@@ -187,8 +189,8 @@ impl Client {
             again @ Start::Again(_) => (again, Proofs::Always),
         };
         let (mut retries, mut switches) = (0, 0);
+        let mut asking = self.asking(job);
         loop {
-            let asking = self.asking(job).await;
             let outcome = if job.labels.len() <= INLINE_LABELS {
                 asking.drive(job, start).await
             } else {
@@ -206,6 +208,7 @@ impl Client {
                     self.inner.counting.evaluated(job.labels.len());
                     self.learn(&evaluated.report);
                     asking.follow_generations(job, &evaluated.report);
+                    asking.look_behind(job);
                     self.follow_roster().await;
                     return Ok(evaluated);
                 }
@@ -224,14 +227,18 @@ impl Client {
                     }
                     // Answers of two generations are never put together: all are asked for again.
                     if switches < MAX_SWITCHES
-                        && let Some(next) = asking.switched(job, &missing.report).await
+                        && let Some((by, next)) = asking.switched(job, &missing.report).await
                     {
                         switches += 1;
-                        *job = next;
+                        // Also what was learnt under a newer roster.
+                        if rank(next.key(), job.version) > rank(job.key(), job.version) {
+                            drop(self.cache_key(next.key()));
+                        }
+                        (asking, *job) = (by, next);
                         start = Start::Fresh(proofs);
                         continue;
                     }
-                    return Err(asking.not_quorate(job.operation, *missing, &reasons));
+                    return Err(asking.not_quorate(job, *missing, &reasons));
                 }
             }
         }
@@ -352,15 +359,10 @@ impl Client {
         WrongAnswer { name: self.node_name(cheater.node), what: cheater.reason.to_string() }
     }
 
-    fn not_quorate(
-        &self,
-        operation: &'static str,
-        missing: FanNotQuorate,
-        reasons: &Reasons,
-    ) -> Error {
+    fn not_quorate(&self, job: &Job, missing: FanNotQuorate, reasons: &Reasons) -> Error {
         let report = missing.report;
-        NotQuorate {
-            operation,
+        let missing = NotQuorate {
+            operation: job.operation,
             needed: usize::from(missing.needed),
             of: usize::from(missing.committee),
             answered: usize::from(missing.answered),
@@ -375,8 +377,8 @@ impl Client {
                 .map(|(node, refusal)| NodeRefusal { name: self.node_name(node), refusal })
                 .collect(),
             wrong: report.cheaters.iter().map(|cheater| self.wrong(cheater)).collect(),
-        }
-        .into_error()
+        };
+        SharesLost::or(missing, &job.key, job.version)
     }
 
     /// The transport's own words for a silence, where it has any.

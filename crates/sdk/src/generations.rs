@@ -13,7 +13,7 @@ use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientBuilder, Warning};
+use crate::client::{Client, Warning};
 use crate::error::{Error, KeyError, WrongAnswer};
 use crate::evaluate::Job;
 use crate::keys::Key;
@@ -64,27 +64,18 @@ impl Job {
 }
 
 impl Client {
-    /// What to ask for after these refusals: another generation, or the same of nodes that were behind. Nothing
-    /// where it would be the same request of the same nodes.
-    pub(crate) async fn switched(&self, job: &Job, report: &Report) -> Option<Arc<Job>> {
+    /// What to ask for after these refusals, and who asks: another generation, or the same of nodes that were behind; or
+    /// what somebody shows who was not asked, where none of those answers that had the shares. Nothing where it would be
+    /// the same request of the same nodes.
+    pub(crate) async fn switched(&self, job: &Job, report: &Report) -> Option<(Self, Arc<Job>)> {
         let key = self.newest_of(job, report).await;
         let higher = rank(&key, job.version()) > rank(job.key(), job.version());
         let brought = self.bring_to_all(&key, job, report, true).await;
-        (higher || brought).then(|| Arc::new(job.with_key(key)))
-    }
-
-    /// Who asks the nodes that hold a key version's shares: this client, or one under a newer roster where one of
-    /// them joined since.
-    pub(crate) async fn asking(&self, job: &Job) -> Self {
-        let mut asking = self.clone();
-        let Ok(committee) = job.key().committee(job.version()) else { return asking };
-        while committee.nodes().iter().any(|node| asking.roster().node(node).is_none()) {
-            match asking.under_newer_roster().await {
-                Some(newer) => asking = newer,
-                None => break,
-            }
+        if higher || brought {
+            let next = Arc::new(job.with_key(key));
+            return Some((self.asking(&next), next));
         }
-        asking
+        self.by_something_newer(job, report).await
     }
 
     /// Learns of a request that succeeded what its refusals show, in the background.
@@ -114,7 +105,7 @@ impl Client {
                     Err(
                         KeyViewError::OrderUnknown { .. }
                         | KeyViewError::VersionUnknown { .. }
-                        | KeyViewError::NoRoot(_),
+                        | KeyViewError::NoRoot { .. },
                     ) => unknown = true,
                     Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
                         name: self.node_name(*node),
@@ -185,8 +176,9 @@ impl Client {
         self.bring(&behind, &request).await
     }
 
-    /// Brings the highest certificate that is known of a key version to all its members, and says who has another
-    /// generation than it afterwards, or gave no answer.
+    /// Brings the highest certificate that is known of a key version to all its members, and to those that had shares
+    /// before, who erase them by it; says which of the members have another generation than it afterwards, or gave no
+    /// answer.
     ///
     /// # Errors
     /// [`crate::KeyError`]: the version is not made.
@@ -207,7 +199,13 @@ impl Client {
             transcript_signatures: Vec::new(),
             root: (highest.statement().height() > 1).then(|| root.envelope().clone()),
         };
-        let mut answers = self.ask(&members, Method::PutCertificate, request, members.len()).await;
+        let mut all = members.clone();
+        for member in known.orders.all().flat_map(|order| order.members()) {
+            if !all.contains(&member.node) && self.roster().node(&member.node).is_some() {
+                all.push(member.node);
+            }
+        }
+        let mut answers = self.ask(&all, Method::PutCertificate, request, all.len()).await;
         let generation = highest.statement().generation();
         let mut lacking = members;
         lacking.retain(|node| {
@@ -242,21 +240,5 @@ impl Client {
             taken |= joined.unwrap_or(false);
         }
         taken
-    }
-
-    /// A client under a newer roster than this one's, where there is one: for a key that went to a node which joined
-    /// since.
-    pub(crate) async fn under_newer_roster(&self) -> Option<Self> {
-        if let Some(newer) = self.successor() {
-            return Some(newer);
-        }
-        let membership = self.refresh_roster().await.ok()??;
-        let key = quorate_wire::SigningKey::from_seed(self.inner.key.seed().duplicate());
-        let timeouts = self.inner.transport.timeouts();
-        let builder = ClientBuilder::new(membership, key).timeouts(timeouts);
-        let newer = builder.keeping(self.inner.profile.clone()).build().ok()?;
-        let newer = Self { storage: self.storage, fragments: self.fragments.clone(), ..newer };
-        self.follow(newer.clone());
-        Some(newer)
     }
 }

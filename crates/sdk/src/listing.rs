@@ -6,9 +6,18 @@ use quorate_types::{KeyId, NodeId};
 use quorate_wire::proto::v1::{self, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::{Error, WrongAnswer};
+use crate::error::Error;
 use crate::keys::{Key, MAX_PAGES};
 use crate::transport::Method;
+
+/// A key that does not verify by what nodes show of it: nobody can say who has its shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnverifiedKey {
+    /// The key.
+    pub id: KeyId,
+    /// Why.
+    pub why: String,
+}
 
 /// What nodes show of each key of a page, and where the next page begins.
 struct Page {
@@ -26,6 +35,29 @@ impl Client {
         self.each_key(|key| keys.push(key)).await?;
         keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
         Ok(keys)
+    }
+
+    /// The same, and beside them those that do not verify, for whoever must not overlook a key.
+    ///
+    /// # Errors
+    /// [`crate::NotQuorate`] unless most nodes answer.
+    pub async fn all_keys(&self) -> Result<(Vec<Key>, Vec<UnverifiedKey>), Error> {
+        let (mut keys, mut unverified, mut after) = (Vec::new(), Vec::new(), None);
+        for _ in 0..MAX_PAGES {
+            let Page { keys: shown, next } = self.page_of_keys(after).await?;
+            for (id, views) in shown {
+                match self.verify_views(id, &views).await {
+                    Ok(key) => keys.push(key),
+                    Err(error) => unverified.push(UnverifiedKey { id, why: error.to_string() }),
+                }
+            }
+            match next {
+                None => break,
+                Some(next) => after = Some(next),
+            }
+        }
+        keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
+        Ok((keys, unverified))
     }
 
     /// Shows all keys that this client may see to `with`, in the order of their ids, verified.
@@ -58,10 +90,8 @@ impl Client {
         for (id, views) in shown {
             match self.verify_views(id, &views).await {
                 Ok(key) => keys.push(key),
-                Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
-                    name: id.to_string(),
-                    what: error.to_string(),
-                })),
+                // Whose doing it is is said where that is known.
+                Err(error) => self.warn(Warning::KeyUnverified { key: id, why: error.to_string() }),
             }
         }
         Ok((keys, next))

@@ -5,7 +5,7 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_documents::{
-    BodyOf, Jurisdiction, Kind, Lookup, NodeEntry, Roster, SignedDocument, Tenant,
+    BodyOf, Jurisdiction, KeyOrder, Kind, Lookup, NodeEntry, Roster, SignedDocument, Tenant,
 };
 use quorate_types::limits::MAX_COMMITTEE;
 use quorate_types::{Digest, DocumentId, KeyId, KeyState, KeyVersion, NodeId, Threshold};
@@ -16,7 +16,7 @@ use crate::cluster::NodeCard;
 use crate::error::{ClusterError, Error, ProfileError, RequestError};
 use crate::keys::Key;
 use crate::nodes::with_nodes;
-use crate::orders::{OrderChange, OrderReport};
+use crate::orders::{OrderChange, OrderReport, Room, Whose};
 use crate::profile::{AdminKey, Profile, read_kept};
 
 /// Orders that are signed at once: as many as one change may hold, for other administrators to sign.
@@ -33,14 +33,29 @@ pub struct CommitteeChange {
     pub add: Vec<NodeId>,
     /// Nodes to leave out.
     pub remove: Vec<NodeId>,
+    /// Members that may not have shares, by the jurisdictions, and those that are left out make room for other nodes of
+    /// the roster that may, as long as there are any; those that stay keep their places.
+    pub fill: bool,
+    /// A key that may not have shares where a node is that takes another one's place keeps the other one, and stands in
+    /// nobody's way.
+    pub where_allowed: bool,
     /// Members that lost their shares, and come in again.
     pub entering: Vec<NodeId>,
-    /// T; none for as many as before.
+    /// T; none for as many as before. Where nodes come, go or take the places of others, only of the keys of which the
+    /// members change by that: the others have nothing to do with those nodes.
     pub threshold: Option<u16>,
     /// A plain refresh may be run once in so many seconds, 0 for never; none for as before.
     pub refresh_seconds: Option<u64>,
     /// Where shares may be from now on; none for where the key's document says.
     pub jurisdictions: Option<Vec<Jurisdiction>>,
+}
+
+impl CommitteeChange {
+    /// Whether it is about nodes, and about T only where they change.
+    fn is_of_nodes(&self) -> bool {
+        let none = self.replace.is_empty() && self.add.is_empty() && self.remove.is_empty();
+        self.exactly.is_none() && (!none || self.fill)
+    }
 }
 
 /// What one key version's committee is and becomes.
@@ -60,6 +75,8 @@ pub struct PlannedOrder {
     pub change: OrderChange,
     /// Whether the order in force says it already, so that only the reshare is left.
     pub signed: bool,
+    /// T as it is ordered now, where the order that is yet to be signed makes it smaller.
+    pub lowers: Option<u16>,
 }
 
 /// A key version that is left as it is, and why.
@@ -132,17 +149,33 @@ impl fmt::Display for CommitteeError {
 
 impl std::error::Error for CommitteeError {}
 
-/// The members that a change makes of those that there are; in the order of their indices.
+/// The members that a change makes of those that there are; in the order of their indices. `nodes` are those of the
+/// roster.
 fn members(
     before: &[NodeId],
     change: &CommitteeChange,
+    nodes: &[NodeId],
     allowed: impl Fn(&NodeId) -> bool,
 ) -> Vec<NodeId> {
     let mut after: Vec<NodeId> = change.exactly.clone().unwrap_or_else(|| before.to_vec());
     for (old, new) in &change.replace {
-        if let Some(place) = after.iter_mut().find(|node| *node == old) {
+        if let Some(place) = after.iter_mut().find(|node| *node == old)
+            && (allowed(new) || !change.where_allowed)
+        {
             *place = *new;
         }
+    }
+    if change.fill {
+        let stays = |node: &NodeId| allowed(node) && !change.remove.contains(node);
+        let taken: BTreeSet<NodeId> = after.iter().filter(|n| stays(n)).copied().collect();
+        let mut others = nodes.iter().filter(|node| stays(node) && !taken.contains(node));
+        for place in after.iter_mut().filter(|node| !stays(node)) {
+            if let Some(other) = others.next() {
+                *place = *other;
+            }
+        }
+        // Who may not have a share, and whose place nobody can take.
+        after.retain(stays);
     }
     after.extend(change.add.iter().copied().filter(allowed));
     after.retain(|node| !change.remove.contains(node));
@@ -174,12 +207,16 @@ fn needs(
     let laws = change.jurisdictions.clone().unwrap_or_else(|| key.jurisdictions());
     let entry = |node: &NodeId| roster.node(node);
     let legal = |entry: &NodeEntry| laws.is_empty() || laws.contains(&entry.jurisdiction);
+    let allowed = |node: &NodeId| entry(node).is_some_and(legal);
     let order = version.order.as_ref();
     // Of orders that contend none counts; whoever has the shares is who has them.
     let before = order.map_or(&version.members, |order| &order.members);
     let t = order.map_or(version.threshold, |order| order.threshold).t();
-    let after = members(before, change, |node| entry(node).is_some_and(legal));
-    let threshold = change.threshold.unwrap_or(t);
+    let nodes: Vec<NodeId> = roster.nodes.iter().map(|node| node.id).collect();
+    let after = members(before, change, &nodes, allowed);
+    // Whoever lets a node go does not say anything of keys that it has no share of.
+    let moves = !change.is_of_nodes() || after != *before;
+    let threshold = change.threshold.filter(|_| moves).unwrap_or(t);
     let mut why = Vec::new();
     for node in &after {
         match entry(node) {
@@ -219,8 +256,21 @@ fn needs(
             })
     });
     if same && order.is_some_and(|order| order.fulfilled) {
-        return Needs::Nothing;
+        return match left_as_it_is(
+            key,
+            change,
+            roster,
+            (before.as_slice(), after.as_slice(), t),
+            allowed,
+        ) {
+            Some(why) => Needs::Stays(why),
+            None => Needs::Nothing,
+        };
     }
+    // Of orders that contend any may be what somebody relies on.
+    let heads = key.order_heads(version.number).iter();
+    let ordered = heads.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
+    let highest = ordered.fold(t, u16::max);
     Needs::Order(PlannedOrder {
         key: key.id(),
         alias: key.alias().to_owned(),
@@ -235,7 +285,37 @@ fn needs(
             anew: false,
         },
         signed: same,
+        lowers: (!same && threshold < highest).then_some(highest),
     })
+}
+
+/// Why a key version stays as it is that a change might be thought to be about.
+fn left_as_it_is(
+    key: &Key,
+    change: &CommitteeChange,
+    roster: &Roster,
+    (before, after, t): (&[NodeId], &[NodeId], u16),
+    allowed: impl Fn(&NodeId) -> bool,
+) -> Option<String> {
+    let mut kept = change.replace.iter().filter(|(old, _)| after.contains(old));
+    if let Some((old, new)) = kept.find(|(_, new)| !after.contains(new) && !allowed(new)) {
+        let name = |node: &NodeId| {
+            roster.node(node).map_or_else(|| node.to_string(), |entry| entry.name.clone())
+        };
+        let law = roster.node(new).map(|entry| entry.jurisdiction.to_string());
+        return Some(format!(
+            "may not have shares in {}, where {} is, so {} keeps its share",
+            law.unwrap_or_default(),
+            name(new),
+            name(old)
+        ));
+    }
+    let asked = change.threshold.filter(|asked| *asked != t && after == before)?;
+    Some(format!(
+        "its nodes stay, so {t} of them must answer as before; `quorate cluster set-threshold {asked} --key {}` \
+         changes that",
+        key.alias()
+    ))
 }
 
 impl Client {
@@ -288,8 +368,12 @@ impl Client {
     /// Signs the orders of a plan that are not signed yet; `keys` are those that it was made of. The shares are where
     /// they were until each key version is reshared.
     ///
+    /// Those that this client's principal may sign alone are in force first. Of those that take several administrators
+    /// one change holds as many as it may, and says how many more changes may be to come.
+    ///
     /// # Errors
-    /// As [`Self::new_order`].
+    /// As [`Self::new_order`]; and [`RequestError::Invalid`], before anything is signed, where the tenant would have more
+    /// documents of orders than a node takes.
     pub async fn order_committees(
         &self,
         plan: &CommitteePlan,
@@ -306,11 +390,36 @@ impl Client {
                 Some((key, order.version, order.change.clone()))
             })
             .collect();
-        let mut reports = Vec::with_capacity(wanted.len());
-        for some in wanted.chunks(ORDERS_AT_ONCE) {
-            reports.extend(self.new_orders(some, administrator).await?);
+        self.sign_orders(&wanted, administrator).await
+    }
+
+    /// Signs the next orders of any number of key versions, as [`Self::order_committees`] does those of a plan.
+    ///
+    /// # Errors
+    /// As [`Self::order_committees`].
+    pub async fn sign_orders(
+        &self,
+        wanted: &[(Key, KeyVersion, OrderChange)],
+        administrator: Option<&AdminKey>,
+    ) -> Result<Vec<OrderReport>, Error> {
+        let room = self.room_for_orders(wanted).await?;
+        let (mut reports, mut unfinished) = (Vec::with_capacity(wanted.len()), None);
+        for (at, some) in wanted.chunks(ORDERS_AT_ONCE).enumerate() {
+            let later = wanted.len().div_ceil(ORDERS_AT_ONCE).saturating_sub(at + 1);
+            // What others must sign is one change, and the next one is made when this one was submitted.
+            let of = match (unfinished.is_some(), &room) {
+                (false, Room::ForAll) => Whose::All { later },
+                (false, Room::ForAdministrators) => Whose::Administrators { later },
+                (true, Room::ForAll) => Whose::Own,
+                (true, Room::ForAdministrators) => break,
+            };
+            match self.orders_of(some, administrator, of).await {
+                Ok(signed) => reports.extend(signed),
+                Err(Error::Unfinished(change)) => unfinished = Some(change),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(reports)
+        unfinished.map_or(Ok(reports), |change| Err(Error::Unfinished(change)))
     }
 
     /// This client's roster with the nodes of these cards too: the next one, where [`crate::Admin::change_nodes`] signs
@@ -332,6 +441,20 @@ impl Client {
         let own = DocumentId::from(self.tenant());
         let tenants = set.ids(Kind::Tenant).filter(|id| *id != own);
         Ok(tenants.filter(|id| set.heads::<Tenant>(id).is_some()).count())
+    }
+
+    /// The names of all nodes that this client's roster or one before it names: for those that are gone.
+    pub async fn node_names(&self) -> BTreeMap<NodeId, String> {
+        let mut names = BTreeMap::new();
+        if let Ok(set) = self.known_rosters().await {
+            let mut rosters = set.versions(&DocumentId::from(self.cluster()));
+            rosters.sort_by_key(|roster| roster.version());
+            let rosters = rosters.iter().filter_map(|roster| Roster::of(roster.body()));
+            let nodes = rosters.flat_map(|roster| &roster.nodes);
+            names.extend(nodes.map(|node| (node.id, node.name.clone())));
+        }
+        names.extend(self.roster().nodes.iter().map(|node| (node.id, node.name.clone())));
+        names
     }
 
     /// A node of the roster, or of one before it, by name or id.
@@ -404,7 +527,9 @@ mod tests {
     #[test]
     fn members_keep_their_order() {
         let before = [1, 2, 3].map(id);
-        let of = |change: &CommitteeChange| members(&before, change, |node| *node != id(9));
+        let roster = [1, 2, 3, 4, 9, 5].map(id);
+        let of =
+            |change: &CommitteeChange| members(&before, change, &roster, |node| *node != id(9));
         let none = CommitteeChange::default();
         assert_eq!(of(&none), before);
         let add = CommitteeChange { add: [4, 9, 2].map(id).to_vec(), ..none.clone() };
@@ -420,8 +545,25 @@ mod tests {
             exactly: Some([5, 1].map(id).to_vec()),
             add: vec![id(2)],
             remove: vec![id(1)],
-            ..none
+            ..none.clone()
         };
         assert_eq!(of(&exactly), [5, 2].map(id));
+        // A node that may not have shares takes nobody's place where that is not to stand in the way.
+        let replace = CommitteeChange { replace: vec![(id(2), id(9))], ..none.clone() };
+        assert_eq!(of(&replace), [1, 9, 3].map(id));
+        let replace = CommitteeChange { where_allowed: true, ..replace };
+        assert_eq!(of(&replace), before);
+        // As many as before, and those that stay where they were.
+        let fill = CommitteeChange { fill: true, remove: vec![id(2)], ..none.clone() };
+        assert_eq!(of(&fill), [1, 4, 3].map(id));
+        let fill = CommitteeChange { fill: true, ..none };
+        let law = |change: &CommitteeChange| {
+            members(&before, change, &roster, |node| [3, 4, 5].map(id).contains(node))
+        };
+        assert_eq!(law(&fill), [4, 5, 3].map(id));
+        let few = |change: &CommitteeChange| {
+            members(&before, change, &roster, |node| [3, 9].map(id).contains(node))
+        };
+        assert_eq!(few(&fill), [9, 3].map(id));
     }
 }

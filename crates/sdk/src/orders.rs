@@ -8,6 +8,7 @@ use quorate_documents::{
     Body, BodyOf, DocumentSet, Draft, FrontierEntry, Key as KeyBody, KeyOrder, Kind, Lookup, Order,
     Principal, Roster, SignedDocument,
 };
+use quorate_types::limits::{MAX_FRONTIER, MAX_ORDERS_PER_TENANT};
 use quorate_types::{Action, Digest, DocumentId, KeyId, KeyVersion, NodeId, UnixSeconds};
 
 use crate::admin::deliver;
@@ -25,10 +26,11 @@ const SETTLED: usize = 16;
 /// Orders that are signed and handed over at once.
 const AT_ONCE: usize = 64;
 
-/// What the next order of a key version is to say.
+/// What the next order of a key version is to say. What is to be as before is so by the order in force; where orders
+/// contend, by the one by which the shares in use were dealt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderChange {
-    /// The members, in the order of their indices.
+    /// The members, in the order of their indices; none for those of before.
     pub members: Vec<NodeId>,
     /// T; none for as many as before.
     pub threshold: Option<u16>,
@@ -54,6 +56,43 @@ pub struct OrderReport {
     pub order: Digest,
     /// Which nodes know of it; none where it was in force already.
     pub delivered: Option<Delivered>,
+}
+
+/// Which orders of many are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those that this client's principal signs alone.
+    Own,
+    /// All of them. So many changes may follow for other administrators to sign.
+    All { later: usize },
+    /// The same, where administrators sign all of them.
+    Administrators { later: usize },
+}
+
+/// Who may sign so many new documents of orders of a tenant that has so many of them, and so many others.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Whoever may change the keys.
+    ForAll,
+    /// Its administrators alone.
+    ForAdministrators,
+}
+
+/// Refuses more new documents of orders than there is room for.
+fn room(new: usize, orders: usize, others: usize) -> Result<Room, Error> {
+    let most = usize::try_from(MAX_ORDERS_PER_TENANT).unwrap_or(usize::MAX);
+    let after = new.saturating_add(orders);
+    if after <= most {
+        return Ok(Room::ForAll);
+    }
+    let most = most.max(MAX_FRONTIER.saturating_sub(others));
+    if after <= most {
+        return Ok(Room::ForAdministrators);
+    }
+    Err(invalid(format!(
+        "{new} key versions have no order beyond their first, and each needs a document for it; the tenant has {orders} of \
+         the {most} that it may have, so there is no room for all of them: nothing was signed"
+    )))
 }
 
 /// An order that is to be signed.
@@ -105,11 +144,22 @@ impl Client {
     /// The same for many key versions. One document each; those of sixty-four are handed over together.
     ///
     /// # Errors
-    /// As [`Self::new_order`], at the first; nothing is signed unless all can be.
+    /// As [`Self::new_order`], at the first; nothing is signed unless all can be. Where more administrators must sign,
+    /// those that this client's principal signs alone are in force all the same.
     pub async fn new_orders(
         &self,
         wanted: &[(Key, KeyVersion, OrderChange)],
         administrator: Option<&AdminKey>,
+    ) -> Result<Vec<OrderReport>, Error> {
+        self.orders_of(wanted, administrator, Whose::All { later: 0 }).await
+    }
+
+    /// The same, or those alone that take no administrator.
+    pub(crate) async fn orders_of(
+        &self,
+        wanted: &[(Key, KeyVersion, OrderChange)],
+        administrator: Option<&AdminKey>,
+        whose: Whose,
     ) -> Result<Vec<OrderReport>, Error> {
         let at = self.document_time().await?;
         let tenant = self.tenant_heads().await?;
@@ -117,7 +167,8 @@ impl Client {
         let signing = Signing {
             at,
             authority: tenant.digests().first().copied(),
-            critical: tenant.is_critical(Action::Change),
+            critical: tenant.is_critical(Action::Change)
+                || matches!(whose, Whose::Administrators { .. }),
             own: set.heads::<Principal>(&DocumentId::from(self.principal())),
             administrator,
         };
@@ -137,6 +188,11 @@ impl Client {
         }
         let (by_administrators, own): (Vec<_>, Vec<_>) =
             drafted.into_iter().partition(|draft| draft.by_administrators);
+        // What this principal may order waits for no administrator.
+        self.hand_over(&set, own, &mut reports).await?;
+        let (Whose::All { later } | Whose::Administrators { later }) = whose else {
+            return Ok(reports);
+        };
         if let (Some(administrator), false) = (administrator, by_administrators.is_empty()) {
             let documents: Vec<SignedDocument> =
                 by_administrators.iter().flat_map(|d| d.documents.clone()).collect();
@@ -144,18 +200,35 @@ impl Client {
                 [one] => format!("order version {} of {} anew", one.version, one.key),
                 many => format!("order {} key versions anew", many.len()),
             };
+            let more = match later {
+                0 => String::new(),
+                later => format!(
+                    "; up to {later} such changes follow, each made when the one before was submitted"
+                ),
+            };
             // All of them are one change, for others to sign at once.
-            let change = Change::new(self.cluster(), &what, documents);
+            let change = Change::new(self.cluster(), &format!("{what}{more}"), documents);
             if !change.complete(&set)? {
                 return Err(Error::Unfinished(Box::new(change.on(&set))));
             }
             debug_assert!(administrator.public() != self.public_key(), "keys have one purpose");
         }
-        for some in [by_administrators, own].concat_chunks(AT_ONCE) {
+        self.hand_over(&set, by_administrators, &mut reports).await?;
+        Ok(reports)
+    }
+
+    /// Hands orders to the nodes, and says in their reports who took them.
+    async fn hand_over(
+        &self,
+        set: &DocumentSet,
+        drafted: Vec<Drafted>,
+        reports: &mut [OrderReport],
+    ) -> Result<(), Error> {
+        for some in drafted.chunks(AT_ONCE) {
             let documents: Vec<SignedDocument> =
                 some.iter().flat_map(|d| d.documents.clone()).collect();
-            let delivered = deliver(self, &set, &documents).await?;
-            for draft in &some {
+            let delivered = deliver(self, set, &documents).await?;
+            for draft in some {
                 self.forget_key(draft.key);
                 let place = (draft.key, draft.version);
                 let report = reports.iter_mut().find(|r| (r.key, r.version) == place);
@@ -164,7 +237,39 @@ impl Client {
                 }
             }
         }
-        Ok(reports)
+        Ok(())
+    }
+
+    /// Refuses orders of which a node would take a part and not the rest: a document each for key versions that have
+    /// none yet. Asks nobody for one alone, which a node takes or does not.
+    pub(crate) async fn room_for_orders(
+        &self,
+        wanted: &[(Key, KeyVersion, OrderChange)],
+    ) -> Result<Room, Error> {
+        let new = wanted.iter().filter(|(key, version, _)| key.order_heads(*version).is_empty());
+        let new = new.count();
+        if new < 2 {
+            return Ok(Room::ForAll);
+        }
+        let own = Some(self.tenant());
+        let documents = self.documents(Vec::new(), vec![Kind::KeyOrder]).await?;
+        let of_own = |document: &&SignedDocument| document.body().tenant() == own;
+        let mut ids: BTreeSet<DocumentId> =
+            documents.iter().filter(of_own).map(|document| document.id()).collect();
+        if let Ok(Room::ForAll) = room(new, ids.len(), 0) {
+            return Ok(Room::ForAll);
+        }
+        // Only what counts takes a place; of the others, what is over is counted too: that takes none, and room is said to
+        // be a little less than it is.
+        let mut set = self.control_set().await?;
+        let kinds = vec![Kind::Tenant, Kind::Principal, Kind::Key, Kind::Policy, Kind::Grant];
+        let others = self.documents(Vec::new(), kinds).await?;
+        let count: BTreeSet<DocumentId> =
+            others.iter().filter(of_own).map(|document| document.id()).collect();
+        set.insert_all(others);
+        set.insert_all(documents);
+        ids.retain(|id| set.heads::<KeyOrder>(id).is_some());
+        room(new, ids.len(), count.len())
     }
 
     /// The order that is wanted, signed; without documents where the one in force says it already.
@@ -182,12 +287,14 @@ impl Client {
         let certificate = certificate.ok_or(KeyError::NotReady { id, version })?;
         let orders = &verified.orders;
         let heads = key.order_heads(version);
-        if heads.len() != orders.heads().len() {
+        if heads.len() != verified.followed_by_next().len() {
             return Err(KeyError::Invalid { id, why: "no node shows an order".to_owned() }.into());
         }
-        let before = orders.newest().unwrap_or(&verified.order);
+        // One that the tenant's documents do not keep is followed, and so adopted.
+        let in_force = orders.newest().ok().filter(|_| verified.unadopted().is_none());
+        // Of orders that contend none says what stays as before: the shares in use do.
+        let before = in_force.or_else(|| verified.in_use()).unwrap_or(&verified.order);
         let wanted = self.wanted(key, version, change, before)?;
-        let in_force = orders.newest().ok();
         // Whether the next reshare would be a plain refresh, which takes a standing order or this one.
         let carried_out = in_force.is_some_and(|order| {
             let statement = certificate.statement();
@@ -307,14 +414,17 @@ impl Client {
         }
         let threshold = change.threshold.unwrap_or(before.threshold().t());
         let minimum = usize::try_from(heads.minimum_committee()).unwrap_or(usize::MAX);
-        if change.members.len() < minimum {
+        let as_before = || before.members().iter().map(|member| member.node).collect();
+        let members: Vec<NodeId> =
+            if change.members.is_empty() { as_before() } else { change.members.clone() };
+        if members.len() < minimum {
             return Err(invalid(format!(
                 "{alias} has at least {minimum} nodes, and this would leave it {}",
-                change.members.len()
+                members.len()
             )));
         }
-        let mut nodes = Vec::with_capacity(change.members.len());
-        for node in &change.members {
+        let mut nodes = Vec::with_capacity(members.len());
+        for node in &members {
             let entry = self.roster().node(node);
             let entry = entry.ok_or_else(|| RequestError::NodeUnknown(node.to_string()))?;
             if !heads.allows_jurisdiction(entry.jurisdiction) {
@@ -327,7 +437,7 @@ impl Client {
         }
         let holders = key.committee_of(version).unwrap_or_default();
         let new = |node: &&NodeId| !holders.contains(node) || change.entering.contains(node);
-        let entering: Vec<NodeId> = change.members.iter().filter(new).copied().collect();
+        let entering: Vec<NodeId> = members.iter().filter(new).copied().collect();
         let refresh = change.refresh_seconds.unwrap_or(before.refresh_seconds());
         let order = Order::numbered(2, threshold, nodes, &entering)
             .map_err(|e| invalid(format!("{alias}: {e}")))?
@@ -355,24 +465,6 @@ fn renumbered(order: &Order, number: u32) -> Result<Order, quorate_documents::Bo
         order.members().iter().map(|m| m.node).filter(|node| order.enters(node)).collect();
     Ok(Order::numbered(number, order.threshold().t(), nodes, &entering)?
         .with_refresh_seconds(order.refresh_seconds()))
-}
-
-/// Both lists one after the other, in pieces.
-trait ConcatChunks<T> {
-    fn concat_chunks(self, size: usize) -> Vec<Vec<T>>;
-}
-
-impl<T> ConcatChunks<T> for [Vec<T>; 2] {
-    fn concat_chunks(self, size: usize) -> Vec<Vec<T>> {
-        let mut pieces = Vec::new();
-        for list in self {
-            let mut list = list.into_iter().peekable();
-            while list.peek().is_some() {
-                pieces.push(list.by_ref().take(size).collect());
-            }
-        }
-        pieces
-    }
 }
 
 /// Refuses an order of a change that nobody can explain, or that does not follow all orders that there are: it
@@ -518,4 +610,24 @@ pub(crate) fn shown<'a>(
         "heads of orders"
     );
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of them or none: a tenant half of whose keys moved could move neither the others nor those back. Three hundred
+    /// keys of monthly versions for three years have room, where administrators sign.
+    #[test]
+    fn orders_without_room_are_refused_before_any_is_signed() {
+        let most = usize::try_from(MAX_ORDERS_PER_TENANT).unwrap();
+        assert_eq!(room(800, most - 800, 10_000).unwrap(), Room::ForAll);
+        assert_eq!(room(300 * 36, 0, 400).unwrap(), Room::ForAdministrators);
+        assert_eq!(room(1, MAX_FRONTIER - 401, 400).unwrap(), Room::ForAdministrators);
+        let refused = room(801, most - 800, 10_000).unwrap_err().to_string();
+        for what in ["801 key versions", "9200 of the 10000", "nothing was signed"] {
+            assert!(refused.contains(what), "{what}: {refused}");
+        }
+        assert!(room(2, MAX_FRONTIER - 401, 400).is_err());
+    }
 }

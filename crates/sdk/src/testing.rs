@@ -18,7 +18,8 @@ use prost::Message;
 use quorate_audit::{Hash, LogId, LogSigner, MemoryNodes};
 use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
 use quorate_documents::{
-    Body, Certificate, Draft, Key as KeyBody, KeyVersionEntry, Order, Statement,
+    Body, Certificate, DocumentSet, Draft, Key as KeyBody, KeyOrder, KeyVersionEntry, Order,
+    SignedDocument, Statement,
 };
 use quorate_schemes::prf::{self, Labels};
 use quorate_schemes::sharing::{SecretPolynomial, SigningShare};
@@ -35,10 +36,10 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::{ClusterRequest, NodeCard, create_cluster};
-use crate::profile::{AdminKey, Profile};
+use crate::profile::{AdminKey, Membership, Profile};
 use crate::rng::{now, os_rng};
 use crate::transport::{Timeouts, pkcs8, provider};
-use crate::{Client, Key};
+use crate::{Client, ClientBuilder, Key};
 
 /// What a node's TLS offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub(crate) struct FakeNode {
     state: Mutex<NodeState>,
     pub(crate) evaluations: AtomicUsize,
     pub(crate) connections: AtomicUsize,
+    /// How often it was asked for documents.
+    pub(crate) fetches: AtomicUsize,
 }
 
 struct NodeState {
@@ -100,6 +103,8 @@ struct NodeState {
     tenant: TenantId,
     caller: PrincipalId,
     roster: Vec<u8>,
+    /// The rosters that it shows.
+    rosters: Vec<v1::Envelope>,
 }
 
 pub(crate) struct FakeCluster {
@@ -113,6 +118,7 @@ pub(crate) struct FakeCluster {
     secret: Scalar,
     /// The certificates of all generations, the DKG's first.
     pub(crate) certificates: Vec<Certificate>,
+    admin: AdminKey,
     pub(crate) profile_dir: tempfile::TempDir,
 }
 
@@ -123,6 +129,11 @@ impl FakeCluster {
     }
 
     pub(crate) async fn start_with(t: u16, n: u8, tls_kind: Tls) -> Self {
+        Self::start_of(t, n, n, tls_kind).await
+    }
+
+    /// The same of which only the first nodes hold the key.
+    pub(crate) async fn start_of(t: u16, members: u8, n: u8, tls_kind: Tls) -> Self {
         let rng = &mut os_rng();
         let mut nodes = Vec::new();
         let mut listeners = Vec::new();
@@ -165,14 +176,15 @@ impl FakeCluster {
         let invitation = bundle.invitation();
         profile.accept(&invitation, invitation.fingerprint()).unwrap();
 
-        let order = Order::new(t, nodes.iter().map(|(e, ..)| (e.id, e.identity_key))).unwrap();
+        let holders = nodes.iter().take(members.into());
+        let order = Order::new(t, holders.map(|(e, ..)| (e.id, e.identity_key))).unwrap();
         let body = KeyBody {
             tenant: bundle.tenant,
             alias: "test".into(),
             spec: KeySpec::PrfRistretto255Sha512,
             usage: KeyUsage::EncryptDecrypt,
             state: KeyState::Active,
-            minimum_committee: n.into(),
+            minimum_committee: members.into(),
             allow_fragile: false,
             jurisdictions: Vec::new(),
             fragment_required: false,
@@ -207,7 +219,8 @@ impl FakeCluster {
             generation,
         )
         .unwrap();
-        let signatures = nodes.iter().map(|(_, identity, _)| statement.sign(identity)).collect();
+        let holders = nodes.iter().take(members.into());
+        let signatures = holders.map(|(_, identity, _)| statement.sign(identity)).collect();
         let certificate = Certificate::assemble(statement, signatures).unwrap();
         let view = v1::KeyView {
             id: key.as_bytes().to_vec(),
@@ -226,13 +239,16 @@ impl FakeCluster {
             order: order.clone(),
             secret,
             certificates: vec![certificate],
+            admin,
             profile_dir,
         };
-        for ((((entry, identity, tls), listener), member), log) in
-            nodes.into_iter().zip(listeners).zip(order.members()).zip(logs)
+        for (((entry, identity, tls), listener), log) in nodes.into_iter().zip(listeners).zip(logs)
         {
             let name = LogId { cluster: bundle.cluster, node: entry.id, incarnation: 0 };
-            let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
+            let share = order.member(&entry.id).map(|member| {
+                let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
+                (member.index.get().into(), share)
+            });
             let node = Arc::new(FakeNode {
                 id: entry.id,
                 tls,
@@ -241,16 +257,18 @@ impl FakeCluster {
                     behaviour: Behaviour::Honest,
                     clock_offset: 0,
                     generation,
-                    share: Some((member.index.get().into(), share)),
+                    share,
                     promised: Vec::new(),
                     wrong: Some(SigningShare::take(&mut Scalar::random(rng)).unwrap()),
                     view: Some(view.clone()),
                     tenant: bundle.tenant,
                     caller: bundle.principal,
                     roster: bundle.digest.as_bytes().to_vec(),
+                    rosters: vec![bundle.roster.clone()],
                 }),
                 evaluations: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
+                fetches: AtomicUsize::new(0),
             });
             let server = tokio::spawn(serve(Arc::clone(&node), listener, tls_kind));
             cluster.servers.insert(node.id, server);
@@ -280,6 +298,80 @@ impl FakeCluster {
         let envelope = certificate.envelope().clone();
         self.certificates.push(certificate);
         envelope
+    }
+
+    /// Orders that others hold the key, and deals it to them: all nodes know of it, and only those have shares.
+    pub(crate) fn move_to(&mut self, members: &[usize]) {
+        let rng = &mut os_rng();
+        let parent = self.certificates.last().unwrap().statement();
+        let ids: Vec<NodeId> = members.iter().map(|at| self.nodes[*at].id).collect();
+        let nodes = members.iter().map(|at| (self.nodes[*at].id, self.identities[*at].public()));
+        let entering: Vec<NodeId> =
+            ids.iter().filter(|id| parent.participant(id).is_none()).copied().collect();
+        let order = Order::numbered(2, self.order.threshold().t(), nodes, &entering).unwrap();
+        let tenant = self.client.tenant();
+        let digest = |bytes: &[u8; 32]| quorate_types::Digest::from_bytes(*bytes);
+        let body = KeyOrder {
+            tenant,
+            key: self.key,
+            version: KeyVersion::FIRST,
+            first: self.order.digest(self.key, KeyVersion::FIRST),
+            base: Some(digest(self.key.as_bytes())),
+            settles: Vec::new(),
+            order: order.clone(),
+        };
+        let profile = Profile::open(self.profile_dir.path()).unwrap();
+        let authority = Some(digest(tenant.as_bytes()));
+        let document = Draft::first(Body::KeyOrder(body), authority, now(), rng)
+            .unwrap()
+            .sign(&[profile.principal_key()])
+            .unwrap();
+        let polynomial = SecretPolynomial::random(&self.secret, order.threshold().t(), rng);
+        let commitments =
+            polynomial.commitments().iter().map(|c| c.compress().to_bytes()).collect();
+        let generation = Generation::from_bytes([7 + self.certificates.len() as u8; 32]);
+        let statement = Statement::of_reshare(parent, &order, commitments, generation).unwrap();
+        let signatures = members.iter().map(|at| statement.sign(&self.identities[*at])).collect();
+        let certificate = Certificate::assemble(statement, signatures).unwrap();
+        let root = self.certificates[0].envelope().clone();
+        for node in &self.nodes {
+            let mut state = node.state.lock().unwrap();
+            state.generation = generation;
+            state.share = order.member(&node.id).map(|member| {
+                let share = SigningShare::take(&mut polynomial.evaluate(member.index)).unwrap();
+                (member.index.get().into(), share)
+            });
+            let view = state.view.as_mut().unwrap();
+            view.documents.push(document.envelope().clone());
+            view.certificates = vec![certificate.envelope().clone(), root.clone()];
+        }
+        self.order = order;
+        self.certificates.push(certificate);
+    }
+
+    /// The next roster, without a node; all nodes show it. A client that trusts it and knows nothing else.
+    pub(crate) fn without(&self, node: usize) -> Client {
+        let membership =
+            Profile::open(self.profile_dir.path()).unwrap().membership().unwrap().clone();
+        let before = membership.roster.clone();
+        let mut body = membership.roster_body().unwrap().clone();
+        body.nodes.retain(|entry| entry.id != self.nodes[node].id);
+        let mut set = DocumentSet::partial(membership.cluster);
+        let known = self.nodes[0].view().authority.into_iter();
+        let known = known.map(|envelope| SignedDocument::parse(envelope).unwrap());
+        set.insert_all([before.clone()].into_iter().chain(known));
+        let frontier = set.frontier(&before.id());
+        let roster = Draft::succeed(&[&before], Body::Roster(body), None, frontier, now())
+            .unwrap()
+            .sign(&[self.admin.signing_key()])
+            .unwrap();
+        for node in &self.nodes {
+            node.state.lock().unwrap().rosters.push(roster.envelope().clone());
+        }
+        let key = Profile::open(self.profile_dir.path()).unwrap();
+        let key = SigningKey::from_seed(key.principal_key().seed().duplicate());
+        let membership = Membership { roster, ..membership };
+        ClientBuilder::new(membership, key).timeouts(FAST).build().unwrap()
     }
 
     /// Brings a node the newest certificate, as a coordinator does.
@@ -350,6 +442,7 @@ impl FakeCluster {
                 tenant: state.tenant,
                 caller: state.caller,
                 roster: state.roster.clone(),
+                rosters: state.rosters.clone(),
             }
         };
         let impostor = Arc::new(FakeNode {
@@ -362,6 +455,7 @@ impl FakeCluster {
             state: Mutex::new(state),
             evaluations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tokio::spawn(serve(Arc::clone(&impostor), listener, Tls::Hybrid));
@@ -545,7 +639,12 @@ impl FakeNode {
                     state.view.as_mut().unwrap().certificates = certificates;
                 }
                 let generation = state.generation.as_bytes().to_vec();
-                v1::PutCertificateReply { generation }.encode_to_vec()
+                v1::PutCertificateReply { generation, ..Default::default() }.encode_to_vec()
+            }
+            "GetDocuments" => {
+                self.fetches.fetch_add(1, Ordering::Relaxed);
+                let documents = state.rosters.clone();
+                v1::GetDocumentsReply { documents, ..Default::default() }.encode_to_vec()
             }
             "PutDocuments" => {
                 let request = v1::PutDocumentsRequest::decode(body).unwrap();
@@ -650,6 +749,10 @@ impl FakeNode {
 
     pub(crate) fn evaluated(&self) -> usize {
         self.evaluations.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fetched(&self) -> usize {
+        self.fetches.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connected(&self) -> usize {

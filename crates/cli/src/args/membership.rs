@@ -15,6 +15,9 @@ pub struct DealtArgs {
     /// Deal the shares of at most so many keys a second, beside what the nodes serve.
     #[arg(long, value_name = "KEYS")]
     pub rate: Option<f64>,
+    /// Let fewer nodes than before be enough for keys, without being asked.
+    #[arg(long)]
+    pub lower: bool,
 }
 
 /// Who holds shares.
@@ -41,14 +44,14 @@ A key that may not have shares where a new node is keeps its committee.")]
         /// A card's fingerprint, as its operator told it; one for each card, in any order.
         #[arg(long, required = true)]
         fingerprint: Vec<String>,
-        /// How many nodes must answer from then on [default: as many as before].
+        /// How many nodes must answer from then on, of keys that the new nodes get shares of [default: as many as before].
         #[arg(long, short)]
         threshold: Option<u16>,
         /// Where to write the rosters with which the new nodes join.
         #[arg(long, short)]
         output: Option<PathBuf>,
         /// Put the nodes into the roster, and leave all keys where they are.
-        #[arg(long, conflicts_with_all = ["keys", "rate", "threshold"])]
+        #[arg(long, conflicts_with_all = ["keys", "rate", "lower", "threshold"])]
         no_keys: bool,
         #[command(flatten)]
         dealt: DealtArgs,
@@ -58,17 +61,18 @@ A key that may not have shares where a new node is keeps its committee.")]
     /// Leave nodes out: deal the shares of their keys anew among the others, then drop them from the roster.
     ///
     /// Refuses, before anything is changed, where a key would have fewer nodes than its minimum, or fewer than must
-    /// answer. The nodes that go need not run; those that do not erase nothing.
+    /// answer. The nodes that go need not run; those that do not erase nothing. Right before they are dropped all keys
+    /// are looked at once more: while any names them, the roster does too.
     #[command(after_help = "\
 Examples:
   quorate cluster remove-node d
-  quorate cluster remove-node d e --threshold 2
+  quorate cluster remove-node d e --threshold 2 --lower
   quorate cluster remove-node d --drop      other tenants have moved their keys, or lose this node")]
     RemoveNode {
         /// The nodes, by name or id.
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// How many nodes must answer from then on [default: as many as before].
+        /// How many nodes must answer from then on, of keys that the nodes have shares of [default: as many as before].
         #[arg(long, short)]
         threshold: Option<u16>,
         /// Drop the nodes from the roster though other tenants may have shares there.
@@ -81,7 +85,9 @@ Examples:
     },
     /// Put a new node in the place of another: its shares are dealt to the new one, then the roster drops it.
     ///
-    /// The node that goes need not run. Said again, it goes on where it stopped.
+    /// The node that goes need not run. Said again, it goes on where it stopped. Where the others are too few to find keys
+    /// with the new node in the roster, before it has joined, only --drop goes on: the old node leaves the roster at once
+    /// then, before its keys were moved.
     #[command(after_help = "\
 Example:
   quorate cluster replace-node c d.json --fingerprint digest-ddd... --output acme-2.roster
@@ -98,7 +104,8 @@ Example:
         /// Where to write the rosters with which the new node joins.
         #[arg(long, short)]
         output: Option<PathBuf>,
-        /// Drop the old node from the roster though other tenants may have shares there.
+        /// Drop the old node from the roster though other tenants may have shares there; at once, where it gives no answer
+        /// and the others would be too few.
         #[arg(long, conflicts_with = "keys")]
         drop: bool,
         #[command(flatten)]
@@ -113,12 +120,14 @@ Example:
     #[command(after_help = "\
 Examples:
   quorate cluster set-threshold 3
-  quorate cluster set-threshold 3 --key docs")]
+  quorate cluster set-threshold 2 --key docs --lower")]
     SetThreshold {
         /// How many nodes must answer.
         threshold: u16,
         #[command(flatten)]
         dealt: DealtArgs,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -140,18 +149,22 @@ pub struct MoveArgs {
     /// Nodes to leave out.
     #[arg(long, value_delimiter = ',', value_name = "NODES", conflicts_with = "nodes")]
     pub without: Vec<String>,
-    /// A node in the place of another; give it again for more.
+    /// A node in the place of another; give it again for more. With --all, keys that it may not have shares of stay.
     #[arg(long, value_name = "OLD=NEW", conflicts_with = "nodes")]
     pub replace: Vec<String>,
     /// How many nodes must answer from then on [default: as many as before].
     #[arg(long, short)]
     pub threshold: Option<u16>,
-    /// Where shares may be from then on: ISO 3166-1 alpha-2, or EU. Without --nodes they go to all nodes there.
+    /// Where shares may be from then on: ISO 3166-1 alpha-2, or EU. Without --nodes or --replace those that are elsewhere go
+    /// to other nodes there, so that there are as many as before, where there are so many.
     #[arg(long, value_delimiter = ',', value_name = "LAW")]
     pub jurisdiction: Vec<String>,
     /// Deal the shares of at most so many keys a second, beside what the nodes serve.
     #[arg(long, value_name = "KEYS")]
     pub rate: Option<f64>,
+    /// Let fewer nodes than before be enough for keys, without being asked.
+    #[arg(long)]
+    pub lower: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
 }

@@ -198,9 +198,39 @@ fn rosters(text: &str) -> Result<Vec<Envelope>, serde_json::Error> {
 /// Writes all rosters of a profile's cluster, for nodes that only a later one names; the first alone where there is
 /// no other.
 pub fn write_chain(path: &Path, profile: &Profile) -> Outcome {
+    write_rosters(path, &profile.roster_chain()?, false)
+}
+
+/// The same in the place of a file with fewer rosters of the same cluster; any other file stays, and is in the way.
+pub fn write_newest_chain(path: &Path, profile: &Profile) -> Outcome {
     let chain = profile.roster_chain()?;
-    let mut pending = atomic::Pending::begin(path, false)?.uncut();
-    let bytes = match chain.as_slice() {
+    match rosters_of(path, &chain) {
+        0 => write_rosters(path, &chain, false),
+        all if all == chain.len() => Ok(()),
+        _ => write_rosters(path, &chain, true),
+    }
+}
+
+/// Fails where [`write_newest_chain`] would.
+pub fn check_newest_chain(path: &Path, profile: &Profile) -> Outcome {
+    if rosters_of(path, &profile.roster_chain()?) > 0 {
+        return Ok(());
+    }
+    atomic::Pending::begin(path, false).map(drop)
+}
+
+/// How many of the first rosters of a chain a file holds, where it holds nothing else.
+fn rosters_of(path: &Path, chain: &[Envelope]) -> usize {
+    let known = std::fs::read_to_string(path).ok().and_then(|text| rosters(&text).ok());
+    let known = known.unwrap_or_default();
+    // Administrators may have added signatures since.
+    let same = known.iter().zip(chain).all(|(one, other)| one.payload == other.payload);
+    if same && known.len() <= chain.len() { known.len() } else { 0 }
+}
+
+fn write_rosters(path: &Path, chain: &[Envelope], replace: bool) -> Outcome {
+    let mut pending = atomic::Pending::begin(path, replace)?.uncut();
+    let bytes = match chain {
         [first] => serde_json::to_vec_pretty(first),
         all => serde_json::to_vec_pretty(all),
     };

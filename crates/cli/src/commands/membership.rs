@@ -1,157 +1,28 @@
 //! Who holds shares: `quorate cluster add-node`, `remove-node`, `replace-node`, `set-threshold`, and `quorate key
 //! move`. Each says first what stands in the way, then signs, then deals, and goes on where it stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quorate_sdk::{
-    BulkOptions, Client, CommitteeChange, CommitteePlan, Jurisdiction, Key, KeyChange, NodeCard,
-    NodeFailure, NodeId, NodeStatus, RefusalCode, Reshared, Roster,
+    BulkOptions, Client, CommitteeChange, CommitteePlan, Delivered, Jurisdiction, Key, KeyChange,
+    KeyId, NodeCard, NodeFailure, NodeId, NodeStatus, RefusalCode, Reshared, Roster,
 };
-use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{DealtArgs, Membership as Command, MoveArgs, WaitArgs};
-use crate::commands::cluster::{read_cards, write_chain};
+use crate::commands::cluster::{check_newest_chain, read_cards, write_newest_chain};
+use crate::commands::dealt::{Dealt, Done, Left, ShownKey};
+use crate::commands::leaving::{self, agree};
 use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output;
 
 /// How long to wait before it is looked again whether a node is there.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// One key version in what is printed.
-#[derive(Debug, Serialize)]
-struct ShownKey {
-    key: String,
-    alias: String,
-    version: u32,
-}
-
-/// Shares that were dealt anew.
-#[derive(Debug, Serialize)]
-struct Dealt {
-    #[serde(flatten)]
-    key: ShownKey,
-    /// T-of-N before and after.
-    from: String,
-    to: String,
-    order: u32,
-    holders: Vec<String>,
-    /// Thefts of so many old shares are healed; negative: enough old shares may be left for the key.
-    heals: i64,
-    healing: String,
-    /// Nodes that have not confirmed that their old shares are erased.
-    unconfirmed: Vec<String>,
-}
-
-/// A key version that is as it was, and why.
-#[derive(Debug, Serialize)]
-struct Left {
-    #[serde(flatten)]
-    key: ShownKey,
-    code: Option<String>,
-    why: String,
-}
-
-/// What came of it.
-#[derive(Debug, Default, Serialize)]
-struct Done {
-    /// Who has the new roster, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    roster: Option<Confirmed>,
-    /// Nodes that are in the roster and did not run yet, or have not joined: nothing was dealt.
-    waiting_for: Vec<String>,
-    /// Where the rosters were written with which they join.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rosters: Option<String>,
-    /// Orders that were signed.
-    ordered: usize,
-    /// Key versions that were as they were to be already.
-    already: usize,
-    dealt: Vec<Dealt>,
-    left_out: Vec<Left>,
-    failed: Vec<Left>,
-    /// Nodes that the roster does not name any more.
-    dropped: Vec<String>,
-    /// Why nodes were not dropped that were to be.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<String>,
-}
-
-impl Done {
-    fn text(&self) -> String {
-        let mut said = Vec::new();
-        if let Some(confirmed) = &self.roster {
-            said.push(format!("the new roster is {}", confirmed.text()));
-        }
-        if !self.waiting_for.is_empty() {
-            said.push(format!(
-                "the roster names {}; nothing is dealt before they have joined and run",
-                self.waiting_for.join(", ")
-            ));
-            return said.join("\n");
-        }
-        if self.dealt.is_empty() && self.failed.is_empty() && self.already > 0 {
-            said.push(format!("{} key versions are as they are to be", self.already));
-        }
-        if !self.dealt.is_empty() {
-            let mut rows =
-                vec![["KEY", "VERSION", "SHARES", "HELD BY", ""].map(str::to_owned).to_vec()];
-            rows.extend(self.dealt.iter().map(|dealt| {
-                vec![
-                    dealt.key.alias.clone(),
-                    dealt.key.version.to_string(),
-                    if dealt.from == dealt.to {
-                        dealt.to.clone()
-                    } else {
-                        format!("{} -> {}", dealt.from, dealt.to)
-                    },
-                    dealt.holders.join(", "),
-                    dealt.healing.clone(),
-                ]
-            }));
-            said.push(output::table(&rows));
-        }
-        for (left, word) in self
-            .left_out
-            .iter()
-            .map(|left| (left, "left as it is"))
-            .chain(self.failed.iter().map(|left| (left, "NOT DEALT ANEW")))
-        {
-            let ShownKey { alias, version, .. } = &left.key;
-            said.push(format!("{alias} version {version}: {word}: {}", left.why));
-        }
-        if !self.dropped.is_empty() {
-            said.push(format!("the roster names {} no more", self.dropped.join(", ")));
-        }
-        if let Some(kept) = &self.kept {
-            said.push(kept.clone());
-        }
-        if said.is_empty() {
-            said.push("there is no key to deal".to_owned());
-        }
-        said.join("\n")
-    }
-
-    /// Prints it; fails where a key failed.
-    fn print(self, app: &App) -> Outcome {
-        app.out.result(&self, || self.text());
-        if self.failed.is_empty() {
-            return Ok(());
-        }
-        let names: BTreeSet<&str> =
-            self.failed.iter().map(|left| left.key.alias.as_str()).collect();
-        let why = format!(
-            "{} of {} key versions were not dealt anew: {}",
-            self.failed.len(),
-            self.failed.len() + self.dealt.len(),
-            names.into_iter().collect::<Vec<_>>().join(", ")
-        );
-        Err(Failure::new(Code::KeysLeft, why))
-    }
-}
+/// How often nodes are asked before those that gave no answer count as away.
+const ASKED: usize = 3;
 
 /// Runs it.
 pub async fn run(app: &App, command: Command) -> Outcome {
@@ -181,15 +52,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 return Err(Failure::new(Code::Usage, why));
             };
             let (goes, replace) = (vec![old], vec![(old, new)]);
-            let change = CommitteeChange { replace, ..CommitteeChange::default() };
+            // A key that may not have shares where the new one is stands in the way of the drop, and of no other key.
+            let where_allowed = dealt.keys.is_empty();
+            let change = CommitteeChange { replace, where_allowed, ..CommitteeChange::default() };
             let comes = Comes { cards, output, no_keys: false };
             Work { comes, goes, drop, change, dealt, wait }.run(app).await
         }
-        Command::SetThreshold { threshold, dealt } => {
+        Command::SetThreshold { threshold, dealt, wait } => {
             let change =
                 CommitteeChange { threshold: Some(threshold), ..CommitteeChange::default() };
             let (comes, goes) = (Comes::default(), Vec::new());
-            let wait = WaitArgs::default();
             Work { comes, goes, drop: false, change, dealt, wait }.run(app).await
         }
     }
@@ -207,6 +79,7 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
         add: named(&client, &args.add).await?,
         remove: named(&client, &args.without).await?,
         threshold: args.threshold,
+        where_allowed: args.all,
         ..CommitteeChange::default()
     };
     for pair in &args.replace {
@@ -218,19 +91,20 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
     if !args.nodes.is_empty() {
         change.exactly = Some(named(&client, &args.nodes).await?);
     } else if !laws.is_empty() && change.replace.is_empty() {
-        let there = client.roster().nodes.iter().filter(|n| laws.contains(&n.jurisdiction));
-        change.exactly = Some(there.map(|node| node.id).collect());
+        change.fill = true;
     }
     if !laws.is_empty() {
         change.jurisdictions = Some(laws.clone());
     }
-    if change == CommitteeChange::default() {
+    let nothing = CommitteeChange { where_allowed: args.all, ..CommitteeChange::default() };
+    if change == nothing {
         let why = "nothing says where to: give --nodes, --add, --without, --replace, --threshold or --jurisdiction";
         return Err(Failure::new(Code::Usage, why));
     }
     let mut keys = selected(&client, &args.keys).await?;
     // What stands in the way is said before any document is signed.
-    client.plan_committees(client.roster(), &keys, &change)?;
+    let plan = client.plan_committees(client.roster(), &keys, &change)?;
+    agree(app, &plan, args.lower)?;
     if !laws.is_empty() {
         let admin = app.profile()?.admin_key().ok();
         let mut wanted = laws;
@@ -245,7 +119,16 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
     }
     let plan = client.plan_committees(client.roster(), &keys, &change)?;
     let mut done = Done::default();
-    deal(app, &client, &plan, &keys, args.rate, &mut done).await?;
+    deal(app, &client, &plan, &keys, (args.rate, args.wait), &mut done).await?;
+    // Of those that were moved before nobody may have told the nodes that they left.
+    let went = change.remove.iter().chain(change.replace.iter().map(|(old, _)| old));
+    let went: Vec<NodeId> = went.filter(|id| client.roster().node(id).is_some()).copied().collect();
+    if !went.is_empty() {
+        let dealt: BTreeSet<KeyId> = plan.orders.iter().map(|order| order.key).collect();
+        let before: Vec<Key> = keys.into_iter().filter(|key| !dealt.contains(&key.id())).collect();
+        let found = client.leaving_keys(&went, &before).await;
+        done.old_shares = leaving::old_shares(&client, &found).await;
+    }
     app.warnings(&client);
     done.print(app)
 }
@@ -303,6 +186,7 @@ impl Work {
     async fn run(self, app: &App) -> Outcome {
         let client = newest(app).await?;
         let mut done = Done::default();
+        let mut agreed = self.dealt.lower;
         let named = |card: &NodeCard| client.roster().node(&card.entry().id).is_some();
         let client = if !self.comes.cards.is_empty() && self.comes.cards.iter().all(named) {
             // Said again: nobody can do anything before they are there.
@@ -312,14 +196,21 @@ impl Work {
             app.carry(&client).await;
             // What stands in the way is said before anything is signed.
             let future = client.roster_with(&self.comes.cards)?;
-            client.plan_committees(&future, &self.keys(&client).await?, &self.change)?;
+            let keys = self.keys(&client).await?;
+            let plan = client.plan_committees(&future, &keys, &self.change)?;
+            agree(app, &plan, self.dealt.lower)?;
+            agreed = true;
             self.announce(app, client, &future, &mut done).await?
         };
         if done.waiting_for.is_empty() {
             app.carry(&client).await;
             let keys = self.keys(&client).await?;
             let plan = client.plan_committees(client.roster(), &keys, &self.change)?;
-            deal(app, &client, &plan, &keys, self.dealt.rate, &mut done).await?;
+            if !agreed {
+                agree(app, &plan, false)?;
+            }
+            let how = (self.dealt.rate, self.wait);
+            deal(app, &client, &plan, &keys, how, &mut done).await?;
             self.let_go(app, &client, &mut done).await?;
         }
         app.warnings(&client);
@@ -338,28 +229,41 @@ impl Work {
         future: &Roster,
         done: &mut Done,
     ) -> Outcome<Client> {
-        let Comes { cards, .. } = &self.comes;
+        let Comes { cards, output, .. } = &self.comes;
         if cards.is_empty() {
             return Ok(client);
         }
-        let status = client.cluster_status().await;
-        // One that is gone already is replaced at once: asking for it would need more of the others.
-        let gone = |status: &&NodeStatus| {
-            self.goes.contains(&status.entry.id)
-                && matches!(status.status, Err(NodeFailure::Unreachable(_)))
-        };
-        let drop: Vec<NodeId> = status.iter().filter(gone).map(|s| s.entry.id).collect();
+        // Before a roster is signed with which nobody could join.
+        if let Some(path) = output {
+            check_newest_chain(path, &app.profile()?)?;
+        }
+        let most = |nodes: usize| nodes / 2 + 1;
+        let nodes = future.nodes.len();
+        let status = asked(&client, most(nodes)).await;
         let answering = status.iter().filter(|status| status.status.is_ok()).count();
-        let nodes = future.nodes.len() - drop.len();
-        if answering < nodes / 2 + 1 {
-            let why = format!(
-                "the roster would name {nodes} nodes, of which most must answer for keys to be found, and only \
-                 {answering} do now"
-            );
-            return Err(Failure::new(Code::TooFewAnswer, why));
+        let mut drop = Vec::new();
+        if answering < most(nodes) {
+            // Only whoever says so has keys lose a node before they were moved.
+            let gone = self.gone(&status);
+            let without = nodes.saturating_sub(gone.len());
+            if !self.drop || gone.is_empty() || answering < most(without) {
+                let why = format!(
+                    "the roster would name {nodes} nodes, of which most must answer for keys to be found, and only \
+                     {answering} do now"
+                );
+                let failure = Failure::new(Code::TooFewAnswer, why);
+                return Err(match gone.as_slice() {
+                    [] => failure,
+                    gone => failure.next(leaving::at_once(&client, gone, self.drop)),
+                });
+            }
+            let others = client.other_tenants().await.unwrap_or_default();
+            app.out.warn(&leaving::before_moved(&client, &gone, others));
+            drop = gone;
         }
         let admin = app.profile()?.admin_key()?;
         if let Some(delivered) = client.admin(&admin).change_nodes(cards, &drop).await? {
+            done.dropped = leaving::names(&client, &drop);
             done.roster = Some(Confirmed::control(&client, &delivered));
             app.keep_undelivered(&delivered)?;
         }
@@ -369,14 +273,21 @@ impl Work {
         Ok(client)
     }
 
+    /// Those of the nodes that go which gave no answer.
+    fn gone(&self, status: &[NodeStatus]) -> Vec<NodeId> {
+        let gone = |status: &&NodeStatus| {
+            self.goes.contains(&status.entry.id)
+                && matches!(status.status, Err(NodeFailure::Unreachable(_)))
+        };
+        status.iter().filter(gone).map(|status| status.entry.id).collect()
+    }
+
     /// Looks whether those that come are there, and brings them the cluster's documents.
     async fn welcome(&self, app: &App, client: &Client, done: &mut Done) -> Outcome {
         let Comes { cards, output, .. } = &self.comes;
         if let Some(path) = output {
-            // Said again, it is there already.
-            if !path.exists() {
-                write_chain(path, &app.profile()?)?;
-            }
+            // Said again, it is there already, or holds the rosters of an earlier addition.
+            write_newest_chain(path, &app.profile()?)?;
             done.rosters = Some(crate::app::shown(path));
         }
         let ids: Vec<NodeId> = cards.iter().map(|card| card.entry().id).collect();
@@ -432,26 +343,33 @@ impl Work {
         ));
     }
 
-    /// Drops those that go from the roster, where nobody has shares there any more.
+    /// Drops those that go from the roster, where no key names them any more. What they had before they are told to
+    /// erase: nobody can ask them afterwards.
     async fn let_go(&self, app: &App, client: &Client, done: &mut Done) -> Outcome {
         let goes: Vec<NodeId> =
             self.goes.iter().filter(|id| client.roster().node(id).is_some()).copied().collect();
         if goes.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = goes
-            .iter()
-            .filter_map(|id| client.roster().node(id))
-            .map(|node| node.name.clone())
-            .collect();
+        let names = leaving::names(client, &goes);
         let keep =
             |why: String| Some(format!("the roster names {} still: {why}", names.join(", ")));
-        if !self.dealt.keys.is_empty() {
+        // All of them anew: what was made, ordered or taken back since the command began counts too.
+        let all = self.dealt.keys.is_empty();
+        let found = if all {
+            client.leaving(&goes).await?
+        } else {
+            let keys = selected(client, &self.dealt.keys).await?;
+            client.leaving_keys(&goes, &keys).await
+        };
+        done.old_shares = leaving::old_shares(client, &found).await;
+        if !all {
             done.kept = keep("only some keys were chosen".to_owned());
             return Ok(());
         }
-        if !done.failed.is_empty() {
-            done.kept = keep("keys have shares there".to_owned());
+        done.named = leaving::named(client, &found);
+        if !done.named.is_empty() {
+            done.kept = keep("keys name it".to_owned());
             return Ok(());
         }
         let others = client.other_tenants().await?;
@@ -473,19 +391,43 @@ impl Work {
     }
 }
 
+/// How the nodes are. Where fewer answer than are needed, those that gave no answer are asked again: one that restarts, or
+/// to which the way is interrupted for a moment, is not gone.
+async fn asked(client: &Client, needed: usize) -> Vec<NodeStatus> {
+    let mut status = client.cluster_status().await;
+    for _ in 1..ASKED {
+        if status.iter().filter(|status| status.status.is_ok()).count() >= needed {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+        let again = client.cluster_status().await;
+        for (known, now) in status.iter_mut().zip(again) {
+            if known.status.is_err() {
+                *known = now;
+            }
+        }
+    }
+    status
+}
+
 /// Signs the orders of a plan, and deals the shares of each key version anew. One that fails holds up no other.
 async fn deal(
     app: &App,
     client: &Client,
     plan: &CommitteePlan,
     keys: &[Key],
-    rate: Option<f64>,
+    (rate, wait): (Option<f64>, WaitArgs),
     done: &mut Done,
 ) -> Outcome {
     let admin = app.profile()?.admin_key().ok();
     let reports = client.order_committees(plan, keys, admin.as_ref()).await?;
+    let mut last: Option<&Delivered> = None;
     for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
-        app.keep_undelivered(delivered)?;
+        // Many were handed over together.
+        if last.is_none_or(|last| last.documents != delivered.documents) {
+            app.settle(client, delivered.clone(), wait).await?;
+        }
+        last = Some(delivered);
     }
     done.ordered = reports.iter().filter(|report| report.delivered.is_some()).count();
     done.already = plan.done;
@@ -506,6 +448,7 @@ async fn deal(
     let bar = app.out.counter(total, "shares");
     let wanted = plan.orders.iter().map(|order| (order.key, order.version)).collect();
     let options = BulkOptions { rate, ..BulkOptions::default() };
+    let names = client.node_names().await;
     let mut results = Vec::with_capacity(plan.orders.len());
     let told = |at, result| {
         bar.inc(1);
@@ -522,7 +465,7 @@ async fn deal(
             version: order.version.get(),
         };
         match result {
-            Ok(reshared) => done.dealt.push(dealt(client, key, order.from, &reshared).await),
+            Ok(reshared) => done.dealt.push(dealt(&names, key, order.from, &reshared)),
             Err(error) => {
                 let code = Some(error.code().to_owned());
                 done.failed.push(Left { key, code, why: error.to_string() });
@@ -533,30 +476,25 @@ async fn deal(
     Ok(())
 }
 
-async fn dealt(
-    client: &Client,
+fn dealt(
+    names: &BTreeMap<NodeId, String>,
     key: ShownKey,
     from: quorate_sdk::Threshold,
     it: &Reshared,
 ) -> Dealt {
+    // Also of those that the roster names no more.
+    let called = |nodes: &[NodeId]| {
+        let name = |node: &NodeId| names.get(node).cloned().unwrap_or_else(|| node.to_string());
+        nodes.iter().map(name).collect()
+    };
     Dealt {
         key,
         from: from.to_string(),
         to: it.threshold.to_string(),
         order: it.order,
-        holders: called(client, &it.holders).await,
+        holders: called(&it.holders),
         heals: it.healing.heals,
         healing: it.healing.to_string(),
-        unconfirmed: called(client, &it.healing.unconfirmed).await,
+        unconfirmed: called(&it.healing.unconfirmed),
     }
-}
-
-/// Names of nodes, also of those that the roster names no more.
-async fn called(client: &Client, nodes: &[NodeId]) -> Vec<String> {
-    let mut names = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let id = node.to_string();
-        names.push(client.node_ever(&id).await.map_or(id, |entry| entry.name));
-    }
-    names
 }
