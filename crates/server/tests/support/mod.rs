@@ -602,6 +602,16 @@ impl Cluster {
 
     /// The same for a key of which shares may be under these laws only.
     pub async fn order_key_in(&mut self, t: u16, jurisdictions: Vec<Jurisdiction>) -> v1::Session {
+        self.order_key_of(t, jurisdictions, 0).await.1
+    }
+
+    /// The same for a key that may be refreshed once in so many seconds, 0 for never; and its document.
+    pub async fn order_key_of(
+        &mut self,
+        t: u16,
+        jurisdictions: Vec<Jurisdiction>,
+        refresh_seconds: u64,
+    ) -> (SignedDocument, v1::Session) {
         let members = self.places.iter().map(|p| (p.new.entry.id, p.new.entry.identity_key));
         let key = Key {
             tenant: self.tenant.id().into(),
@@ -616,7 +626,7 @@ impl Cluster {
             versions: vec![KeyVersionEntry {
                 number: KeyVersion::FIRST,
                 created_at: now(),
-                order: Order::new(t, members).unwrap(),
+                order: Order::new(t, members).unwrap().with_refresh_seconds(refresh_seconds),
             }],
             tags: Vec::new(),
             rotation_seconds: 0,
@@ -633,7 +643,7 @@ impl Cluster {
         let Body::Key(key) = document.body() else { panic!() };
         let version = KeyVersion::FIRST;
         let order = key.version(version).unwrap().order.digest(document.id().into(), version);
-        v1::Session {
+        let session = v1::Session {
             key: document.id().as_bytes().to_vec(),
             key_version: 1,
             order: order.as_bytes().to_vec(),
@@ -642,7 +652,8 @@ impl Cluster {
             attempt: 1,
             nonce: vec![7; 32],
             ..v1::Session::default()
-        }
+        };
+        (document, session)
     }
 
     /// A second order for a key that is made, with the same members, and a session that carries it out: the
