@@ -2,9 +2,9 @@
 //! how full the disk is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use getrandom::SysRng;
 use quorate_audit::{Leaf, LogId, LogSigner, Replay, ReplayError};
 use quorate_documents::NodeEntry;
 use quorate_node::{Batch, Commit as _, CommitError, LogAnswer, LogRead, Read, RowKey};
@@ -13,15 +13,18 @@ use quorate_types::{ClusterId, Digest, TenantId};
 use quorate_wire::proto::store::v1::{MarkRow, RolledBackRow};
 use quorate_wire::proto::v1::{AuditLeaf, AuditSegment, Envelope, NodeCard};
 use quorate_wire::{PayloadType, strict};
+use rand_core::UnwrapErr;
 
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::credentials;
 use crate::files::{self, FileError, Readable};
 use crate::identity::{self, IdentityError, Ring, Unlocked};
+use crate::incarnation;
 use crate::init::CARD_FILE;
 use crate::keyslots::{KeySlotError, RootKeySource};
-use crate::limits::{DISK_ALARM, DISK_WARNING, SEGMENT_RECORDS};
+use crate::limits::SEGMENT_RECORDS;
+use crate::machine::{Disk, DiskAlarms, Filling};
 
 /// Records read at once for a segment: of the largest batches, some 6 MB.
 const READ_AT_ONCE: usize = 64;
@@ -102,8 +105,9 @@ pub async fn begin_log(data_dir: &Path, root_key: &RootKeySource) -> Result<NewL
     let store = SqliteStore::open(data_dir, &SqliteOptions::default())?;
     let unlocked = identity::unlock::<BeginLogError>(&store, data_dir, root_key);
     let Unlocked { keys, mut entry, .. } = unlocked?;
-    // Above every number of before, also of those that an earlier state of the disk forgot.
-    entry.log_incarnation = Clock::new(0).now().0.max(entry.log_incarnation.saturating_add(1));
+    // Another one than every number of before, also than those that an earlier state of the disk forgot.
+    let rng = &mut UnwrapErr(SysRng);
+    entry.log_incarnation = incarnation::after(entry.log_incarnation, Clock::new(0).now(), rng);
     let own = NodeCard { node: Some(entry.to_proto()) };
     let own = keys.identity.current.envelop(PayloadType::NodeCard, strict::encode(&own));
     // The name first: under the old one nothing may ever be said twice.
@@ -145,10 +149,11 @@ pub(crate) struct Keeper {
     archive: Option<PathBuf>,
     kept: u64,
     max_bytes: Option<u64>,
+    disk_alarms: DiskAlarms,
     store: SqliteStore,
     log: Option<Arc<LogSigner>>,
-    /// The last warning about the disk: 0, [`DISK_WARNING`] or [`DISK_ALARM`].
-    warned: AtomicU64,
+    /// How bad the last look at the disk was.
+    warned: Mutex<Option<Filling>>,
 }
 
 impl Keeper {
@@ -163,9 +168,10 @@ impl Keeper {
             archive: config.audit_archive.clone(),
             kept: config.audit_records_kept,
             max_bytes: config.max_database_bytes,
+            disk_alarms: config.disk_alarms(),
             store,
             log,
-            warned: AtomicU64::new(0),
+            warned: Mutex::new(None),
         })
     }
 
@@ -173,8 +179,9 @@ impl Keeper {
     pub(crate) async fn tend(self: Arc<Self>) {
         let keeper = Arc::clone(&self);
         // A disk that hangs must hold nobody up but this task.
-        if let Ok(Some(used)) = tokio::task::spawn_blocking(move || keeper.used()).await {
-            self.warn(used);
+        if let Ok((filling, percent)) = tokio::task::spawn_blocking(move || keeper.filling()).await
+        {
+            self.warn(filling, percent);
         }
         match self.archive_old().await {
             Ok(0) => {}
@@ -186,37 +193,30 @@ impl Keeper {
         }
     }
 
-    /// How much of the disk, or of the database's bound, is used, in per cent.
-    fn used(&self) -> Option<u64> {
-        let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
-        // What is kept for the system's administrator is nobody's here.
-        let total = disk.f_blocks.saturating_sub(disk.f_bfree.saturating_sub(disk.f_bavail));
-        let disk = percent(total.saturating_sub(disk.f_bavail), total);
-        let bound = self.max_bytes.map(|bound| percent(self.store.database_bytes(), bound));
-        Some(disk.max(bound.unwrap_or_default()))
+    fn filling(&self) -> (Option<Filling>, u64) {
+        let bound = self.max_bytes;
+        // The store reads the database's size from itself: not done where nothing is compared with it.
+        let database = bound.map_or(0, |_| self.store.database_bytes());
+        self.disk_alarms.judge(Disk::under(&self.data_dir), database, bound)
     }
 
     /// One event each time a threshold is crossed.
-    fn warn(&self, used: u64) {
-        let level = match used {
-            used if used >= DISK_ALARM => DISK_ALARM,
-            used if used >= DISK_WARNING => DISK_WARNING,
-            _ => 0,
-        };
-        let before = self.warned.swap(level, Ordering::Relaxed);
-        if level == before {
+    fn warn(&self, filling: Option<Filling>, percent: u64) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = core::mem::replace(&mut *warned, filling);
+        if filling == before {
             return;
         }
-        match level {
-            DISK_ALARM => tracing::error!(
-                percent = used,
+        match filling {
+            Some(Filling::Alarm) => tracing::error!(
+                percent,
                 "ALARM: the disk is nearly full; the node will refuse everything when it is"
             ),
-            DISK_WARNING if before < level => tracing::warn!(
-                percent = used,
+            Some(Filling::Warning) if before.is_none() => tracing::warn!(
+                percent,
                 "the disk fills up: make room, or set audit_archive in node.toml"
             ),
-            _ => tracing::info!(percent = used, "the disk has room again"),
+            _ => tracing::info!(percent, "the disk has room again"),
         }
     }
 
@@ -319,10 +319,6 @@ fn check(segment: &AuditSegment, log: &LogSigner) -> Result<(), ArchiveError> {
     }
     replay.finish()?;
     Ok(())
-}
-
-fn percent(part: u64, whole: u64) -> u64 {
-    part.saturating_mul(100).checked_div(whole).unwrap_or(0)
 }
 
 #[cfg(test)]

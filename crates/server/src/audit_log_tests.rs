@@ -35,9 +35,10 @@ async fn records_are_archived_once_cosigned_and_their_segments_verify() {
         archive: Some(archive.path().to_owned()),
         kept: 10,
         max_bytes: None,
+        disk_alarms: DiskAlarms::default(),
         store: store.clone(),
         log: Some(Arc::clone(&signer)),
-        warned: AtomicU64::new(0),
+        warned: Mutex::new(None),
     };
     assert_eq!(keeper.archive_old().await.unwrap(), 0, "nothing is cosigned yet");
     let cosigned = async |size: u64, root: quorate_audit::Hash| {
@@ -86,9 +87,4 @@ async fn records_are_archived_once_cosigned_and_their_segments_verify() {
     assert_eq!(keeper.log(LogRead::Tail).unwrap(), tail);
     let records = store.records(next - 1, 2).unwrap();
     assert!(records[0].record.is_empty() && !records[1].record.is_empty());
-}
-
-#[test]
-fn a_part_of_nothing_is_nothing() {
-    assert_eq!([percent(1, 0), percent(0, 5), percent(4, 5), percent(5, 5)], [0, 0, 80, 100]);
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Readable};
-use crate::limits::AUDIT_RECORDS_KEPT;
+use crate::limits::{AUDIT_RECORDS_KEPT, DISK_ALARM, DISK_WARNING};
+use crate::machine::DiskAlarms;
 
 /// The configuration's name in the data directory.
 pub const CONFIG_FILE: &str = "node.toml";
@@ -30,6 +31,12 @@ pub struct NodeConfig {
     /// disk. Without it only the disk's size bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_database_bytes: Option<u64>,
+    /// From how full a disk on the node warns its operator, in per cent; above 100 never.
+    #[serde(default = "default_warning", skip_serializing_if = "is_default_warning")]
+    pub disk_warning_percent: u64,
+    /// And from which on it is an alarm.
+    #[serde(default = "default_alarm", skip_serializing_if = "is_default_alarm")]
+    pub disk_alarm_percent: u64,
     /// Where old audit records go: segments that anybody can verify, written once another node has
     /// cosigned what they lead to. Without it every record stays in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +61,24 @@ const fn default_kept() -> u64 {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_default_kept(records: &u64) -> bool {
     *records == AUDIT_RECORDS_KEPT
+}
+
+const fn default_warning() -> u64 {
+    DISK_WARNING
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_default_warning(percent: &u64) -> bool {
+    *percent == DISK_WARNING
+}
+
+const fn default_alarm() -> u64 {
+    DISK_ALARM
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_default_alarm(percent: &u64) -> bool {
+    *percent == DISK_ALARM
 }
 
 fn default_log() -> String {
@@ -90,6 +115,8 @@ const HEADING: &str = "\
 # log                    error, warn, info, debug or trace
 # root_key_file          the key file that unlocks the root key, where none is named at the start
 # max_database_bytes     bound of the database's size
+# disk_warning_percent   how full, in per cent, the disk may be before the node warns: 80
+# disk_alarm_percent     and before it is an alarm: 95
 # audit_archive          directory for old audit records; without it all stay in the database
 # audit_records_kept     audit records that stay in the database beside an archive
 # health_address         address and port for monitoring, in plain HTTP: 127.0.0.1:7844
@@ -136,6 +163,12 @@ impl NodeConfig {
         Ok(file)
     }
 
+    /// From how full a disk on the operator hears of it.
+    #[must_use]
+    pub const fn disk_alarms(&self) -> DiskAlarms {
+        DiskAlarms { warning: self.disk_warning_percent, alarm: self.disk_alarm_percent }
+    }
+
     pub(crate) fn create(&self, data_dir: &Path) -> Result<(), FileError> {
         let path = data_dir.join(CONFIG_FILE);
         let text = toml::to_string(self)
@@ -158,6 +191,8 @@ mod tests {
             log: default_log(),
             root_key_file: Some("/etc/quorate/root.key".into()),
             max_database_bytes: None,
+            disk_warning_percent: default_warning(),
+            disk_alarm_percent: default_alarm(),
             audit_archive: None,
             audit_records_kept: default_kept(),
             health_address: None,

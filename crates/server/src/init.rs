@@ -286,6 +286,8 @@ async fn fill(
         log: "info".to_owned(),
         root_key_file: options.root_key_file.clone(),
         max_database_bytes: None,
+        disk_warning_percent: crate::limits::DISK_WARNING,
+        disk_alarm_percent: crate::limits::DISK_ALARM,
         audit_archive: None,
         audit_records_kept: crate::limits::AUDIT_RECORDS_KEPT,
         health_address: None,

@@ -34,12 +34,72 @@ impl Disk {
     }
 }
 
+/// How bad it is that a disk fills up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Filling {
+    /// Time to archive or to make room.
+    Warning,
+    /// Soon the node will refuse everything.
+    Alarm,
+}
+
+impl Filling {
+    /// The word that the node's status and metrics have for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Warning => "disk_80",
+            Self::Alarm => "disk_95",
+        }
+    }
+}
+
+/// From how full a disk on the operator hears of it, in per cent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskAlarms {
+    /// That a warning is due.
+    pub warning: u64,
+    /// That it is an alarm.
+    pub alarm: u64,
+}
+
+impl Default for DiskAlarms {
+    fn default() -> Self {
+        Self { warning: DISK_WARNING, alarm: DISK_ALARM }
+    }
+}
+
+impl DiskAlarms {
+    /// How full the disk is or the database has become of what it may, whichever is worse, and how bad that is. A
+    /// database's bound is the operator's own, so what counts there does not change with the disk's limits.
+    #[must_use]
+    pub fn judge(self, disk: Disk, database: u64, bound: Option<u64>) -> (Option<Filling>, u64) {
+        let used = disk.total_bytes.saturating_sub(disk.free_bytes);
+        let disk = self.level(percent(used, disk.total_bytes));
+        disk.max(Self::default().level(percent(database, bound.unwrap_or(0))))
+    }
+
+    const fn level(self, used: u64) -> (Option<Filling>, u64) {
+        let filling = match used {
+            used if used >= self.alarm => Some(Filling::Alarm),
+            used if used >= self.warning => Some(Filling::Warning),
+            _ => None,
+        };
+        (filling, used)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(100).checked_div(whole).unwrap_or(0)
+}
+
 /// Where the node's files are, and what bounds them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
     pub(crate) data_dir: PathBuf,
     pub(crate) root_key_file: Option<PathBuf>,
     pub(crate) max_database_bytes: Option<u64>,
+    pub(crate) disk_alarms: DiskAlarms,
     pub(crate) clock_is_moved: bool,
     pub(crate) notices: Arc<Notices>,
 }
@@ -82,25 +142,17 @@ impl Machine {
         std::fs::metadata(self.data_dir.join(DATABASE_FILE)).map_or(0, |file| file.len())
     }
 
-    /// How much of the disk, or of the database's bound, is used: per cent, whichever is more. 0 where neither is
-    /// known.
-    fn used_percent(&self) -> u64 {
-        let disk = self.disk();
-        let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole);
-        let disk = percent(disk.total_bytes.saturating_sub(disk.free_bytes), disk.total_bytes);
-        let bound = percent(self.database_file_bytes(), self.max_database_bytes.unwrap_or(0));
-        disk.max(bound).unwrap_or(0)
-    }
-
     /// What is wrong with the machine, in words that `Status` and the metrics say. They name no path:
     /// every principal of the cluster may ask.
     pub(crate) fn alarms(&self) -> Vec<&'static str> {
         let hygiene = hygiene::obtained();
         let open = |path: &Path, bits: u32| mode(path).is_some_and(|mode| mode & bits != 0);
-        let used = self.used_percent();
+        let (database, bound) = (self.database_file_bytes(), self.max_database_bytes);
+        let (filling, _) = self.disk_alarms.judge(self.disk(), database, bound);
+        let is = |level| filling == Some(level);
         let found = [
-            ((DISK_WARNING..DISK_ALARM).contains(&used), "disk_80"),
-            (used >= DISK_ALARM, "disk_95"),
+            (is(Filling::Warning), Filling::Warning.word()),
+            (is(Filling::Alarm), Filling::Alarm.word()),
             (self.clock_is_moved, "clock_moved"),
             (hygiene.is_some_and(|h| !h.no_core_files), "core_files_on"),
             (hygiene.is_some_and(|h| !h.not_dumpable), "memory_readable"),
@@ -162,6 +214,8 @@ mod tests {
             data_dir: data_dir.clone(),
             root_key_file: Some(key.clone()),
             max_database_bytes: None,
+            // Whatever the test's own disk is like.
+            disk_alarms: DiskAlarms { warning: 101, alarm: 101 },
             clock_is_moved: false,
             notices: Arc::default(),
         };
@@ -170,8 +224,6 @@ mod tests {
             assert!(all.iter().all(|word| ALARMS.contains(word)));
             all.into_iter()
                 .filter(|word| !word.contains("memory") && *word != "core_files_on")
-                // What the test's own disk is like.
-                .filter(|word| !word.starts_with("disk_"))
                 .collect()
         };
         assert!(here(&machine).is_empty());
@@ -189,11 +241,32 @@ mod tests {
         fs::write(data_dir.join(DATABASE_FILE), [0; 1000]).unwrap();
         machine.max_database_bytes = Some(1050);
         assert!(machine.alarms().contains(&"disk_95"));
-        // A fuller disk would be worse news.
         machine.max_database_bytes = Some(1200);
-        assert!(machine.alarms().iter().any(|word| word.starts_with("disk_")));
+        assert!(machine.alarms().contains(&"disk_80"));
         let disk = machine.disk();
         assert!(disk.free_bytes > 0 && disk.free_bytes <= disk.total_bytes, "{disk:?}");
         assert_eq!(Disk::under(Path::new("/nowhere/at/all")), Disk::default());
+    }
+
+    #[test]
+    fn a_disk_is_judged_by_what_its_operator_set_and_a_bound_is_not() {
+        let disk = |free_bytes| Disk { free_bytes, total_bytes: 100 };
+        let (usual, late) = (DiskAlarms::default(), DiskAlarms { warning: 90, alarm: 99 });
+        for (alarms, used, expected) in [
+            (usual, 79, None),
+            (usual, 80, Some(Filling::Warning)),
+            (usual, 94, Some(Filling::Warning)),
+            (usual, 95, Some(Filling::Alarm)),
+            (late, 89, None),
+            (late, 95, Some(Filling::Warning)),
+            (late, 100, Some(Filling::Alarm)),
+        ] {
+            assert_eq!(alarms.judge(disk(100 - used), 0, None), (expected, used));
+        }
+        // The bound of the database, and the worse of the two.
+        assert_eq!(late.judge(disk(10), 85, Some(100)), (Some(Filling::Warning), 90));
+        assert_eq!(late.judge(disk(50), 96, Some(100)), (Some(Filling::Alarm), 96));
+        // Of nothing nothing is used.
+        assert_eq!(usual.judge(Disk::default(), 5, None), (None, 0));
     }
 }

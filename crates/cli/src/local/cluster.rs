@@ -1,5 +1,6 @@
 //! A whole cluster on this machine: nodes made, joined, started, and ready.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +31,19 @@ pub fn local_laws(count: u16) -> Outcome<Vec<Jurisdiction>> {
 pub struct LocalCluster {
     /// The nodes, in the roster's order.
     pub nodes: Vec<NodeProcess>,
+}
+
+/// How full a developer's own disk is concerns no cluster: every second machine would be warned of it, by each
+/// node. A disk that is full stops the nodes all the same.
+fn silence_disk(data_dir: &Path) -> Outcome {
+    let path = data_dir.join(quorate_server::CONFIG_FILE);
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| {
+            file.write_all(b"disk_warning_percent = 101\ndisk_alarm_percent = 101\n")
+        })
+        .map_err(|e| Failure::new(Code::Config, format!("{}: {}", path.display(), plain(&e))))
 }
 
 impl LocalCluster {
@@ -83,6 +97,7 @@ impl LocalCluster {
             })
             .await
             .map_err(|e| Failure::new(Code::NodeFailed, node::whole(&e)))?;
+            silence_disk(&place.data_dir)?;
             cards.push(node::card(&place.data_dir)?);
             places.push(place);
         }
