@@ -10,12 +10,15 @@
 mod support;
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use support::tenants::reseller;
 use support::{Cluster, Guarded, Place, Ran};
 
 /// How long a wait for what comes by itself may take.
@@ -51,9 +54,14 @@ impl Carrier {
 
     /// One that goes on.
     fn starts(&self, name: &str) -> Running {
+        self.starts_with(name, &[])
+    }
+
+    /// The same with more arguments.
+    fn starts_with(&self, name: &str, arguments: &[&str]) -> Running {
         let log = self.0.at(name);
         let mut command = self.0.command(["--json", "--profile", "carrier"]);
-        command.args(["coordinator", "run", "--interval", "1s", "--rate", "100"]);
+        command.args(["coordinator", "run", "--interval", "1s", "--rate", "100"]).args(arguments);
         command.stdin(Stdio::null()).stdout(File::create(&log).unwrap());
         command.stderr(File::create(self.0.at(format!("{name}.err"))).unwrap());
         Running { process: Guarded(command.spawn().unwrap()), log }
@@ -193,11 +201,11 @@ fn coordinator_brings_a_node_that_was_down_what_it_missed() {
     let add = ["principal", "add", "later", "--public-key", public, "--allow", "encrypt"];
     cluster.admin(add).ok();
     let running = carrier.starts("log");
+    // What is due waits for it, and is not tried in vain. A round before the second is over finds nothing due.
     let lines = running.until("said that it is down", |lines| {
-        lines.found("node_unreachable") && lines.events("round").len() > 1
+        let waits = |round: &&Value| round["waiting"].as_u64().unwrap() >= 1;
+        lines.found("node_unreachable") && lines.events("round").iter().any(waits)
     });
-    // What is due waits for it, and is not tried in vain.
-    assert!(lines.round()["waiting"].as_u64().unwrap() >= 1, "{lines:?}");
     assert!(lines.events("failed").is_empty(), "{lines:?}");
     opens(&cluster, &place, "kept");
     cluster.nodes[2].start();
@@ -302,4 +310,131 @@ fn coordinator_carries_out_orders_and_lets_in_who_was_away() {
     assert!(dealt.iter().any(|line| line["alias"] == "early"), "{lines:?}");
     assert_eq!(shares(&cluster, "early")["holding"].as_array().unwrap().len(), 3);
     assert_eq!(carrier.once().round()["refreshed"], 0);
+}
+
+/// One request of plain HTTP: its status, and its body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// What watches a service watches this one as it watches a node: alive, at work, and what it counts.
+#[test]
+fn coordinator_tells_those_who_watch_it_what_it_does() {
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    let carrier = Carrier::joins(&cluster);
+    sealed(&cluster, &place, "soon", "1s");
+    let running = carrier.starts_with("log", &["--health-address", "127.0.0.1:0"]);
+    let lines = running.until("listening", |lines| !lines.events("monitoring").is_empty());
+    let address = lines.events("monitoring")[0]["address"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    assert_eq!(get(&address, "/health"), (200, "{\"alive\":true}\n".to_owned()));
+    assert_eq!(get(&address, "/keys").0, 404);
+    running.until("refreshed", |lines| !lines.events("refreshed").is_empty());
+    running.until("more rounds", |lines| lines.events("round").len() > 2);
+    let (status, body) = get(&address, "/ready");
+    assert_eq!((status, body.as_str()), (200, "{\"ready\":true,\"reasons\":[]}\n"));
+    let (status, metrics) = get(&address, "/metrics");
+    assert_eq!(status, 200);
+    let value = |metrics: &str, name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {metrics}")).parse().unwrap()
+    };
+    assert!(value(&metrics, "quorate_coordinator_refreshed_total") >= 1.0, "{metrics}");
+    assert!(value(&metrics, "quorate_coordinator_key_versions") >= 2.0, "{metrics}");
+    for name in ["quorate_coordinator_nodes", "quorate_coordinator_nodes_answering"] {
+        assert!((value(&metrics, name) - 3.0).abs() < 0.5, "{metrics}");
+    }
+    // Most nodes are away: it lives, and says that it cannot do its work; then it can again.
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    let since = Instant::now();
+    let reasons = loop {
+        let (status, body) = get(&address, "/ready");
+        if status == 503 {
+            break body;
+        }
+        assert!(since.elapsed() < PATIENCE, "{body}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(reasons.contains("\"not_done\""), "{reasons}");
+    assert_eq!(get(&address, "/health").0, 200);
+    cluster.nodes[1].start();
+    cluster.nodes[2].start();
+    let since = Instant::now();
+    while get(&address, "/ready").0 != 200 {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    running.ends();
+    // A port alone is one on loopback, and one that is taken is said to be.
+    let port = address.rsplit(':').next().unwrap();
+    let taken = TcpListener::bind(&address).unwrap();
+    carrier.run(["coordinator", "run", "--health-address", port]).failed(2, "usage");
+    drop(taken);
+}
+
+/// Keys of other tenants whose documents name it as coordinator: no list shows them, and a file names them.
+#[test]
+fn coordinator_looks_after_keys_that_a_file_names() {
+    let (cluster, place) = (Cluster::start(2, 3), Place::new());
+    let reseller = reseller(&cluster, "resold");
+    let (customer, _) = reseller.makes("customer", "");
+    let own = reseller.run(["principal", "list"]).json()[0]["id"].clone();
+    let own = own.as_str().unwrap();
+    let order = customer.run(["key", "order", "vault", "--coordinator", own]).json();
+    reseller.0.file("orders.jsonl", format!("{}\n", json!({"order": order["order"]})));
+    let made = reseller.run(["key", "create", "--batch", "orders.jsonl"]).ok();
+    let file = reseller.0.file("keys.jsonl", made.text());
+    let file = file.to_str().unwrap();
+    let once = |arguments: &[&str]| {
+        let all = ["--json", "--profile", "own", "coordinator", "run", "--once"];
+        Lines::of(&reseller.0.run(all.into_iter().chain(arguments.iter().copied())).stdout)
+    };
+    assert_eq!(once(&[]).round()["key_versions"], 0);
+    assert_eq!(once(&["--file", file]).round()["key_versions"], 1);
+    // Its administrator signs another standing order; the coordinator that the key names refreshes it by that.
+    customer.run(["key", "refresh", "vault", "--every", "1s"]).ok();
+    let since = Instant::now();
+    while once(&["--file", file]).round()["refreshed"] != 1 {
+        assert!(since.elapsed() < PATIENCE);
+    }
+    let shown = customer.run(["key", "show", "vault"]).json();
+    assert_eq!(shown["versions"][0]["shares"]["height"], 3, "{shown}");
+    // What is no file of keys is said before anything is asked.
+    place.file("nothing", "not an id\n");
+    let nothing = place.at("nothing");
+    let all = ["--json", "--profile", "own", "coordinator", "run", "--once", "--file"];
+    let ran = reseller.0.run(all.into_iter().chain([nothing.to_str().unwrap()]));
+    assert_ne!(ran.code, Some(0), "{}", ran.all());
+}
+
+/// A node leaves and another comes while it runs: it follows the roster, and refreshes under the new one.
+#[test]
+fn coordinator_follows_the_roster() {
+    let (cluster, place) = (Cluster::start(2, 4), Place::new());
+    let carrier = Carrier::joins(&cluster);
+    sealed(&cluster, &place, "moved", "1s");
+    let running = carrier.starts("log");
+    running.until("at work", |lines| !lines.events("refreshed").is_empty());
+    for key in ["docs", "moved"] {
+        cluster.admin(["key", "minimum", key, "--nodes", "2"]).ok();
+    }
+    cluster.admin(["cluster", "remove-node", "node-1"]).ok();
+    let before = running.lines().events("round").len();
+    let lines = running.until("following", |lines| {
+        let rounds = lines.events("round");
+        rounds.len() > before && rounds.iter().rev().any(|round| round["nodes"] == 3)
+    });
+    let refreshed = lines.events("refreshed").len();
+    let lines =
+        running.until("refreshing", |lines| lines.events("refreshed").len() > refreshed + 1);
+    let last = lines.events("refreshed").pop().unwrap();
+    assert_eq!(last["holders"].as_array().unwrap().len(), 3, "{last}");
+    running.ends();
+    opens(&cluster, &place, "moved");
 }

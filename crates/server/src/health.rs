@@ -1,42 +1,19 @@
-//! The second listener: `/health`, `/ready` and `/metrics`, for those who watch the node.
-//!
-//! It is apart from the node's port, because that one takes none but principals with certificates and is
-//! open to the world, and monitoring has neither a certificate nor a reason to be let in there. It is plain
-//! HTTP, because it says nothing secret, only reads, and belongs on loopback or a network of the operator's
-//! own; where it must cross another one, a proxy in front adds TLS and whom to let in. Off unless asked
-//! for.
+//! What a node tells those who watch it: whether it would serve, and what it counts. How that is served is in
+//! [`crate::monitoring`].
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use quorate_node::Health;
 use quorate_storage::{Statistics, Store};
 use quorate_types::UnixSeconds;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::limits::{
-    HEALTH_HEADER_TIMEOUT, HEALTH_TIMEOUT, MAX_HEALTH_CONNECTIONS, READY_INTERVAL,
-};
+use crate::limits::READY_INTERVAL;
 use crate::machine::ALARMS;
-use crate::metrics::Text;
+use crate::monitoring::{Text, Watched};
 use crate::request::Node;
-
-/// How long to wait before accepting again where the system refuses (too many open files).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Why a node is not ready: a stable word, and what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,86 +67,22 @@ pub(crate) struct Watch<S> {
     last: Mutex<Option<(Instant, Vec<NotReady>)>>,
 }
 
+impl<S: Store> Watched for Watch<S> {
+    async fn unready(&self) -> Vec<(&'static str, &'static str)> {
+        self.ready().await.iter().map(|why| (why.code(), why.next())).collect()
+    }
+
+    async fn metrics(&self, text: &mut Text) {
+        self.write(text).await;
+    }
+}
+
 impl<S: Store> Watch<S> {
     pub(crate) fn new(
         node: Arc<Node<S>>,
         statistics: impl Fn() -> Statistics + Send + Sync + 'static,
     ) -> Self {
         Self { node, statistics: Box::new(statistics), last: Mutex::new(None) }
-    }
-
-    /// Serves until dropped.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) -> Infallible {
-        let places = Arc::new(Semaphore::new(MAX_HEALTH_CONNECTIONS));
-        loop {
-            match listener.accept().await {
-                Ok((tcp, _)) => {
-                    // Closed at once where there are too many: whoever watches asks again.
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                    let watch = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        // Whole connections are timed: each has one request.
-                        let _ = timeout(HEALTH_TIMEOUT, watch.connection(tcp)).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept monitoring connections at present");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(self: Arc<Self>, tcp: TcpStream) {
-        let service = service_fn(move |request: Request<Incoming>| {
-            let watch = Arc::clone(&self);
-            async move {
-                let (head, _) = request.into_parts();
-                Ok::<_, Infallible>(watch.respond(&head.method, head.uri.path()).await)
-            }
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEALTH_HEADER_TIMEOUT)
-            .keep_alive(false)
-            .max_headers(32)
-            .max_buf_size(16 * 1024)
-            .serve_connection(TokioIo::new(tcp), service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "monitoring connection ended");
-        }
-    }
-
-    async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        if !matches!(path, "/health" | "/ready" | "/metrics") {
-            return answer(StatusCode::NOT_FOUND, PLAIN, "/health, /ready and /metrics\n".into());
-        }
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, String::new());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        match path {
-            "/ready" => {
-                let reasons = self.ready().await;
-                let status = if reasons.is_empty() {
-                    StatusCode::OK
-                } else {
-                    StatusCode::SERVICE_UNAVAILABLE
-                };
-                let why: Vec<_> = reasons
-                    .iter()
-                    .map(|r| serde_json::json!({"code": r.code(), "next": r.next()}))
-                    .collect();
-                let body = serde_json::json!({"ready": reasons.is_empty(), "reasons": why});
-                answer(status, JSON, format!("{body}\n"))
-            }
-            "/metrics" => answer(StatusCode::OK, PLAIN, self.metrics().await),
-            // The process lives, its runtime turns: that is all this says.
-            _ => answer(StatusCode::OK, JSON, "{\"alive\":true}\n".to_owned()),
-        }
     }
 
     /// Why the node would refuse requests now; empty where it would not. The root key is open as long as
@@ -195,9 +108,8 @@ impl<S: Store> Watch<S> {
         reasons
     }
 
-    async fn metrics(&self) -> String {
+    async fn write(&self, text: &mut Text) {
         let node = &self.node;
-        let mut text = Text::default();
         text.family("quorate_build_info", "gauge", "The software that runs; always 1.");
         text.sample("quorate_build_info", &[("software", node.software())], 1);
         text.gauge(
@@ -210,7 +122,7 @@ impl<S: Store> Watch<S> {
             "The node's clock, seconds since 1970: compare it with the time of the scrape.",
             node.now().0,
         );
-        node.metrics().write(&mut text);
+        node.metrics().write(text);
         let written = (self.statistics)();
         let mut counter = |name: &str, help: &str, value: u64| {
             text.family(name, "counter", help);
@@ -230,7 +142,7 @@ impl<S: Store> Watch<S> {
             u8::from(health.is_some()),
         );
         if let Some(health) = health {
-            rows(&mut text, &health);
+            rows(text, &health);
         }
         // Also of a disk that hangs, so on another thread, and not for long.
         let own = Arc::clone(node);
@@ -265,7 +177,6 @@ impl<S: Store> Watch<S> {
                 text.sample("quorate_alarm", &[("alarm", word)], u8::from(is));
             }
         }
-        text.into_string()
     }
 }
 
@@ -298,29 +209,6 @@ fn rows(text: &mut Text, health: &Health) {
         "From when the node refuses everything, seconds since 1970.",
         health.roster.map_or(0, |roster| roster.expires_at.0),
     );
-}
-
-fn answer(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Opens the listener.
-pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await?;
-    let bound = listener.local_addr()?;
-    if bound.ip().is_loopback() {
-        tracing::info!(address = %bound, "monitoring: /health, /ready and /metrics in plain HTTP");
-    } else {
-        tracing::warn!(
-            address = %bound,
-            "monitoring is plain HTTP and not on loopback: whoever reaches the address reads it"
-        );
-    }
-    Ok(listener)
 }
 
 #[cfg(test)]

@@ -218,18 +218,18 @@ fn seconds(micros: u64) -> String {
 }
 
 /// A page of metrics.
-#[derive(Default)]
-pub(crate) struct Text(String);
+#[derive(Debug, Default)]
+pub struct Text(String);
 
 impl Text {
     /// Begins a metric: what is sampled next is of it.
-    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
     /// One value.
-    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (position, (label, value)) in labels.iter().enumerate() {
             let before = if position == 0 { '{' } else { ',' };
@@ -242,7 +242,7 @@ impl Text {
     }
 
     /// A metric of one value.
-    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
     }

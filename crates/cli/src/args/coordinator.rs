@@ -1,5 +1,7 @@
 //! `quorate coordinator`.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -15,6 +17,8 @@ Examples:
   quorate --profile carrier coordinator run
   quorate --profile carrier --json coordinator run --interval 10m --rate 5
   quorate --profile carrier coordinator run --once     for cron
+  quorate --profile carrier coordinator run --health-address 7846
+  quorate --profile reseller coordinator run --file keys.jsonl
 
 Its principal needs the permission `coordinate` and nothing else: it can use no key, change nothing
 and choose no node. Nothing depends on it, and any number of them may run at once.
@@ -36,6 +40,22 @@ pub struct CoordinatorArgs {
     /// Deal the shares of at most so many keys a second, beside what the nodes serve.
     #[arg(long, value_name = "KEYS", value_parser = rate, default_value = "10")]
     pub rate: f64,
+    /// Look after the keys that a file names, too, by their ids, one a line; also as `key create --batch` prints them. For
+    /// keys of other tenants whose documents name this principal as coordinator.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Serve /health, /ready and /metrics in plain HTTP at this address and port, or at this port on loopback [default:
+    /// nowhere].
+    #[arg(long, value_name = "ADDRESS", value_parser = health_address, conflicts_with = "once")]
+    pub health_address: Option<SocketAddr>,
+}
+
+fn health_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse()
+        .map_err(|_| "give a port, or an address and a port, such as 127.0.0.1:7846".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -1,18 +1,22 @@
 //! `quorate coordinator run`: rounds of a coordinator, and what they find, until told to end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_sdk::{Client, Coordinator, KeyId, Round, RoundEvent, RoundTime, UnixSeconds};
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use crate::app::{App, finish};
 use crate::args::{Coordinator as Command, CoordinatorArgs};
 use crate::commands::doctor::facts::{self, ClusterFacts, Facts, KeyFacts};
 use crate::commands::doctor::{self, Finding};
+use crate::commands::monitored::{Counted, Monitored};
 use crate::commands::node::told_to_end;
-use crate::commands::refresh::{ShownReshare, node_name, shown_reshare};
+use crate::commands::refresh::{ShownReshare, ids, node_name, shown_reshare};
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::counted;
 
@@ -47,6 +51,9 @@ enum Line<'a> {
     },
     Finding(&'a Finding),
     Round(Rounded),
+    Monitoring {
+        address: String,
+    },
     Ended {
         rounds: u64,
     },
@@ -149,9 +156,11 @@ impl Watch {
         for key in &mut cluster.keys {
             key.without_share.clear();
         }
-        for (id, node) in &round.lost {
+        let lost = round.lost.iter().map(|lost| (lost, "share_not_held"));
+        let restored = round.restored.iter().map(|restored| (restored, "share_restored"));
+        for ((id, node), code) in lost.chain(restored) {
             if let Some(key) = self.places.get(id).and_then(|at| cluster.keys.get_mut(*at)) {
-                key.without_share.push((node_name(client, node), "share_not_held".to_owned()));
+                key.without_share.push((node_name(client, node), code.to_owned()));
             }
         }
         self.facts.now = facts::now();
@@ -185,13 +194,16 @@ pub async fn run(app: &App, command: Command) -> Outcome {
 
 async fn rounds(app: &App, args: &CoordinatorArgs) -> Outcome {
     let mut told = pin!(told_to_end(false));
-    let mut coordinator = Coordinator::new(app.client()?, Some(args.rate));
+    let named = args.file.as_deref().map(ids).transpose()?.unwrap_or_default();
+    let mut coordinator = Coordinator::new(app.client()?, Some(args.rate)).with_keys(named);
+    let monitored = Arc::new(Monitored::new(args.interval));
+    let _listening = monitoring(app, args, &monitored).await?;
     let mut watch = Watch::new(app);
     let began = Instant::now();
     let mut number = 0;
     loop {
         number += 1;
-        let round = one(app, &mut coordinator, &mut watch, began, number);
+        let round = one(app, &mut coordinator, &mut watch, &monitored, (began, number));
         let verdict = tokio::select! {
             biased;
             () = &mut told => break,
@@ -215,13 +227,38 @@ async fn rounds(app: &App, args: &CoordinatorArgs) -> Outcome {
     Ok(())
 }
 
+/// Serves what is counted for as long as the result lives, where that was asked for.
+async fn monitoring(
+    app: &App,
+    args: &CoordinatorArgs,
+    monitored: &Arc<Monitored>,
+) -> Outcome<Option<JoinSet<Infallible>>> {
+    let Some(address) = args.health_address else { return Ok(None) };
+    let failed = |error: std::io::Error| {
+        Failure::new(Code::Usage, format!("cannot listen at {address}: {error}"))
+            .next("Give another --health-address.")
+    };
+    let listener = quorate_server::monitoring::listen(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    if !bound.ip().is_loopback() {
+        app.out.warn(
+            "monitoring is plain HTTP and not on loopback: whoever reaches the address reads it",
+        );
+    }
+    let line = Line::Monitoring { address: bound.to_string() };
+    app.out.line(&line, || Some(format!("monitoring at http://{bound}/metrics")));
+    let mut listening = JoinSet::new();
+    listening.spawn(quorate_server::monitoring::serve(Arc::clone(monitored), listener));
+    Ok(Some(listening))
+}
+
 /// One round, and what is said of it. The verdict is that of a round on its own.
 async fn one(
     app: &App,
     coordinator: &mut Coordinator,
     watch: &mut Watch,
-    began: Instant,
-    number: u64,
+    monitored: &Monitored,
+    (began, number): (Instant, u64),
 ) -> Outcome {
     let since = Instant::now();
     let at = RoundTime { elapsed: began.elapsed(), now: UnixSeconds(facts::now()) };
@@ -272,6 +309,22 @@ async fn one(
         next_due_in: round.next_due.map(|due| due.as_secs()),
         findings: findings.len(),
     };
+    let monitor = Counted {
+        nodes: rounded.nodes,
+        answering: rounded.answering,
+        documents: rounded.documents_carried,
+        certificates: rounded.certificates_carried,
+        versions: rounded.key_versions,
+        finished: rounded.finished,
+        refreshed: rounded.refreshed,
+        failed: rounded.failed,
+        waiting: rounded.waiting,
+        problems: problems(&round).count(),
+        took: since.elapsed(),
+        next_due: round.next_due,
+        ..Counted::default()
+    };
+    monitored.round(monitor.with(&findings));
     let (failed, text) = (rounded.failed, rounded.text());
     app.out.line(&Line::Round(rounded), || Some(text));
     app.warnings(client);

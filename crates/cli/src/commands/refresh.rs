@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use quorate_sdk::{
-    BulkOptions, Client, CommitteeChange, Error, Key, KeyId, KeyState, KeyVersion, NodeId,
-    OrderChange, RefusalCode, Reshared, ShareState,
+    BulkOptions, Client, CommitteeChange, Error, Key, KeyId, KeyState, KeyVersion, KeyVersionInfo,
+    NodeId, OrderChange, RefusalCode, Reshared, ShareState,
 };
 use serde::Serialize;
 
@@ -19,9 +19,6 @@ use crate::output;
 
 /// Key versions that are listed one by one in what is printed; of more, how many there were.
 const LISTED: usize = 100;
-
-/// Keys whose orders are signed at once.
-const ORDERED_AT_ONCE: usize = 256;
 
 /// One key version that is looked at.
 #[derive(Debug, Clone)]
@@ -49,8 +46,11 @@ pub struct ShownReshare {
     /// Thefts of so many old shares are healed; negative: enough old shares may be left for the key.
     heals: i64,
     healing: String,
-    /// Nodes that have not confirmed that their old shares are erased.
+    /// Nodes of which old shares may still exist: they have not confirmed that these are erased, or it heals nothing.
     unconfirmed: Vec<String>,
+    /// Of these, those of which an old share is in a backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    in_backups: Vec<String>,
     /// Nodes that do not use the new shares yet, and why.
     lacking: BTreeMap<String, String>,
     /// Another coordinator had begun it.
@@ -79,6 +79,7 @@ pub fn shown_reshare(client: &Client, alias: &str, it: &Reshared) -> ShownReshar
         heals: it.healing.heals,
         healing: it.healing.to_string(),
         unconfirmed: it.healing.unconfirmed.iter().map(name).collect(),
+        in_backups: it.healing.copied.iter().map(name).collect(),
         lacking: it.lacking.iter().map(|(node, why)| (name(node), why.clone())).collect(),
         finished_anothers: it.finished_anothers,
     }
@@ -248,7 +249,7 @@ async fn choose(
 }
 
 /// Ids of keys, one a line, or lines of JSON with a "key".
-fn ids(path: &Path) -> Outcome<Vec<KeyId>> {
+pub fn ids(path: &Path) -> Outcome<Vec<KeyId>> {
     #[derive(serde::Deserialize)]
     struct Line {
         key: String,
@@ -280,8 +281,20 @@ fn ids(path: &Path) -> Outcome<Vec<KeyId>> {
     Ok(all)
 }
 
+/// That orders of a key version contend, and the command that signs one which follows them all and changes nothing of who
+/// has the shares.
+fn contend(client: &Client, alias: &str, version: &KeyVersionInfo) -> String {
+    let nodes: Vec<String> = version.members.iter().map(|node| node_name(client, node)).collect();
+    format!(
+        "its orders contend, since some were signed by people who did not know of the others. `quorate key move {alias} \
+         --nodes {} --threshold {}` signs one that follows them all, and leaves the shares where they are",
+        nodes.join(","),
+        version.threshold.t()
+    )
+}
+
 /// The versions of keys whose shares can be dealt anew.
-fn versions<'a>(keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
+fn versions<'a>(client: &Client, keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
     let mut all = Vec::new();
     for key in keys {
         let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
@@ -296,6 +309,8 @@ fn versions<'a>(keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
                     key.alias()
                 );
                 done.left_out.push(Left::new(&chosen, None, why));
+            } else if version.order.is_none() && !version.unadopted {
+                done.failed.push(Left::new(&chosen, None, contend(client, key.alias(), &version)));
             } else {
                 all.push((chosen, key));
             }
@@ -312,12 +327,10 @@ async fn order(
 ) -> Outcome<usize> {
     let admin = app.profile()?.admin_key().ok();
     let mut signed = 0;
-    for some in wanted.chunks(ORDERED_AT_ONCE) {
-        let reports = client.new_orders(some, admin.as_ref()).await?;
-        for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
-            app.keep_undelivered(delivered)?;
-            signed += 1;
-        }
+    let reports = client.sign_orders(wanted, admin.as_ref()).await?;
+    for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
+        app.keep_undelivered(delivered)?;
+        signed += 1;
     }
     Ok(signed)
 }
@@ -371,17 +384,29 @@ pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
     app.carry(&client).await;
     let mut done = Done::default();
     let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
-    let all = versions(&keys, &mut done);
+    let all = versions(&client, &keys, &mut done);
     let change = |key: &Key, version: KeyVersion, anew: bool| {
         let versions = key.versions();
-        let order = versions.iter().find(|v| v.number == version).and_then(|v| v.order.clone());
-        let members = order.map(|order| order.members).unwrap_or_default();
+        let info = versions.iter().find(|v| v.number == version);
+        // Of what counts no more the next order says the same: whoever has the shares keeps them.
+        let members = info.and_then(|info| match &info.order {
+            Some(order) => Some(order.members.clone()),
+            None => info.unadopted.then(|| info.members.clone()),
+        });
+        let members = members.unwrap_or_default();
         let refresh_seconds = args.every;
         (key.clone(), version, OrderChange { members, refresh_seconds, anew, ..Default::default() })
     };
-    if args.every.is_some() {
-        let wanted: Vec<_> =
-            all.iter().map(|(chosen, key)| change(key, chosen.version, args.now)).collect();
+    let unadopted = |chosen: &Chosen, key: &Key| {
+        key.versions().iter().any(|v| v.number == chosen.version && v.unadopted)
+    };
+    // An order that the tenant's documents do not keep is adopted by the next one; nothing is dealt before.
+    let wanted: Vec<_> = all
+        .iter()
+        .filter(|(chosen, key)| args.every.is_some() || unadopted(chosen, key))
+        .map(|(chosen, key)| change(key, chosen.version, args.now))
+        .collect();
+    if !wanted.is_empty() {
         done.ordered += order(app, &client, &wanted).await?;
     }
     let chosen: Vec<Chosen> = all.iter().map(|(chosen, _)| chosen.clone()).collect();
@@ -451,16 +476,17 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
     }
     let mut done = Done { held: Some(0), ..Done::default() };
     let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
-    let all = versions(&keys, &mut done);
+    let all = versions(&client, &keys, &mut done);
     let bar = app.out.counter(u64::try_from(all.len()).unwrap_or(u64::MAX), "looked at");
-    let (mut lost, mut signed) = (Vec::new(), Vec::new());
+    let (mut lost, mut signed, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     for (chosen, key) in all {
         bar.inc(1);
         let versions = key.versions();
         let Some(version) = versions.iter().find(|v| v.number == chosen.version) else { continue };
+        // One that counts no more is adopted by the next.
         let Some(order) = &version.order else {
             let why =
-                "its orders contend: sign one that follows them all, as with `quorate key move`";
+                format!("`quorate key refresh {}` signs the order that it lacks", key.alias());
             done.failed.push(Left::new(&chosen, None, why));
             continue;
         };
@@ -472,11 +498,28 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
             account.nodes.iter().find(|it| it.node == node.id).and_then(|it| it.state.as_ref());
         match state {
             Some(Ok(state)) => match has(state, account.generation) {
+                // It deals, and is dealt another like everybody else.
+                Has::Share if state.restored => {
+                    let members = order.members.clone();
+                    let change = OrderChange { members, anew: true, ..OrderChange::default() };
+                    restored.push((chosen, (key.clone(), version.number, change)));
+                }
                 Has::Share => done.held = done.held.map(|n| n + 1),
                 // What it lacks is the certificate, which the reshare brings before it begins.
                 Has::Promise => {
                     client.bring_certificate(key, chosen.version).await?;
                     done.held = done.held.map(|n| n + 1);
+                }
+                Has::Nothing if account.lost_for_good() => {
+                    let lost = account.lost().map(|node| node.name.as_str()).collect::<Vec<_>>();
+                    let share = if lost.len() == 1 { "its share" } else { "their shares" };
+                    let why = format!(
+                        "{} lost {share}: {} nodes must hold one to deal others, and fewer can. The nodes alone \
+                         cannot recover it; see docs/backup.md",
+                        lost.join(", "),
+                        account.threshold.t()
+                    );
+                    done.failed.push(Left::new(&chosen, Some("shares_lost"), why));
                 }
                 Has::Nothing => {
                     let enters = order.entering.contains(&node.id) && !order.fulfilled;
@@ -503,6 +546,17 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
             app.keep_undelivered(delivered)?;
             done.ordered += 1;
         }
+    }
+    // The standing order may allow it now; where it does not, one is signed.
+    let all: Vec<Chosen> = restored.iter().map(|(chosen, _)| chosen.clone()).collect();
+    let not_due = deal(app, &client, &all, args.chosen.rate, &mut done).await;
+    if !not_due.is_empty() {
+        let is =
+            |one: &Chosen, other: &Chosen| (one.key, one.version) == (other.key, other.version);
+        restored.retain(|(chosen, _)| not_due.iter().any(|(other, _)| is(chosen, other)));
+        let wanted: Vec<_> = restored.into_iter().map(|(_, order)| order).collect();
+        done.ordered += order(app, &client, &wanted).await?;
+        lost.extend(not_due.into_iter().map(|(chosen, _)| chosen));
     }
     for (chosen, error) in deal(app, &client, &lost, args.chosen.rate, &mut done).await {
         done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
