@@ -13,6 +13,7 @@ use crate::handlers::documents::principal_of;
 use crate::log::{LogAnswer, LogRead};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
+use crate::restored::Restored;
 use crate::row::RowKey;
 use crate::rows;
 use crate::rules::{self, OwnedRung};
@@ -58,8 +59,10 @@ pub(crate) struct Account {
     principal: Option<Arc<Heads<Principal>>>,
     way_up: Vec<OwnedRung>,
     roster: Arc<Heads<Roster>>,
-    /// Whether the roster names another audit log of this node than the one that it writes.
+    /// Whether another audit log of this node counts than the one that it writes.
     other_log: bool,
+    /// Whether that is so because it was restored, and no roster has named it since.
+    restored: bool,
 }
 
 impl Account {
@@ -74,6 +77,7 @@ impl Account {
         let caller = present(caller)?;
         addressed(core, node)?;
         let principal = principal_of(reads, caller.public_key());
+        let restored = Restored::gather(core, reads);
         let cluster = cluster(reads)?;
         let roster = reads.row(&RowKey::heads(cluster.into()));
         let principal = match principal?? {
@@ -85,9 +89,10 @@ impl Account {
             None => Vec::new(),
         };
         let roster = rows::heads::<Roster>(roster?)?.ok_or_else(no_roster)?;
-        let named = roster.node(&core.id()).map(|entry| entry.log_incarnation);
-        let other_log = named.is_some_and(|named| named != core.entry.log_incarnation);
-        Ok(Self { caller, principal, way_up, roster, other_log })
+        let restored = restored?;
+        let other_log = restored.other_log(&roster);
+        let restored = other_log && restored.is_unnamed();
+        Ok(Self { caller, principal, way_up, roster, other_log, restored })
     }
 
     /// The caller's tenant, where the caller may read its audit records. Deciding asks again, with the
@@ -149,12 +154,31 @@ impl Account {
         }
     }
 
-    /// The caller's standing now; its name goes into the audit record whatever is decided.
-    pub(crate) fn standing(&self, deciding: &mut Deciding<'_>) -> Result<Standing<'_>, Refused> {
+    /// Whether the caller is one of those who must name this node in the next roster, and it was restored. Where most
+    /// nodes were, there are no others to ask for what that roster keeps.
+    pub(crate) fn shows_its_backup(&self) -> bool {
+        self.restored && self.sees_roots()
+    }
+
+    /// The caller's standing by the documents of the backup, for nothing but to show them.
+    pub(crate) fn standing_with_a_restored_node(
+        &self,
+        deciding: &mut Deciding<'_>,
+    ) -> Result<Standing<'_>, Refused> {
+        self.named_in(deciding);
+        self.standing_at(deciding.now)
+    }
+
+    fn named_in(&self, deciding: &mut Deciding<'_>) {
         if let Some(principal) = &self.principal {
             deciding.audit.principal = principal.principal_id().as_bytes().to_vec();
             deciding.audit.tenant = principal.tenant().as_bytes().to_vec();
         }
+    }
+
+    /// The caller's standing now; its name goes into the audit record whatever is decided.
+    pub(crate) fn standing(&self, deciding: &mut Deciding<'_>) -> Result<Standing<'_>, Refused> {
+        self.named_in(deciding);
         let standing = self.standing_at(deciding.now)?;
         // What the log lost, the documents may have lost too: revocations among them.
         if deciding.facts.rolled_back {
@@ -162,8 +186,8 @@ impl Account {
             return Err(Refused::new(RefusalCode::RolledBack, message));
         }
         if self.other_log {
-            let message =
-                "the roster names another audit log of this node than the one that it writes";
+            let message = "this node writes another audit log than the roster names: one that was begun anew, or \
+                           that of a node restored from a backup, counts once the next roster names it";
             return Err(Refused::new(RefusalCode::RolledBack, message));
         }
         Ok(standing)

@@ -24,6 +24,7 @@ mod log;
 mod policies;
 mod reads;
 mod refused;
+mod restored;
 mod row;
 mod rows;
 mod rules;
@@ -42,7 +43,7 @@ pub use log::{
     AuditPlace, LogAnswer, LogHead, LogRead, MAX_PAGE_BYTES, MAX_PAGE_LEAVES, MemoryLog,
     PageBuilder, readers,
 };
-pub use row::{COPIED, RESTORED, RowKey, Table, alias_prefix, version_prefix};
+pub use row::{RESTORED, RowKey, Table, alias_prefix, version_prefix};
 pub use step::{Batch, Commit, CommitError, Step, Write};
 pub use usage::{Bounded, Counted, DailyBound, count, day_of, used_on};
 pub use view::{Entry, Read, ReadSet, Sequence, View};

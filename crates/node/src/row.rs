@@ -8,10 +8,6 @@ use quorate_wire::PublicKey;
 /// The row of the cluster's table that says that the node's data come from a backup.
 pub const RESTORED: &str = "restored";
 
-/// The row of the cluster's table that says when the node's shares were last copied into a backup: seconds since 1970,
-/// 8 bytes.
-pub const COPIED: &str = "shares-copied";
-
 /// A table: rows of bytes under keys of bytes, sorted by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -26,7 +22,7 @@ pub enum Table {
     PrincipalKeys,
     /// Which keys have an alias: tenant, SHA-512/256 of the alias, key id -> nothing.
     Aliases,
-    /// Policies and terms that count: kind (1 byte), tenant, id -> nothing. Orders that count: kind, key, id
+    /// Policies and terms that count: kind (1 byte), tenant, id -> nothing. Orders that count or did: kind, key, id
     /// -> nothing.
     Counting,
     /// Grants that count, by who is granted which key: principal, key, grant -> nothing.
@@ -112,7 +108,8 @@ impl Table {
         }
     }
 
-    /// Whether rows of this table hold sealed secrets: never in a backup, erased for real.
+    /// Whether rows of this table hold sealed secrets: erased for real, and sealed anew with another root key. Shares
+    /// are in no backup unless that is asked for, and sessions in none; the node's own keys are in each.
     #[must_use]
     pub const fn holds_secrets(self) -> bool {
         matches!(self, Self::Shares | Self::Sessions | Self::Local)
@@ -175,7 +172,7 @@ impl RowKey {
         Self::of(Table::Counting, &[&[kind], tenant.as_bytes(), id.as_bytes()])
     }
 
-    /// An order document in the list of those that count, of one key.
+    /// An order document in the list of those that count, or did, of one key.
     #[must_use]
     pub fn order(key: KeyId, order: DocumentId) -> Self {
         Self::of(Table::Counting, &[&orders_prefix(key), order.as_bytes()])

@@ -266,6 +266,7 @@ fn attack_20_another_generation_version_key_or_node_is_an_error_and_never_a_wron
         generation: pending.as_bytes().to_vec(),
         index: 1,
         share: Some(sealed),
+        ..Default::default()
     };
     let row = prost::Message::encode_to_vec(&row);
     world.nodes[0].store.rows.insert(place, (row, quorate_node::Sequence(0)));

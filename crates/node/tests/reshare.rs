@@ -14,9 +14,11 @@ use prost::Message as _;
 use quorate_documents::{Body, Draft, KeyOrder, Order, SignedDocument};
 use quorate_node::{Outcome, Reply, Request, RowKey, Table};
 use quorate_schemes::dkg::merkle;
-use quorate_types::limits::{MAX_PROMISES_PER_PARENT, MAX_SESSIONS_PER_PRINCIPAL, SESSION_SECONDS};
+use quorate_types::limits::{
+    MAX_PROMISES_PER_PARENT, MAX_SESSIONS_PER_PRINCIPAL, SESSION_PLACE_SECONDS, SESSION_SECONDS,
+};
 use quorate_types::{Action, Generation, KeyId, KeyVersion, NodeId, Threshold, UnixSeconds};
-use quorate_wire::proto::store::v1::{PromiseRow, RestoredRow};
+use quorate_wire::proto::store::v1::{PromiseRow, RestoredRow, ShareRow};
 use quorate_wire::proto::v1;
 use quorate_wire::{PayloadType, SigningKey, strict};
 use support::{World, code, evaluated, item, seed_key};
@@ -724,6 +726,47 @@ fn attack_10_open_reshares_are_bounded_with_everything_else() {
     assert!(s.open(now.plus(SESSION_SECONDS), 0, &one_more).is_ok(), "their time is over");
 }
 
+/// The place of a session ends with the session: a dealer that is no member never signs, and what a certificate erases is
+/// open no more, whoever opened it. Fails where that step leaves the lists as they are.
+#[test]
+fn places_of_sessions_end_with_the_certificate() {
+    let mut s = Shares::new();
+    s.reorder(2, &[1, 2], &[]);
+    let lists = |s: &Shares, at: usize| s.world.nodes[at].store.count(Table::OpenSessions);
+    let left = s.session(&[2, 3]);
+    s.opened(NOW, 1, &left);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(NOW, &session, &[1, 2, 0], &[0, 1]);
+    assert_eq!((lists(&s, 0), lists(&s, 1), lists(&s, 2)), (1, 1, 0));
+    for at in 0..3 {
+        assert!(s.put(NOW, at, &certificate, false).is_ok());
+        assert_eq!(lists(&s, at), 0, "{at}");
+        assert_eq!(s.world.nodes[at].store.count(Table::Sessions), 0, "{at}");
+    }
+}
+
+/// A coordinator that was killed with all its places taken goes on soon: the oldest of its own reshares end, one for each
+/// that it begins, and none that may still be under way. Fails without that.
+#[test]
+fn a_principal_that_has_all_its_places_gives_up_its_oldest_reshare() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let oldest = s.session(&[1, 2]);
+    assert!(s.open(now, 0, &oldest).is_ok());
+    for _ in 1..MAX_SESSIONS_PER_PRINCIPAL {
+        let session = s.session(&[1, 2]);
+        assert!(s.open(now.plus(1), 0, &session).is_ok());
+    }
+    let (more, soon) = (s.session(&[1, 2]), now.plus(SESSION_PLACE_SECONDS));
+    assert_eq!(code(s.open(UnixSeconds(soon.0 - 1), 0, &more)), "session_limit");
+    assert!(s.open(soon, 0, &more).is_ok());
+    assert_eq!(s.world.nodes[0].store.count(Table::Sessions), MAX_SESSIONS_PER_PRINCIPAL);
+    // It was the oldest, and the next is not old enough yet.
+    assert_eq!(code(s.deal(soon, 0, &oldest, &[])), "session_unknown");
+    assert_eq!(code(s.open(soon, 0, &oldest)), "session_limit");
+    assert!(s.open(soon.plus(1), 0, &oldest).is_ok());
+}
+
 /// The certificate: what is not signed by exactly the members of an order that counts, over this key, is none,
 /// and erases nothing.
 #[test]
@@ -802,15 +845,15 @@ fn a_certificate_in_its_name_that_it_never_signed_raises_the_alarm() {
 
 /// The row that says that a node's data come from a backup.
 fn restore(s: &mut Shares, at: usize, restored_at: UnixSeconds) {
-    let row = RestoredRow { taken_at: NOW.0, restored_at: restored_at.0, with_shares: false };
+    let row = RestoredRow { taken_at: NOW.0, restored_at: restored_at.0, ..RestoredRow::default() };
     let entry = (strict::encode(&row), quorate_node::Sequence(0));
     s.world.nodes[at].store.rows.insert(RowKey::cluster(quorate_node::RESTORED), entry);
 }
 
 /// `attacks.md` line 26: a node whose data come from a backup may have forgotten what it signed since. It takes the
 /// complete certificate without an alarm, and says to whoever asks for an evaluation that it has no share. What it
-/// signs from then on it remembers, and what it did not sign is forged again. Fails without the look at the row, and
-/// where what it holds from after the restore does not count.
+/// signs from then on it remembers, and what it did not sign is forged again, whatever its clock said when it was
+/// restored. Fails without the look at the row, and where what it holds from after the restore does not count.
 #[test]
 fn attack_26_a_restored_node_forgets_without_alarm_and_has_no_share() {
     let mut s = Shares::new();
@@ -835,7 +878,8 @@ fn attack_26_a_restored_node_forgets_without_alarm_and_has_no_share() {
     // Another one holds its share from after its restore: it has forgotten nothing.
     assert!(s.put(now, 1, &certificate, false).is_ok());
     assert!(s.put(now, 2, &certificate, false).is_ok());
-    restore(&mut s, 1, now);
+    // By a clock that was years ahead.
+    restore(&mut s, 1, later(1000 * EVERY));
     let now = later(2 * EVERY);
     s.reorder(2, &[0, 1, 2], &[0]);
     let session = s.session(&[2, 3]);
@@ -885,31 +929,158 @@ fn attack_29_a_promise_without_its_share_counts_for_nothing() {
     assert_eq!(code(s.sign(now, 2, request)), "share_not_held");
 }
 
-/// A share that is in a backup is not healed by erasing it: the node says so before the refresh that erases it and
-/// after, and of the next share it does not. Fails where the row is not looked at, or not kept with the certificate.
-#[test]
-fn attack_27_a_share_in_a_backup_is_not_healed() {
-    let mut s = Shares::new();
-    let said = |s: &mut Shares, now: UnixSeconds| {
-        let (node, key) = (s.world.nodes[0].id(), s.id().as_bytes().to_vec());
-        let request = v1::ReshareStateRequest { node, key, key_version: 1 };
-        match s.ask(now, 0, Request::ReshareState(request)) {
-            Ok(Reply::ReshareState(reply)) => (reply.copied, reply.parent_copied),
-            other => panic!("{other:?}"),
+/// What is written at a node's shares when they are copied into a backup, and when they come out of one.
+fn marked(s: &mut Shares, at: usize, mark: impl Fn(&mut ShareRow)) {
+    for (key, (bytes, _)) in &mut s.world.nodes[at].store.rows {
+        if key.table == Table::Shares {
+            let mut row: ShareRow = strict::decode("ShareRow", bytes).unwrap();
+            mark(&mut row);
+            *bytes = strict::encode(&row);
         }
+    }
+}
+
+fn state(s: &mut Shares, now: UnixSeconds, at: usize) -> v1::ReshareStateReply {
+    let (node, key) = (s.world.nodes[at].id(), s.id().as_bytes().to_vec());
+    let request = v1::ReshareStateRequest { node, key, key_version: 1 };
+    match s.ask(now, at, Request::ReshareState(request)) {
+        Ok(Reply::ReshareState(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `attacks.md` lines 27 and 37: a share that is in a backup is healed by no reshare, ever: the node says so before the one
+/// that erases it, when it takes that one's certificate, and of all that follow. Fails where the mark is not looked
+/// at, and where the next certificate forgets it.
+#[test]
+fn attack_27_a_share_in_a_backup_is_never_healed() {
+    let mut s = Shares::new();
+    let said = |s: &mut Shares, now| {
+        let state = state(s, now, 0);
+        (state.copied, state.ancestor_copied)
     };
     assert_eq!(said(&mut s, NOW), (false, false));
-    let entry = (NOW.0.to_be_bytes().to_vec(), quorate_node::Sequence(0));
-    s.world.nodes[0].store.rows.insert(RowKey::cluster(quorate_node::COPIED), entry);
+    marked(&mut s, 0, |row| row.copied = true);
     assert_eq!(said(&mut s, NOW), (true, false));
-    for (round, expected) in [(1, (false, true)), (2, (false, false))] {
+    for round in 1..4 {
         let now = later(round * EVERY);
         let session = s.session(&[1, 2]);
         let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
         for at in 0..3 {
-            assert!(s.put(now, at, &certificate, false).is_ok());
+            let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
+                panic!()
+            };
+            assert_eq!(reply.ancestor_copied, at == 0);
+            // The same to whoever brings it again.
+            let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
+                panic!()
+            };
+            assert_eq!(reply.ancestor_copied, at == 0);
         }
         s.take(&certificate);
-        assert_eq!(said(&mut s, now), expected);
+        assert_eq!(said(&mut s, now), (false, true));
     }
+}
+
+/// A share that was signed for and is copied before its certificate comes is in the backup like the one in use, however
+/// much later that is. Fails where only the share in use is marked.
+#[test]
+fn attack_27_a_share_that_was_copied_long_before_its_certificate_is_never_healed() {
+    let mut s = Shares::new();
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(later(EVERY), &session, &[0, 1, 2], &[0, 1]);
+    let in_use = s.generation;
+    marked(&mut s, 0, |row| row.copied = row.generation != in_use.as_bytes());
+    let months = later(1000 * EVERY);
+    assert!(!state(&mut s, months, 0).copied);
+    assert!(s.put(months, 0, &certificate, false).is_ok());
+    let said = state(&mut s, months, 0);
+    assert_eq!((said.copied, said.ancestor_copied), (true, false));
+    for at in 1..3 {
+        assert!(s.put(months, at, &certificate, false).is_ok());
+    }
+    s.take(&certificate);
+    let now = later(1001 * EVERY);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    assert!(s.put(now, 0, &certificate, false).is_ok());
+    let said = state(&mut s, now, 0);
+    assert_eq!((said.copied, said.ancestor_copied), (false, true));
+}
+
+/// Shares of a generation that never gets a certificate are shares of the key all the same. Fails where a promise that ends
+/// is not asked whether it is in a backup.
+#[test]
+fn attack_27_a_promised_share_in_a_backup_is_never_healed() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    let lost = s.session(&[1, 2]);
+    s.run(now, &lost, &[0, 1, 2], &[0, 1]);
+    let in_use = s.generation;
+    marked(&mut s, 0, |row| row.copied = row.generation != in_use.as_bytes());
+    // By a higher order, so that it ranks above.
+    s.reorder(2, &[0, 1, 2], &[]);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    assert!(s.put(now, 0, &certificate, false).is_ok());
+    let said = state(&mut s, now, 0);
+    assert_eq!((said.copied, said.ancestor_copied, said.promised.len()), (false, true, 0));
+}
+
+/// `attacks.md` line 36: a share out of a backup evaluates nothing, and says what to do; it deals, and the one that is
+/// dealt then serves. Fails without the look at the mark.
+#[test]
+fn attack_36_a_share_out_of_a_backup_deals_and_does_not_evaluate() {
+    let mut s = Shares::new();
+    let evaluate = |s: &mut Shares, now: UnixSeconds, nonce: u8| {
+        let (id, generation) = (s.id(), s.generation);
+        let at = v1::Item { created_at: now.0, ..item(nonce) };
+        let request = s.world.evaluate_request(0, id, generation, Action::Encrypt, vec![at]);
+        s.ask(now, 0, Request::Evaluate(request))
+    };
+    assert!(evaluate(&mut s, NOW, 1).is_ok());
+    marked(&mut s, 0, |row| row.restored = true);
+    restore(&mut s, 0, NOW);
+    let refusal = evaluate(&mut s, NOW, 2).unwrap_err();
+    assert_eq!(refusal.code, "share_restored");
+    assert!(refusal.message.contains("quorate cluster repair"), "{}", refusal.message);
+    let said = state(&mut s, NOW, 0);
+    assert!(said.restored && said.holds);
+
+    // It is one of the two that deal.
+    let now = later(EVERY);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    for at in 0..3 {
+        assert!(s.put(now, at, &certificate, false).is_ok());
+    }
+    s.take(&certificate);
+    assert_eq!(evaluated(evaluate(&mut s, now, 3)).index, 1);
+    assert!(!state(&mut s, now, 0).restored);
+}
+
+/// A node whose share of the parent was lost has erased nothing when it takes the next certificate, and says so; one
+/// reshare later it has. Fails where whoever enters counts as having confirmed.
+#[test]
+fn attack_37_who_lost_its_share_has_not_erased_it() {
+    let mut s = Shares::new();
+    let now = later(EVERY);
+    s.world.nodes[0].store.rows.retain(|key, _| key.table != Table::Shares);
+    s.reorder(2, &[0, 1, 2], &[0]);
+    let session = s.session(&[2, 3]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[1, 2]);
+    for at in 0..3 {
+        let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
+            panic!()
+        };
+        assert_eq!(reply.parent_lost, at == 0);
+        assert_eq!(state(&mut s, now, at).parent_lost, at == 0);
+    }
+    s.take(&certificate);
+    let now = later(2 * EVERY);
+    s.reorder(3, &[0, 1, 2], &[]);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+    assert!(s.put(now, 0, &certificate, false).is_ok());
+    assert!(!state(&mut s, now, 0).parent_lost);
 }

@@ -1,61 +1,15 @@
-//! Who holds which shares, as the nodes say, and what a reshare healed.
+//! Who holds which shares, as the nodes say.
 
-use core::fmt;
-
-use quorate_documents::Statement;
+use quorate_documents::{Statement, VerifiedVersion};
 use quorate_types::{Generation, KeyVersion, NodeId, Threshold};
-use quorate_wire::proto::v1;
+use quorate_wire::proto::v1::{self, Envelope};
+use quorate_wire::{PayloadType, Verified};
 
 use crate::client::{Answered, Client, NodeFailure};
 use crate::error::Error;
+use crate::healing::{Healing, Old, threshold};
 use crate::keys::Key;
 use crate::transport::Method;
-
-/// What a reshare heals: with u nodes that have not confirmed that their old shares are erased, thefts of up to
-/// T - 1 - u old shares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Healing {
-    /// T of the old shares.
-    pub threshold: u16,
-    /// Nodes that held old shares and have not confirmed that they are erased.
-    pub unconfirmed: Vec<NodeId>,
-    /// Thefts of so many old shares are healed; below zero, old shares that still exist are enough for the key.
-    pub heals: i64,
-}
-
-impl Healing {
-    pub(crate) fn new(threshold: u16, unconfirmed: Vec<NodeId>) -> Self {
-        let u = i64::try_from(unconfirmed.len()).unwrap_or(i64::MAX);
-        Self { threshold, heals: i64::from(threshold) - 1 - u, unconfirmed }
-    }
-
-    /// Whether every node has confirmed.
-    #[must_use]
-    pub fn fully(&self) -> bool {
-        self.unconfirmed.is_empty()
-    }
-}
-
-impl fmt::Display for Healing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let u = self.unconfirmed.len();
-        let nodes = if u == 1 { "node has" } else { "nodes have" };
-        match (self.heals, u) {
-            (1, 0) => f.write_str("heals thefts of up to 1 old share"),
-            (heals @ 1.., 0) => write!(f, "heals thefts of up to {heals} old shares"),
-            (_, 0) => f.write_str("heals nothing: one share alone is the key"),
-            (heals @ 1.., _) => write!(
-                f,
-                "heals thefts of up to {heals} old share{}: {u} {nodes} not confirmed that the old share is erased",
-                if heals == 1 { "" } else { "s" },
-            ),
-            _ => write!(
-                f,
-                "heals nothing yet: {u} {nodes} not confirmed that the old share is erased"
-            ),
-        }
-    }
-}
 
 /// What one node has of a key version.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +27,7 @@ pub struct NodeShareState {
 }
 
 /// What a node says it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShareState {
     /// The generation of its highest certificate; none where it has none.
     pub generation: Option<Generation>,
@@ -81,14 +35,26 @@ pub struct ShareState {
     pub height: u64,
     /// The number of that generation's order.
     pub order: u32,
+    /// Whether that generation's certificate names it.
+    pub participates: bool,
     /// Whether it holds the share of that generation.
     pub holds: bool,
+    /// Whether it holds no share at all: not of that generation, and none that it has promised.
+    pub empty: bool,
     /// Generations that it has signed and that have no certificate yet.
     pub promised: Vec<Generation>,
     /// Seconds until a refresh by the standing order is due there; 0 where it is, or where there is none.
     pub refresh_due_in: u64,
-    /// The share that it erased for that generation is in a backup, so to have erased it heals nothing.
-    pub parent_copied: bool,
+    /// The share that it holds of that generation is in a backup.
+    pub copied: bool,
+    /// A share of the key version that it erased, whenever that was, is in a backup: to have erased it heals nothing.
+    pub ancestor_copied: bool,
+    /// The share that it holds came out of a backup: it deals with it, and does not evaluate before it has another.
+    pub restored: bool,
+    /// It did not have its share of the generation before any more, so that nobody erased it.
+    pub parent_lost: bool,
+    /// What it erased may still stand in a file of its database, because something reads that.
+    pub erasing: bool,
 }
 
 /// Who holds the shares of a key version.
@@ -120,6 +86,20 @@ impl ShareAccount {
         })
     }
 
+    /// Whether fewer nodes can hold the share in use than must deal for another one: no node that says nothing is
+    /// counted as one that lost it.
+    #[must_use]
+    pub fn lost_for_good(&self) -> bool {
+        let can_hold = self.nodes.iter().filter(|node| match &node.state {
+            Some(Ok(state)) => {
+                let promised = self.generation.is_some_and(|it| state.promised.contains(&it));
+                promised || (state.holds && state.generation == self.generation)
+            }
+            Some(Err(_)) | None => true,
+        });
+        self.generation.is_some() && can_hold.count() < usize::from(self.threshold.t())
+    }
+
     /// Nodes that hold the share in use.
     pub fn holding(&self) -> impl Iterator<Item = &NodeShareState> {
         self.nodes.iter().filter(|node| {
@@ -142,7 +122,9 @@ impl Client {
     ) -> Result<ShareAccount, Error> {
         let known = key.verified_version(version)?;
         let mut nodes: Vec<NodeId> = Vec::new();
-        let in_force = known.orders.newest().unwrap_or(&known.order);
+        // Of orders that contend none is in force: the one by which the shares in use were dealt says who has them.
+        let in_force = known.unadopted().or(known.orders.newest().ok());
+        let in_force = in_force.or_else(|| known.in_use()).unwrap_or(&known.order);
         let members = known.orders.all().flat_map(|order| order.members());
         for member in in_force.members().iter().chain(members) {
             if !nodes.contains(&member.node) {
@@ -179,19 +161,16 @@ impl Client {
                 name: self.node_name(node),
                 member: in_force.member(&node).is_some(),
                 enters: in_force.enters(&node),
-                state: answers.remove(&node).map(|answer| answer.map(|a| state(&a.reply))),
+                state: answers.remove(&node).map(|answer| {
+                    let promised = |envelope: &Envelope| promised(node, known, highest, envelope);
+                    answer.map(|answer| state(node, &answer.reply, promised))
+                }),
             })
             .collect();
-        let confirmed = |node: &NodeShareState| {
-            matches!(&node.state, Some(Ok(state))
-                if state.generation == generation && !state.parent_copied)
-        };
         let healing = highest.filter(|highest| highest.height() > 1).map(|highest| {
-            let unconfirmed = nodes.iter().filter(|node| !confirmed(node)).map(|node| node.node);
-            // Old shares are of orders that count: the one with the smallest T says how many are enough.
-            let t = known.orders.all().map(|order| order.threshold().t()).min();
-            let t = t.unwrap_or(highest.threshold().t());
-            Healing::new(t, unconfirmed.collect())
+            let old = |node: &NodeShareState| (node.node, Old::of(node.state.as_ref(), generation));
+            let t = threshold(&known.orders).unwrap_or(highest.threshold().t());
+            Healing::new(t, nodes.iter().map(old))
         });
         Ok(ShareAccount {
             version,
@@ -205,42 +184,53 @@ impl Client {
     }
 }
 
-fn state(reply: &v1::ReshareStateReply) -> ShareState {
+/// The generation that a node shows to have signed: with the key of a member, by an order that counts, and not below what
+/// is in use. With anything else a node would only keep those busy who finish what others began.
+fn promised(
+    node: NodeId,
+    known: &VerifiedVersion,
+    highest: Option<&Statement>,
+    envelope: &Envelope,
+) -> Option<Generation> {
+    let verified = Verified::new(PayloadType::Certificate, envelope.clone()).ok()?;
+    let statement = Statement::from_payload(verified.payload()).ok()?;
+    let orders = &known.orders;
+    let ours = (statement.key(), statement.version()) == (orders.key(), orders.version());
+    let member = statement.participant(&node)?;
+    let above = highest.is_none_or(|highest| statement.rank() >= highest.rank());
+    let counts = orders.find(&statement.order()).is_some();
+    let own = verified.signers() == [member.identity_key];
+    (ours && above && counts && own).then(|| statement.generation())
+}
+
+impl ShareState {
+    /// What a node says, without what it has promised.
+    pub(crate) fn said_by(node: NodeId, reply: &v1::ReshareStateReply) -> Self {
+        state(node, reply, |_| None)
+    }
+}
+
+fn state(
+    node: NodeId,
+    reply: &v1::ReshareStateReply,
+    promised: impl Fn(&Envelope) -> Option<Generation>,
+) -> ShareState {
     let certificate = reply.certificate.as_ref();
     let statement =
         certificate.and_then(|envelope| Statement::from_payload(&envelope.payload).ok());
-    let promised = reply.promised.iter();
     ShareState {
         generation: statement.as_ref().map(Statement::generation),
         height: statement.as_ref().map_or(0, Statement::height),
         order: statement.as_ref().map_or(0, Statement::order_number),
+        participates: statement.as_ref().is_some_and(|it| it.participant(&node).is_some()),
         holds: reply.holds,
-        promised: promised
-            .filter_map(|envelope| Statement::from_payload(&envelope.payload).ok())
-            .map(|statement| statement.generation())
-            .collect(),
+        empty: !reply.holds && reply.promised.is_empty(),
+        promised: reply.promised.iter().filter_map(promised).collect(),
         refresh_due_in: reply.refresh_due_in,
-        parent_copied: reply.parent_copied,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Blueprint section 2: T - 1 - u. Fails when the unconfirmed are not counted.
-    #[test]
-    fn attack_37_old_shares_that_nobody_confirmed_to_have_erased_are_counted() {
-        let nodes = |count: u8| (0..count).map(|n| NodeId::from_bytes([n; 16])).collect();
-        let heals = |t, u| Healing::new(t, nodes(u)).heals;
-        assert_eq!((heals(3, 0), heals(3, 1), heals(3, 2), heals(3, 3)), (2, 1, 0, -1));
-        assert_eq!((heals(1, 0), heals(1, 1)), (0, -1));
-        let text = |t, u| Healing::new(t, nodes(u)).to_string();
-        assert_eq!(text(2, 0), "heals thefts of up to 1 old share");
-        assert_eq!(text(8, 0), "heals thefts of up to 7 old shares");
-        assert!(text(3, 1).starts_with("heals thefts of up to 1 old share: 1 node has not"));
-        assert!(text(2, 1).starts_with("heals nothing yet: 1 node has not confirmed"));
-        assert!(text(1, 0).starts_with("heals nothing: one share alone"));
-        assert!(Healing::new(2, nodes(0)).fully() && !Healing::new(2, nodes(1)).fully());
+        copied: reply.copied,
+        ancestor_copied: reply.ancestor_copied,
+        restored: reply.restored,
+        parent_lost: reply.parent_lost,
+        erasing: reply.erasing,
     }
 }

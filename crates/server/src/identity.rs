@@ -248,10 +248,21 @@ pub(crate) fn load(
     store: &impl Store,
     root: &RootKey,
 ) -> Result<(NodeKeys, NodeEntry), IdentityError> {
+    load_from(&|name| bytes(store, name), root)
+}
+
+/// The node's own rows, wherever they stand.
+pub(crate) type Rows<'a> = dyn Fn(&'static str) -> Result<Option<Vec<u8>>, IdentityError> + 'a;
+
+/// Opens the keys and reads the card, by rows.
+pub(crate) fn load_from(
+    rows: &Rows<'_>,
+    root: &RootKey,
+) -> Result<(NodeKeys, NodeEntry), IdentityError> {
     let key = |purpose, place| -> Result<Option<SigningKey>, IdentityError> {
         let name = row_name(purpose, place);
         let row = RowKey::local(name);
-        let Some(bytes) = bytes(store, name)? else { return Ok(None) };
+        let Some(bytes) = rows(name)? else { return Ok(None) };
         let sealed: Sealed = strict::decode("Sealed", &bytes)
             .map_err(|source| IdentityError::Decode { row: name, source })?;
         let seed = sealing::open(root, &row, &sealed)
@@ -272,7 +283,7 @@ pub(crate) fn load(
         tls: ring(KeyPurpose::Tls)?,
         log: ring(KeyPurpose::Log)?,
     };
-    let entry = card_entry(store)?;
+    let entry = card_of(rows)?;
     let named = |purpose| entry.key(purpose) == keys.ring(purpose).current.public();
     let same = KeyPurpose::ALL.into_iter().all(named);
     if same { Ok((keys, entry)) } else { Err(IdentityError::Mismatch) }
@@ -280,8 +291,12 @@ pub(crate) fn load(
 
 /// What the stored card says.
 pub(crate) fn card_entry(store: &impl Store) -> Result<NodeEntry, IdentityError> {
+    card_of(&|name| bytes(store, name))
+}
+
+fn card_of(rows: &Rows<'_>) -> Result<NodeEntry, IdentityError> {
     let decode = |source| IdentityError::Decode { row: CARD, source };
-    let card = bytes(store, CARD)?.ok_or(IdentityError::Missing(CARD))?;
+    let card = rows(CARD)?.ok_or(IdentityError::Missing(CARD))?;
     let envelope: Envelope = strict::decode("Envelope", &card).map_err(decode)?;
     let verified = Verified::new(PayloadType::NodeCard, envelope)?;
     let card: NodeCard = strict::decode("NodeCard", verified.payload()).map_err(decode)?;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_sdk::{Client, Key, KeyVersionInfo, NodeFailure, ShareAccount};
+use quorate_sdk::{Client, Key, KeyVersionInfo, NodeFailure, ShareAccount, ShareState};
 use serde::Serialize;
 
+use crate::commands::doctor::quoted;
 use crate::commands::refresh::node_name;
 
 /// Keys whose shares `cluster status` asks for: each takes a question to every node.
@@ -37,10 +38,20 @@ pub struct ShownShares {
     refresh_due_in: Option<u64>,
     /// The order in force, where it is not carried out.
     next_order: Option<ShownOrder>,
+    /// The order by which they were dealt does not count any more: the tenant's documents do not keep it.
+    unadopted: bool,
     /// Nodes that hold the share in use.
     holding: Vec<String>,
     /// Members that answer and do not.
     lost: Vec<String>,
+    /// Nodes whose share came out of a backup: they deal with it, and do not evaluate.
+    restored: Vec<String>,
+    /// Nodes whose share in use is in a backup.
+    copied: Vec<String>,
+    /// Nodes of which an earlier share is in a backup. No reshare heals that.
+    in_backups: Vec<String>,
+    /// So many that too few are left to deal others.
+    lost_for_good: bool,
     /// Nodes of which it is not known, and why.
     unknown: BTreeMap<String, String>,
     /// What the last reshare healed: thefts of so many old shares; none where there was none.
@@ -77,6 +88,13 @@ impl ShownShares {
             Some((node.name.clone(), why))
         });
         let healing = account.healing.as_ref();
+        let having = |is: &dyn Fn(&ShareState) -> bool| {
+            let nodes = account.nodes.iter().filter(|node| match &node.state {
+                Some(Ok(state)) => is(state),
+                _ => false,
+            });
+            nodes.map(|node| node.name.clone()).collect()
+        };
         Self {
             key: key.id().to_string(),
             alias: key.alias().to_owned(),
@@ -94,6 +112,11 @@ impl ShownShares {
             }),
             holding: account.holding().map(|node| node.name.clone()).collect(),
             lost: account.lost().map(|node| node.name.clone()).collect(),
+            restored: having(&|state| state.restored),
+            copied: having(&|state| state.copied),
+            in_backups: having(&|state| state.ancestor_copied),
+            lost_for_good: account.lost_for_good(),
+            unadopted: version.unadopted,
             unknown: unknown.collect(),
             heals: healing.map(|healing| healing.heals),
             healing: healing.map(ToString::to_string),
@@ -117,11 +140,35 @@ impl ShownShares {
         if !self.unconfirmed.is_empty() {
             said.push(format!("old shares may still be at {}", self.unconfirmed.join(", ")));
         }
+        if !self.copied.is_empty() {
+            let nodes = self.copied.join(", ");
+            said.push(format!("the share in use is in a backup: {nodes}"));
+        }
+        if !self.in_backups.is_empty() {
+            said.push(format!("old shares are in backups: {}", self.in_backups.join(", ")));
+        }
+        if let Some(first) = self.restored.first() {
+            let (nodes, repair) = (self.restored.join(", "), quoted(first));
+            said.push(format!(
+                "{nodes} evaluates nothing, with a share from a backup: `quorate cluster repair {repair}`"
+            ));
+        }
         if !self.lost.is_empty() {
             let nodes = self.lost.join(", ");
+            said.push(if self.lost_for_good {
+                format!(
+                    "{nodes}: none, and too few others hold one; docs/backup.md says what is left"
+                )
+            } else {
+                let first = self.lost.first().map_or("NODE", String::as_str);
+                format!("{nodes} holds none: `quorate cluster repair {first}`")
+            });
+        }
+        if self.unadopted {
             said.push(format!(
-                "{nodes} holds none: `quorate cluster repair {}`",
-                self.lost.first().map_or("NODE", String::as_str)
+                "order {} does not count any more: the tenant's documents do not keep it; `quorate key refresh {}` signs \
+                 one that adopts it",
+                self.order, self.alias
             ));
         }
         if let Some(next) = &self.next_order {
@@ -153,7 +200,12 @@ impl ShownShares {
 
     /// Whether a person should see it among many.
     pub fn notable(&self) -> bool {
-        self.height > 1 || !self.lost.is_empty() || self.next_order.is_some()
+        let copies = [&self.restored, &self.copied, &self.in_backups];
+        let waits = self.next_order.is_some() || self.unadopted;
+        self.height > 1
+            || !self.lost.is_empty()
+            || waits
+            || copies.into_iter().any(|nodes| !nodes.is_empty())
     }
 
     /// What it is about.

@@ -169,7 +169,10 @@ impl Node {
                 let envelope = request.certificate.as_ref().unwrap();
                 let statement = Statement::from_payload(&envelope.payload).unwrap();
                 let generation = statement.generation().as_bytes().to_vec();
-                Ok(Reply::PutCertificate(v1::PutCertificateReply { generation, ..Default::default() }))
+                Ok(Reply::PutCertificate(v1::PutCertificateReply {
+                    generation,
+                    ..Default::default()
+                }))
             }
         }
     }

@@ -5,16 +5,19 @@
 //! that is made of it begins another audit log, which the administrators name in the next roster, and is then given
 //! its shares by a repair.
 
+mod marks;
 mod restore;
 mod sealed;
 
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use prost::Message as _;
 use quorate_documents::NodeEntry;
-use quorate_node::{Batch, COPIED, Commit as _, CommitError, RowKey, Write as RowWrite, sealing};
+use quorate_node::{Batch, Commit as _, CommitError, RowKey, sealing};
 use quorate_secret::{RootKey, Secret};
 use quorate_storage::{
     OpenError, Snapshot, SnapshotError, SnapshotValue, SqliteOptions, SqliteStore, Store as _,
@@ -35,6 +38,7 @@ use crate::init::CARD_FILE;
 use crate::keyslots::{KeySlotError, KeySlots, RootKeySource};
 use sealed::Sealing;
 
+pub use marks::MarkError;
 pub use restore::{RestoreError, RestoreOptions, Restored, restore};
 
 /// What a backup begins with.
@@ -42,6 +46,13 @@ const MAGIC: &[u8; 16] = b"quorate-backup\x00\x01";
 
 /// Bytes of the longest head.
 const MAX_HEAD: usize = 1 << 20;
+
+/// Bytes that one thread has read and the other has not written yet: so many blocks of so many.
+const BLOCK: usize = 64 * 1024;
+const BLOCKS: usize = 256;
+
+/// How long the thread that reads waits for the other where all of these are full.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the backup's key is sealed under the root key: a name that no row has.
 const KEY_ROW: &str = "backup-key";
@@ -104,15 +115,24 @@ pub enum BackupError {
         "the node's root key is being replaced, and that was interrupted: say `quorate node rotate --root-key` again first"
     )]
     RootKeyUnfinished,
+    /// The root key was replaced meanwhile.
+    #[error("the node's root key was replaced while the backup was written; make the backup again")]
+    RootKeyReplaced,
     /// The database cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     /// With shares: the node runs, or its store cannot be opened.
     #[error("{0}")]
     Open(#[from] OpenError),
-    /// With shares: the node's own rows cannot be used.
+    /// The node's own rows cannot be used: with what is given, nobody could make a node of the backup.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// With shares: it cannot be written down at each share.
+    #[error("that a backup with shares is made could not be written down, so none was made")]
+    Marks(#[from] MarkError),
+    /// The thread that read the database died, which no code path here does.
+    #[error("the database was not read to its end")]
+    Unread,
     /// With shares: that it was made cannot be written down.
     #[error("that a backup with shares is made could not be written down, so none was made")]
     Commit(#[from] CommitError),
@@ -159,19 +179,29 @@ pub async fn backup(options: BackupOptions, to: impl Write) -> Result<Backup, Ba
     if slots.has_next() {
         return Err(BackupError::RootKeyUnfinished);
     }
+    let before = slots.encode()?;
     let root = slots.unlock(&options.root_key)?;
     if let Some(also) = &options.also {
         slots.add(&root, also, rng)?;
     }
     let taken_at = Clock::new(0).now().0;
     let stopped = if options.with_shares_dangerous {
-        Some(written_down(&options.data_dir, &root).await?)
+        let store = SqliteStore::open(&options.data_dir, &SqliteOptions::default())?;
+        if let Err(error) = written_down(&store, &root).await {
+            store.close().await;
+            return Err(error);
+        }
+        Some(store)
     } else {
         None
     };
-    let snapshot = Snapshot::take(&options.data_dir);
-    let written = match snapshot {
-        Ok(snapshot) => write(&options, &slots, &root, &snapshot, taken_at, to),
+    // What opens neither the rows of that moment nor the node of now makes no node.
+    let same = || -> Result<(), BackupError> {
+        let now = KeySlots::load(&options.data_dir)?.encode()?;
+        if now == before { Ok(()) } else { Err(BackupError::RootKeyReplaced) }
+    };
+    let written = match Snapshot::take(&options.data_dir) {
+        Ok(snapshot) => write(&options, &slots, &root, snapshot, taken_at, to, same),
         Err(error) => Err(error.into()),
     };
     if let Some(store) = stopped {
@@ -180,26 +210,25 @@ pub async fn backup(options: BackupOptions, to: impl Write) -> Result<Backup, Ba
     written
 }
 
-/// Writes into a stopped node that its shares are copied: no refresh heals what was there by now.
-async fn written_down(data_dir: &Path, root: &RootKey) -> Result<SqliteStore, BackupError> {
-    let store = SqliteStore::open(data_dir, &SqliteOptions::default())?;
-    identity::load(&store, root)?;
-    let now = Clock::new(0).now();
-    let audit = vec![record("BackupWithShares", now, &mut UnwrapErr(SysRng))];
-    let writes = vec![RowWrite::Put(RowKey::cluster(COPIED), now.0.to_be_bytes().to_vec())];
-    store.clone().commit(Batch { writes, audit, ..Batch::default() }).await?;
-    Ok(store)
+/// Writes into a stopped node that its shares are copied: no reshare heals what is there by now.
+async fn written_down(store: &SqliteStore, root: &RootKey) -> Result<(), BackupError> {
+    identity::load(store, root)?;
+    let audit = vec![record("BackupWithShares", Clock::new(0).now(), &mut UnwrapErr(SysRng))];
+    store.clone().commit(Batch { audit, ..Batch::default() }).await?;
+    Ok(marks::copied(store).await?)
 }
 
 fn write(
     options: &BackupOptions,
     slots: &KeySlots,
     root: &RootKey,
-    snapshot: &Snapshot,
+    snapshot: Snapshot,
     taken_at: u64,
     to: impl Write,
+    same: impl Fn() -> Result<(), BackupError>,
 ) -> Result<Backup, BackupError> {
     let rng = &mut UnwrapErr(SysRng);
+    identity::load_from(&|name| Ok(snapshot.local(name)?), root)?;
     let entry = card(&options.data_dir)?;
     let key = Secret::<32>::random(rng);
     let wrapped = sealing::seal(root, &RowKey::local(KEY_ROW), key.reveal(), rng);
@@ -218,30 +247,100 @@ fn write(
     to.write_all(&u32::try_from(head.len()).map_err(io::Error::other)?.to_be_bytes())?;
     to.write_all(&head)?;
     let mut to = Sealing::new(to, &key, bound(&head))?;
-    let mut put = |entry: Entry| -> Result<(), BackupError> {
-        let entry = BackupEntry { entry: Some(entry) };
-        Ok(to.write_all(&entry.encode_length_delimited_to_vec())?)
-    };
-    put(Entry::Config(read(&options.data_dir.join(CONFIG_FILE))?))?;
-    for statement in snapshot.statements()? {
-        put(Entry::Statement(statement))?;
-    }
-    let mut rows = 0;
-    snapshot.rows(options.with_shares_dangerous, |table, values| {
-        rows += 1;
-        let values = values.into_iter().map(|value| BackupValue {
-            value: match value {
-                SnapshotValue::Null => None,
-                SnapshotValue::Integer(number) => Some(Value::Integer(number)),
-                SnapshotValue::Text(text) => Some(Value::Text(text)),
-                SnapshotValue::Bytes(bytes) => Some(Value::Bytes(bytes)),
-            },
+    let config = read(&options.data_dir.join(CONFIG_FILE))?;
+    let (sender, blocks) = sync_channel(BLOCKS);
+    let rows = std::thread::scope(|scope| {
+        let with_shares = options.with_shares_dangerous;
+        let reading = scope.spawn(move || {
+            let until = snapshot.until();
+            let mut blocks =
+                Blocks { sender, block: Vec::with_capacity(BLOCK), until: Some(until) };
+            blocks.all(config, snapshot, with_shares)
         });
-        put(Entry::Row(BackupRow { table: table.to_owned(), values: values.collect() }))
+        let written = write_all(&mut to, blocks);
+        // What could not be written ends the reading, too; its cause is the other's.
+        let read = reading.join().unwrap_or(Err(BackupError::Unread));
+        written.and(read)
     })?;
-    put(Entry::Rows(rows))?;
+    same()?;
     to.finish()?;
     Ok(Backup { name: entry.name, taken_at, rows })
+}
+
+fn write_all(to: &mut impl Write, blocks: Receiver<Vec<u8>>) -> Result<(), BackupError> {
+    blocks.into_iter().try_for_each(|block| Ok(to.write_all(&block)?))
+}
+
+/// Entries on their way from the thread that reads the database to the one that seals and writes them: a disk that is
+/// slow, or hangs, must not keep the database in one moment.
+struct Blocks {
+    sender: SyncSender<Vec<u8>>,
+    block: Vec<u8>,
+    /// Until when there must be room, as long as there is somebody to be waited for.
+    until: Option<Instant>,
+}
+
+impl Blocks {
+    /// Reads everything. Returns how many rows there were.
+    fn all(
+        &mut self,
+        config: Vec<u8>,
+        snapshot: Snapshot,
+        with_shares: bool,
+    ) -> Result<u64, BackupError> {
+        self.put(Entry::Config(config))?;
+        for statement in snapshot.statements()? {
+            self.put(Entry::Statement(statement))?;
+        }
+        let mut rows = 0;
+        let log = snapshot.rows(with_shares, |table, values| {
+            rows += 1;
+            self.put(row(table, values))
+        })?;
+        // From here on nobody is kept waiting.
+        self.until = None;
+        log.rows(|table, values| {
+            rows += 1;
+            self.put(row(table, values))
+        })?;
+        self.put(Entry::Rows(rows))?;
+        self.send()?;
+        Ok(rows)
+    }
+
+    fn put(&mut self, entry: Entry) -> Result<(), BackupError> {
+        let entry = BackupEntry { entry: Some(entry) };
+        self.block.extend(entry.encode_length_delimited_to_vec());
+        if self.block.len() < BLOCK { Ok(()) } else { self.send() }
+    }
+
+    fn send(&mut self) -> Result<(), BackupError> {
+        let mut block = core::mem::take(&mut self.block);
+        loop {
+            match self.sender.try_send(block) {
+                Ok(()) => return Ok(()),
+                // The other says why.
+                Err(TrySendError::Disconnected(_)) => return Err(BackupError::Unread),
+                Err(TrySendError::Full(back)) => block = back,
+            }
+            if self.until.is_some_and(|until| Instant::now() > until) {
+                return Err(SnapshotError::Slow.into());
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn row(table: &str, values: Vec<SnapshotValue>) -> Entry {
+    let values = values.into_iter().map(|value| BackupValue {
+        value: match value {
+            SnapshotValue::Null => None,
+            SnapshotValue::Integer(number) => Some(Value::Integer(number)),
+            SnapshotValue::Text(text) => Some(Value::Text(text)),
+            SnapshotValue::Bytes(bytes) => Some(Value::Bytes(bytes)),
+        },
+    });
+    Entry::Row(BackupRow { table: table.to_owned(), values: values.collect() })
 }
 
 /// Reads one entry, each after its length.

@@ -6,22 +6,21 @@ use std::path::{Path, PathBuf};
 
 use getrandom::SysRng;
 use quorate_documents::NodeEntry;
-use quorate_node::{
-    Batch, Commit as _, CommitError, RESTORED, Read as RowRead, RowKey, Table, Write,
-};
+use quorate_node::{Batch, Commit as _, CommitError, RESTORED, RowKey, Write};
 use quorate_secret::RootKey;
 use quorate_storage::{
-    Answer, DATABASE_FILE, OpenError, Restoring, SnapshotError, SnapshotValue, SqliteOptions,
-    SqliteStore, Store as _, StoreError,
+    DATABASE_FILE, OpenError, Restoring, SnapshotError, SnapshotValue, SqliteOptions, SqliteStore,
+    Store as _,
 };
-use quorate_types::Digest;
+use quorate_types::{Digest, UnixSeconds};
+use quorate_wire::proto::store::v1::RestoredRow;
 use quorate_wire::proto::store::v1::backup_entry::Entry;
 use quorate_wire::proto::store::v1::backup_value::Value;
-use quorate_wire::proto::store::v1::{PromiseRow, RestoredRow, SignedRow};
 use quorate_wire::proto::v1::{Envelope, NodeCard};
 use quorate_wire::{PayloadType, strict};
 use rand_core::UnwrapErr;
 
+use super::marks::{self, MarkError};
 use super::sealed::Opening;
 use super::{Head, MAGIC, MAX_HEAD, bound, entry, open_key};
 use crate::clock::Clock;
@@ -29,11 +28,12 @@ use crate::config::{CONFIG_FILE, NodeConfig};
 use crate::credentials::{self, record};
 use crate::files::{self, FileError, Readable};
 use crate::identity::{self, IdentityError, NodeKeys};
+use crate::incarnation;
 use crate::init::{CARD_FILE, lies_in};
 use crate::keyslots::{KeySlotError, KeySlots, RootKeySource, SLOTS_FILE};
 
-/// Rows looked at, and changed, at once.
-const PAGE: usize = 1024;
+/// What may stand in the directory of a database, besides the database.
+const BESIDE: [&str; 3] = ["node.db-wal", "node.db-shm", "node.db-journal"];
 
 /// Which backup becomes which node.
 pub struct RestoreOptions {
@@ -103,15 +103,22 @@ pub enum RestoreError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The database cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The node's own rows cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// A row does not decode.
-    #[error("a row of the backup does not decode")]
-    Row,
+    /// Shares or promises cannot be marked.
+    #[error(transparent)]
+    Marks(#[from] MarkError),
+    /// The clock of this machine stands behind the one by which the backup was taken.
+    #[error(
+        "the backup was taken at second {taken_at} since 1970, and the clock of this machine says {now}; set it first"
+    )]
+    Clock {
+        /// When the backup was taken.
+        taken_at: u64,
+        /// What this machine's clock says.
+        now: u64,
+    },
     /// The database cannot be written.
     #[error("the restored node could not be stored")]
     Commit(#[from] CommitError),
@@ -133,7 +140,7 @@ pub enum RestoreError {
 /// before nothing may be said twice. What it signed since then it has forgotten, so it takes part in nothing before
 /// the administrators have put it into the next roster.
 pub async fn restore(options: RestoreOptions, from: impl Read) -> Result<Restored, RestoreError> {
-    for name in [DATABASE_FILE, SLOTS_FILE, CONFIG_FILE, CARD_FILE] {
+    for name in [DATABASE_FILE, SLOTS_FILE, CONFIG_FILE, CARD_FILE].into_iter().chain(BESIDE) {
         let path = options.data_dir.join(name);
         if std::fs::symlink_metadata(&path).is_ok() {
             return Err(RestoreError::Exists { path });
@@ -146,17 +153,20 @@ pub async fn restore(options: RestoreOptions, from: impl Read) -> Result<Restore
     }
     let mut from = BufReader::new(from);
     let (head, bytes) = head(&mut from)?;
+    // The number of the new audit log is above this machine's clock. One that was never set says nothing.
+    let now = Clock::new(0).now().0;
+    if now < head.taken_at {
+        return Err(RestoreError::Clock { taken_at: head.taken_at, now });
+    }
     let slots = serde_json::to_vec(&head.slots).map_err(|_| RestoreError::Format)?;
     let slots = KeySlots::parse(options.data_dir.join(SLOTS_FILE), &slots)?;
     let root = slots.unlock(&options.root_key)?;
     let key = open_key(&root, &head).ok_or(RestoreError::Key)?;
     let mut from = BufReader::new(Opening::new(from, &key, bound(&bytes))?);
-    let config = tables(&options.data_dir, &head, &mut from)?;
-    let made = begin(&options, &head, &root, &slots, config).await;
+    let own = tables(&options, &head, &root, &mut from)?;
+    let made = begin(&options, &head, &slots, own).await;
     if made.is_err() {
-        for name in
-            [SLOTS_FILE, CARD_FILE, CONFIG_FILE, DATABASE_FILE, "node.db-wal", "node.db-shm"]
-        {
+        for name in [SLOTS_FILE, CARD_FILE, CONFIG_FILE, DATABASE_FILE].into_iter().chain(BESIDE) {
             let _ = std::fs::remove_file(options.data_dir.join(name));
         }
     }
@@ -181,73 +191,73 @@ fn head(from: &mut impl Read) -> Result<(Head, Vec<u8>), RestoreError> {
     Ok((head, bytes))
 }
 
-/// Makes the database; gives the configuration.
-fn tables(data_dir: &Path, head: &Head, from: &mut impl Read) -> Result<NodeConfig, RestoreError> {
-    let (mut config, mut statements, mut restoring) = (None, Vec::new(), None);
-    let result = (|| {
-        let (mut rows, mut end) = (0, None);
-        while let Some(found) = entry(from)? {
-            match found.entry {
-                Some(Entry::Config(bytes)) => config = Some(bytes),
-                Some(Entry::Statement(statement)) if restoring.is_none() => {
-                    statements.push(statement);
-                }
-                Some(Entry::Row(row)) if end.is_none() => {
-                    let to = match &restoring {
-                        Some(to) => to,
-                        None => {
-                            let begun = Restoring::begin(data_dir, head.database, &statements)?;
-                            restoring.insert(begun)
-                        }
-                    };
-                    rows += 1;
-                    let values = row.values.into_iter().map(|value| match value.value {
-                        None => SnapshotValue::Null,
-                        Some(Value::Integer(number)) => SnapshotValue::Integer(number),
-                        Some(Value::Text(text)) => SnapshotValue::Text(text),
-                        Some(Value::Bytes(bytes)) => SnapshotValue::Bytes(bytes),
-                    });
-                    to.row(&row.table, values.collect())?;
-                }
-                Some(Entry::Rows(count)) if end.is_none() => end = Some(count),
-                _ => return Err(RestoreError::Incomplete),
-            }
-        }
-        if end == Some(rows) { Ok(()) } else { Err(RestoreError::Incomplete) }
-    })();
-    let config = config.and_then(|bytes| String::from_utf8(bytes).ok());
-    let config: Result<NodeConfig, RestoreError> = toml::from_str(&config.unwrap_or_default())
-        .map_err(|error| RestoreError::Config(error.to_string()));
-    match (result, restoring, config) {
-        (Ok(()), Some(restoring), Ok(config)) => {
-            restoring.finish()?;
-            Ok(config)
-        }
-        (result, restoring, config) => {
-            if let Some(restoring) = restoring {
-                restoring.give_up();
-            }
-            result?;
-            config?;
-            Err(RestoreError::Incomplete)
-        }
-    }
+/// What a node is from its restore on.
+struct Own {
+    config: NodeConfig,
+    keys: NodeKeys,
+    entry: NodeEntry,
+    restored_at: UnixSeconds,
 }
 
-/// Makes the node out of its database: another audit log, and promises that it cannot keep marked.
-async fn begin(
+/// Makes the database. What makes it another node's than that of the backup is in the same transaction: the name of its
+/// new audit log, and that it was restored.
+fn tables(
     options: &RestoreOptions,
     head: &Head,
     root: &RootKey,
-    slots: &KeySlots,
+    from: &mut impl Read,
+) -> Result<Own, RestoreError> {
+    let (mut config, mut statements, mut restoring) = (None, Vec::new(), None);
+    let (mut rows, mut end) = (0, None);
+    while let Some(found) = entry(from)? {
+        match found.entry {
+            Some(Entry::Config(bytes)) => config = Some(bytes),
+            Some(Entry::Statement(statement)) if restoring.is_none() => {
+                statements.push(statement);
+            }
+            Some(Entry::Row(row)) if end.is_none() => {
+                let to = match &restoring {
+                    Some(to) => to,
+                    None => {
+                        let begun =
+                            Restoring::begin(&options.data_dir, head.database, &statements)?;
+                        restoring.insert(begun)
+                    }
+                };
+                rows += 1;
+                let values = row.values.into_iter().map(|value| match value.value {
+                    None => SnapshotValue::Null,
+                    Some(Value::Integer(number)) => SnapshotValue::Integer(number),
+                    Some(Value::Text(text)) => SnapshotValue::Text(text),
+                    Some(Value::Bytes(bytes)) => SnapshotValue::Bytes(bytes),
+                });
+                to.row(&row.table, values.collect())?;
+            }
+            Some(Entry::Rows(count)) if end.is_none() => end = Some(count),
+            _ => return Err(RestoreError::Incomplete),
+        }
+    }
+    let restoring = restoring.filter(|_| end == Some(rows)).ok_or(RestoreError::Incomplete)?;
+    let config = config.and_then(|bytes| String::from_utf8(bytes).ok());
+    let config: NodeConfig = toml::from_str(&config.unwrap_or_default())
+        .map_err(|error| RestoreError::Config(error.to_string()))?;
+    let own = renamed(options, head, root, config, &restoring)?;
+    restoring.finish()?;
+    Ok(own)
+}
+
+/// Names the node's new audit log: under the old name nothing may ever be said twice.
+fn renamed(
+    options: &RestoreOptions,
+    head: &Head,
+    root: &RootKey,
     mut config: NodeConfig,
-) -> Result<Restored, RestoreError> {
-    let dir = options.data_dir.as_path();
-    let store = SqliteStore::open(dir, &SqliteOptions::default())?;
-    let (keys, mut entry) = identity::load(&store, root)?;
-    let now = Clock::new(0).now();
-    // Above every number of before, also of those that the backup does not know.
-    entry.log_incarnation = now.0.max(entry.log_incarnation.saturating_add(1));
+    restoring: &Restoring,
+) -> Result<Own, RestoreError> {
+    let (keys, mut entry) = identity::load_from(&|name| Ok(restoring.local(name)?), root)?;
+    let restored_at = Clock::new(0).now();
+    let rng = &mut UnwrapErr(SysRng);
+    entry.log_incarnation = incarnation::after(entry.log_incarnation, restored_at, rng);
     if let Some(listen) = options.listen {
         config.listen = listen;
     }
@@ -257,20 +267,42 @@ async fn begin(
     }
     let own = NodeCard { node: Some(entry.to_proto()) };
     let own = keys.identity.current.envelop(PayloadType::NodeCard, strict::encode(&own));
-    let restored =
-        RestoredRow { taken_at: head.taken_at, restored_at: now.0, with_shares: head.with_shares };
-    let restored = Write::Put(RowKey::cluster(RESTORED), strict::encode(&restored));
-    // The log's name first: under the old one nothing may ever be said twice.
-    let writes = vec![identity::put_card(&own), restored];
-    store.clone().commit(Batch { writes, ..Batch::default() }).await?;
-    store.begin_log().await?;
-    if !head.with_shares {
-        lost(&store).await?;
+    let restored = RestoredRow {
+        taken_at: head.taken_at,
+        restored_at: restored_at.0,
+        with_shares: head.with_shares,
+        named: false,
+    };
+    for write in
+        [identity::put_card(&own), Write::Put(RowKey::cluster(RESTORED), strict::encode(&restored))]
+    {
+        if let Write::Put(row, bytes) = write {
+            restoring.replace(&row, &bytes)?;
+        }
     }
-    let audit = vec![record("Restore", now, &mut UnwrapErr(SysRng))];
-    store.clone().commit(Batch { audit, ..Batch::default() }).await?;
-    store.close().await;
+    Ok(Own { config, keys, entry, restored_at })
+}
 
+/// Makes the node out of its database: shares and promises say that they come from a backup, and another audit log
+/// begins.
+async fn begin(
+    options: &RestoreOptions,
+    head: &Head,
+    slots: &KeySlots,
+    own: Own,
+) -> Result<Restored, RestoreError> {
+    let dir = options.data_dir.as_path();
+    let store = SqliteStore::open(dir, &SqliteOptions::default())?;
+    let marked =
+        if head.with_shares { marks::restored(&store).await } else { marks::lost(&store).await };
+    let begun = match marked {
+        Ok(()) => begin_log(&store, own.restored_at).await,
+        Err(error) => Err(error.into()),
+    };
+    // Whatever came of it: its files are removed next where it failed.
+    store.close().await;
+    begun?;
+    let Own { mut config, keys, entry, .. } = own;
     config.root_key_file = match &options.root_key {
         RootKeySource::KeyFile(path) => {
             Some(std::path::absolute(path).map_err(FileError::of("cannot use", path))?)
@@ -279,6 +311,13 @@ async fn begin(
     };
     config.create(dir)?;
     finish(dir, &keys, entry, slots, head)
+}
+
+async fn begin_log(store: &SqliteStore, now: UnixSeconds) -> Result<(), RestoreError> {
+    store.begin_log().await?;
+    let audit = vec![record("Restore", now, &mut UnwrapErr(SysRng))];
+    store.clone().commit(Batch { audit, ..Batch::default() }).await?;
+    Ok(())
 }
 
 fn finish(
@@ -300,44 +339,4 @@ fn finish(
         taken_at: head.taken_at,
         with_shares: head.with_shares,
     })
-}
-
-/// Marks what was promised and is no certificate yet: its share is not in the backup. It goes on to forbid what it
-/// forbade, and no certificate is made of it.
-async fn lost(store: &SqliteStore) -> Result<(), RestoreError> {
-    for table in [Table::Signed, Table::Promises] {
-        let mut after = None;
-        loop {
-            let read =
-                RowRead::Range { table, prefix: Vec::new(), after: after.take(), limit: PAGE };
-            let Answer::Range(entries) = store.read(&read)? else { break };
-            let mut writes = Vec::new();
-            for entry in &entries {
-                let Some(bytes) = entry.bytes() else { continue };
-                if let Some(bytes) = marked(table, bytes)? {
-                    writes.push(Write::Put(entry.key().clone(), bytes));
-                }
-            }
-            if !writes.is_empty() {
-                store.clone().commit(Batch { writes, ..Batch::default() }).await?;
-            }
-            match entries.last() {
-                Some(last) if entries.len() == PAGE => after = Some(last.key().key.clone()),
-                _ => break,
-            }
-        }
-    }
-    Ok(())
-}
-
-fn marked(table: Table, bytes: &[u8]) -> Result<Option<Vec<u8>>, RestoreError> {
-    if table == Table::Promises {
-        let row: PromiseRow = strict::decode("PromiseRow", bytes).map_err(|_| RestoreError::Row)?;
-        return Ok(Some(strict::encode(&PromiseRow { lost: true, ..row })));
-    }
-    // Under sessions stand the places of such rows, which are no such rows.
-    let Ok(row) = strict::decode::<SignedRow>("SignedRow", bytes) else { return Ok(None) };
-    // With its certificate the transcript goes.
-    let uncertified = !row.transcript.is_empty();
-    Ok(uncertified.then(|| strict::encode(&SignedRow { lost: true, ..row })))
 }

@@ -69,6 +69,12 @@ impl<W: Write> Sealing<W> {
     }
 }
 
+impl<W> Drop for Sealing<W> {
+    fn drop(&mut self) {
+        self.chunk.zeroize();
+    }
+}
+
 impl<W: Write> Write for Sealing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.chunk.len() == CHUNK {

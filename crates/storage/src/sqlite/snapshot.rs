@@ -439,3 +439,31 @@ impl Drop for Restoring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_node::{Batch, Commit as _, Write};
+
+    use super::*;
+    use crate::{SqliteOptions, SqliteStore, Store as _};
+
+    /// Whoever reads too slowly gives the moment up. Fails without the look at the time.
+    #[tokio::test]
+    async fn a_moment_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteOptions { create: true, ..SqliteOptions::default() };
+        let store = SqliteStore::open(directory.path(), &options).unwrap();
+        let rows = (0..2 * LOOK_EVERY)
+            .map(|at| Write::Put(RowKey::cluster(&format!("row-{at}")), Vec::new()));
+        store.clone().commit(Batch { writes: rows.collect(), ..Batch::default() }).await.unwrap();
+        let read = |until: Option<Instant>| {
+            let mut snapshot = Snapshot::take(directory.path()).unwrap();
+            snapshot.until = until.unwrap_or(snapshot.until);
+            snapshot.rows(false, |_, _| Ok::<_, SnapshotError>(())).map(drop)
+        };
+        read(None).unwrap();
+        let over = read(Some(Instant::now())).unwrap_err();
+        assert!(matches!(over, SnapshotError::Slow), "{over}");
+        store.close().await;
+    }
+}

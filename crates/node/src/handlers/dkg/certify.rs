@@ -122,7 +122,8 @@ impl Made<'_> {
         let verified = Certificate::verify(self.envelope.clone(), id, version, &entry.order)
             .map_err(|error| invalid(error.to_string()))?;
         let generation = verified.statement().generation().as_bytes().to_vec();
-        let reply = Reply::PutCertificate(v1::PutCertificateReply { generation });
+        let told = |generation| v1::PutCertificateReply { generation, ..Default::default() };
+        let reply = Reply::PutCertificate(told(generation));
         if let Some(known) = &self.known {
             if known.statement() == verified.statement() {
                 return Ok(Decision::reply(reply));
@@ -132,8 +133,7 @@ impl Made<'_> {
                 && known.statement().verifying_key() == verified.statement().verifying_key()
             {
                 let generation = known.statement().generation().as_bytes().to_vec();
-                let reply = v1::PutCertificateReply { generation };
-                return Ok(Decision::reply(Reply::PutCertificate(reply)));
+                return Ok(Decision::reply(Reply::PutCertificate(told(generation))));
             }
             // Cannot happen while this node signs one transcript per key version.
             return Err(invalid("this node holds another certificate of the key version"));
@@ -142,7 +142,7 @@ impl Made<'_> {
             return Err(invalid("this node has no part in the key version"));
         };
         transcript_signed(&row, &verified, &self.request.transcript_signatures)?;
-        let lineage = LineageRow { root: None, taken_at: now.0, copied: false };
+        let lineage = LineageRow { taken_at: now.0, ..LineageRow::default() };
         row.transcript.clear();
         row.receive_keys.clear();
         let session = SessionId::from_slice(&row.session).ok();

@@ -234,6 +234,8 @@ fn promise(
     let share_key = RowKey::share(key, version, generation);
     let sealed = sealing::seal(&core.root, &share_key, output.share.reveal(), deciding.rng);
     let share = ShareRow {
+        copied: false,
+        restored: false,
         generation: generation.as_bytes().to_vec(),
         index: index.get().into(),
         share: Some(sealed),

@@ -124,7 +124,12 @@ pub(crate) fn prepare(
 
 impl Ready {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let authorized = quorate_authz::read_documents(&self.account.standing(deciding)?);
+        let restored = self.account.shows_its_backup();
+        let standing = match restored {
+            false => self.account.standing(deciding)?,
+            true => self.account.standing_with_a_restored_node(deciding)?,
+        };
+        let authorized = quorate_authz::read_documents(&standing);
         let mut documents = Vec::new();
         let (mut bytes, mut next) = (0usize, Vec::new());
         let mut last = None;
@@ -149,7 +154,7 @@ impl Ready {
         if let (true, Some(last)) = (more, last) {
             next = last.as_bytes().to_vec();
         }
-        let reply = v1::GetDocumentsReply { documents, next };
+        let reply = v1::GetDocumentsReply { documents, next, restored };
         Ok(Decision::reply(Reply::GetDocuments(reply)))
     }
 }

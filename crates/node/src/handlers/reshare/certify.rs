@@ -2,12 +2,12 @@
 //! and everything lower is erased.
 
 use quorate_authz::Caller;
-use quorate_documents::{Certificate, Key, Statement};
+use quorate_documents::{Certificate, Key, Order, Statement};
 use quorate_wire::proto::v1::{self, Envelope};
 use quorate_wire::{PayloadType, RefusalCode, Verified};
 
 use super::check;
-use super::generations::{Generations, OrderDocuments, order_documents};
+use super::generations::{Generations, OrderDocuments, Taken, order_documents};
 use crate::access::Account;
 use crate::call::Reply;
 use crate::core::{Deciding, Decision, NodeCore};
@@ -16,6 +16,7 @@ use crate::refused::{Refused, Stop};
 use crate::row::RowKey;
 use crate::rows;
 use crate::rules::KeyRules;
+use crate::step::Write;
 
 pub(crate) struct Ready<'a> {
     core: &'a NodeCore,
@@ -26,6 +27,8 @@ pub(crate) struct Ready<'a> {
     rules: KeyRules,
     generations: Generations,
     orders: OrderDocuments,
+    /// What becomes of the lists of open sessions.
+    places: Vec<Write>,
 }
 
 fn invalid(message: impl Into<String>) -> Refused {
@@ -47,8 +50,11 @@ pub(crate) fn prepare<'a>(
     let key = rows::heads::<Key>(heads?)?;
     let rules = KeyRules::gather(core, reads, &account, Some(id), key)?;
     let (generations, orders) = (generations?, orders?);
+    // Whoever may not know of the key must not learn by what is read that sessions are open for it.
+    let places =
+        if rules.known_to(&account) { generations.places_given_back(reads)? } else { Vec::new() };
     let root = request.root.clone();
-    Ok(Ready { core, account, root, envelope, statement, rules, generations, orders })
+    Ok(Ready { core, account, root, envelope, statement, rules, generations, orders, places })
 }
 
 /// Whether the envelope carries a valid signature of an identity key of this node, whatever its other
@@ -63,7 +69,8 @@ pub(crate) fn in_own_name(core: &NodeCore, envelope: &Envelope) -> bool {
 
 impl Ready<'_> {
     pub(crate) fn decide(self, deciding: &mut Deciding<'_>) -> Result<Decision, Refused> {
-        let Self { core, account, root, envelope, statement, rules, generations, orders } = self;
+        let Self { core, account, root, envelope, statement, rules, generations, orders, places } =
+            self;
         let (id, version) = (statement.key(), statement.version());
         deciding.audit.key = id.as_bytes().to_vec();
         deciding.audit.key_version = version.get();
@@ -94,14 +101,25 @@ impl Ready<'_> {
             let message = format!("the key has no version {version}");
             Refused::new(RefusalCode::KeyVersionUnknown, message)
         })?;
-        let reply = |generation: &[u8]| {
-            let generation = generation.to_vec();
-            Reply::PutCertificate(v1::PutCertificateReply { generation })
-        };
         if let Some(highest) = generations.highest().filter(|_| !higher) {
-            let generation = highest.statement().generation();
-            return Ok(Decision::reply(reply(generation.as_bytes())));
+            return Ok(Decision::reply(Reply::PutCertificate(v1::PutCertificateReply {
+                generation: highest.statement().generation().as_bytes().to_vec(),
+                ancestor_copied: generations.ancestor_copied(),
+                parent_lost: generations.parent_lost(),
+                erasing: deciding.facts.erasing,
+            })));
         }
+        let taken = |mut taken: Taken| {
+            taken.writes.extend(places.iter().cloned());
+            let reply = v1::PutCertificateReply {
+                generation: statement.generation().as_bytes().to_vec(),
+                ancestor_copied: taken.ancestor_copied,
+                parent_lost: taken.parent_lost,
+                // Whether the erasure is finished by the time of the answer, the shell says.
+                erasing: false,
+            };
+            Decision { reply: Reply::PutCertificate(reply), writes: taken.writes }
+        };
         let member = newest.is_some_and(|order| order.member(&core.id()).is_some());
         if !member && !generations.any() && statement.participant(&core.id()).is_none() {
             return Err(invalid("this node has no part in the key version"));
@@ -114,9 +132,7 @@ impl Ready<'_> {
             let verified = Certificate::verify(envelope, id, version, orders.first())
                 .map_err(|error| invalid(error.to_string()))?;
             check::parent(verified.statement())?;
-            let writes = generations.take(&verified, None, now);
-            let generation = statement.generation();
-            return Ok(Decision { reply: reply(generation.as_bytes()), writes });
+            return Ok(taken(generations.take(core.id(), &verified, None, now)));
         }
         let root = match (generations.root(), root) {
             (Some(root), _) => root.clone(),
@@ -126,13 +142,16 @@ impl Ready<'_> {
                 return Err(invalid("this node does not have the DKG's certificate; bring it too"));
             }
         };
-        let order = orders.find(&statement.order()).ok_or_else(|| {
+        let dealt_by = statement.order();
+        // What this node has signed it signed because the order counted, whatever a tenant's next version kept of it.
+        let signed = |_: &&Order| generations.promised(&envelope.payload);
+        let lost = || orders.lost(&dealt_by).filter(signed);
+        let order = orders.find(&dealt_by).or_else(lost).ok_or_else(|| {
             invalid("the certificate's order is none that counts at this node; bring it first")
         })?;
         let verified = Certificate::verify_reshare(envelope, order, root.statement())
             .map_err(|error| invalid(error.to_string()))?;
         check::parent(verified.statement())?;
-        let writes = generations.take(&verified, Some(&root), now);
-        Ok(Decision { reply: reply(statement.generation().as_bytes()), writes })
+        Ok(taken(generations.take(core.id(), &verified, Some(&root), now)))
     }
 }

@@ -11,17 +11,19 @@ use prost::Message;
 use quorate_documents::{Certificate, Heads, Key, KeyOrder, Orders, Rank, Statement};
 use quorate_schemes::sharing::SigningShare;
 use quorate_types::limits::MAX_ORDERS_PER_KEY;
-use quorate_types::limits::SESSION_SECONDS;
-use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, UnixSeconds};
-use quorate_wire::proto::store::v1::{LineageRow, PromiseRow, RestoredRow, SignedRow};
+use quorate_types::{Digest, DocumentId, Generation, KeyId, KeyVersion, NodeId, UnixSeconds};
+use quorate_wire::proto::store::v1::{
+    LineageRow, OpenSessionsRow, PromiseRow, RestoredRow, SessionRow, ShareRow, SignedRow,
+};
 use quorate_wire::proto::v1::Envelope;
 
 use crate::NodeCore;
+use crate::handlers::dkg::sessions;
 use crate::handlers::documents::{all_versions, version as document};
 use crate::handlers::evaluate::{certificate, held};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
-use crate::row::{COPIED, RESTORED, RowKey, Table, orders_prefix, version_prefix};
+use crate::row::{RESTORED, RowKey, Table, orders_prefix, version_prefix};
 use crate::rows;
 use crate::step::Write;
 use crate::view::{Entry, Read};
@@ -36,6 +38,15 @@ pub(super) struct Promise {
     pub(super) statement: Statement,
 }
 
+/// A share that is here, and what is known of its copies.
+struct Kept {
+    entry: Arc<Entry>,
+    /// It is in a backup.
+    copied: bool,
+    /// It came out of one.
+    restored: bool,
+}
+
 /// What a node holds of one key version.
 pub(crate) struct Generations {
     key: KeyId,
@@ -43,17 +54,17 @@ pub(crate) struct Generations {
     highest: Option<Arc<Certificate>>,
     root: Option<Certificate>,
     taken_at: u64,
-    /// Where the node's data come from a backup.
-    restored: Option<RestoredRow>,
-    /// When the node's shares were last copied into a backup.
-    copied_at: Option<u64>,
-    /// Whether the share that was erased for the highest is in a backup.
-    parent_copied: bool,
+    /// The node's data come from a backup.
+    from_backup: bool,
+    /// A share that was erased here, for the highest or for one before it, is in a backup.
+    ancestor_copied: bool,
+    /// The share of the generation before the highest was not here any more to be erased.
+    parent_lost: bool,
     signed: Option<SignedRow>,
     pub(super) promises: Vec<Promise>,
-    shares: Vec<Arc<Entry>>,
+    shares: Vec<Kept>,
     /// Sessions that were opened for this key version and neither signed nor pruned.
-    sessions: Vec<RowKey>,
+    sessions: Vec<Arc<Entry>>,
 }
 
 fn all(table: Table, prefix: Vec<u8>) -> Read {
@@ -68,8 +79,6 @@ impl Generations {
         let signed = reads.row(&RowKey::signed(key, version));
         let restored = RowKey::cluster(RESTORED);
         let restored = reads.row(&restored);
-        let copied = RowKey::cluster(COPIED);
-        let copied = reads.row(&copied);
         let promises = reads.range(all(Table::Promises, prefix.clone()));
         let shares = reads.range(all(Table::Shares, prefix.clone()));
         let sessions = reads.range(all(Table::Sessions, prefix));
@@ -90,19 +99,25 @@ impl Generations {
                 Statement::from_payload(&envelope.payload).map_err(|_| rows::damaged(entry))?;
             kept.push(Promise { row, statement });
         }
+        let shares = shares?.iter().map(|entry| {
+            let row: ShareRow = rows::message(entry)?.ok_or_else(|| rows::damaged(entry))?;
+            let ShareRow { copied, restored, .. } = row;
+            Ok(Kept { entry: Arc::clone(entry), copied, restored })
+        });
+        let shares = shares.collect::<Result<Vec<_>, Refused>>()?;
         Ok(Self {
             key,
             version,
             highest,
             root,
             taken_at: lineage.taken_at,
-            restored: rows::message(restored?)?,
-            copied_at: copied?.bytes().and_then(|at| at.try_into().ok()).map(u64::from_be_bytes),
-            parent_copied: lineage.copied,
+            from_backup: rows::message::<RestoredRow>(restored?)?.is_some(),
+            ancestor_copied: lineage.copied,
+            parent_lost: lineage.lost,
             signed: rows::message(signed?)?,
             promises: kept,
-            shares: shares?.to_vec(),
-            sessions: sessions?.iter().map(|entry| entry.key().clone()).collect(),
+            shares,
+            sessions: sessions?.to_vec(),
         })
     }
 
@@ -151,33 +166,39 @@ impl Generations {
     }
 
     /// Whether this node may have signed something for this key version and forgotten it: its data come from a
-    /// backup, and since then it came by no share of it.
+    /// backup, and it has no share of the key version but those that did too. Whatever it signs brings one. No
+    /// clock comes into it.
     pub(super) fn may_have_forgotten(&self) -> bool {
-        let Some(restored) = &self.restored else { return false };
-        let since = restored.restored_at;
-        let holds = self.highest().is_some_and(|it| self.holds(it.statement().generation()));
-        let signed = self.signed.as_ref().filter(|row| !row.lost).map(|row| row.signed_at);
-        let promised = self.promises.iter().filter(|it| !it.row.lost).map(|it| it.row.signed_at);
-        let remembers =
-            (holds && self.taken_at >= since) || promised.chain(signed).any(|at| at >= since);
-        !remembers
+        self.from_backup && self.shares.iter().all(|share| share.restored)
     }
 
-    /// Whether the share that is in use is in a backup. Up to a session's time before its certificate it was here.
+    fn in_use(&self) -> Option<&Kept> {
+        self.share_of(self.highest()?.statement().generation())
+    }
+
+    /// Whether the share that is in use is in a backup.
     pub(super) fn copied(&self) -> bool {
-        let holds = self.highest().is_some_and(|it| self.holds(it.statement().generation()));
-        let since = self.taken_at.saturating_sub(SESSION_SECONDS);
-        holds && self.copied_at.is_some_and(|at| at >= since)
+        self.in_use().is_some_and(|share| share.copied)
     }
 
-    /// Whether the share that was erased for the highest is in a backup.
-    pub(super) const fn parent_copied(&self) -> bool {
-        self.parent_copied
+    /// Whether the share that is in use came out of a backup.
+    pub(super) fn restored(&self) -> bool {
+        self.in_use().is_some_and(|share| share.restored)
     }
 
-    fn share_of(&self, generation: Generation) -> Option<&Arc<Entry>> {
+    /// Whether a share of the key version that was erased here, whenever that was, is in a backup.
+    pub(super) const fn ancestor_copied(&self) -> bool {
+        self.ancestor_copied
+    }
+
+    /// Whether the share of the generation before the highest was not here any more to be erased.
+    pub(super) const fn parent_lost(&self) -> bool {
+        self.parent_lost
+    }
+
+    fn share_of(&self, generation: Generation) -> Option<&Kept> {
         let place = RowKey::share(self.key, self.version, generation);
-        self.shares.iter().find(|entry| *entry.key() == place)
+        self.shares.iter().find(|share| *share.entry.key() == place)
     }
 
     /// Whether the share of a generation is here.
@@ -191,32 +212,55 @@ impl Generations {
         core: &NodeCore,
         generation: Generation,
     ) -> Result<Option<SharedShare>, Refused> {
-        let Some(entry) = self.share_of(generation) else { return Ok(None) };
-        Ok(held(core, entry)?.map(SharedShare))
+        let Some(share) = self.share_of(generation) else { return Ok(None) };
+        Ok(held(core, &share.entry)?.map(SharedShare))
+    }
+
+    /// The lists of open sessions without those that [`Self::take`] ends: a dealer that is no member never signs, and
+    /// its opener must not go on paying for its place.
+    pub(super) fn places_given_back(&self, reads: &Reads<'_>) -> Result<Vec<Write>, Stop> {
+        let lists: BTreeSet<RowKey> = self
+            .sessions
+            .iter()
+            // One that does not decode is erased all the same; its place ends with its time.
+            .filter_map(|entry| rows::message::<SessionRow>(entry).ok().flatten())
+            .filter_map(|row| sessions::list_of(&row))
+            .collect();
+        let (mut writes, mut unread) = (Vec::new(), false);
+        for place in lists {
+            let Ok(entry) = reads.row(&place) else {
+                unread = true;
+                continue;
+            };
+            let mut list = rows::message::<OpenSessionsRow>(entry)?.unwrap_or_default();
+            let before = list.sessions.len();
+            let ends = |place: &[u8]| self.sessions.iter().any(|entry| entry.key().key == place);
+            list.sessions.retain(|session| !ends(&session.place));
+            if list.sessions.len() < before {
+                writes.push(sessions::write(place, &list));
+            }
+        }
+        if unread { Err(Unread.into()) } else { Ok(writes) }
     }
 
     /// Takes a complete certificate of a higher rank than any here: from now on its generation's share is the
     /// one that is used. Everything lower is erased, with the sessions that could still tell of it.
+    ///
+    /// The lineage keeps what the erasure cannot heal: of all shares that are erased here, now or before, whether one
+    /// is in a backup; and of this node's share of the highest so far, whether it was lost before.
     pub(super) fn take(
         &self,
+        own: NodeId,
         certificate: &Certificate,
         root: Option<&Certificate>,
         now: UnixSeconds,
-    ) -> Vec<Write> {
+    ) -> Taken {
         let statement = certificate.statement();
         let rank: Rank = statement.rank();
-        let lineage = LineageRow {
-            root: root.map(|root| root.envelope().clone()),
-            taken_at: now.0,
-            copied: self.copied(),
-        };
-        let mut writes = vec![
-            Write::Put(
-                RowKey::certificate(self.key, self.version),
-                certificate.envelope().encode_to_vec(),
-            ),
-            Write::Put(RowKey::lineage(self.key, self.version), lineage.encode_to_vec()),
-        ];
+        let mut writes = vec![Write::Put(
+            RowKey::certificate(self.key, self.version),
+            certificate.envelope().encode_to_vec(),
+        )];
         let mut kept = BTreeSet::from([statement.generation()]);
         for promise in &self.promises {
             let promised = promise.statement.generation();
@@ -231,13 +275,25 @@ impl Generations {
             .into_iter()
             .map(|generation| RowKey::share(self.key, self.version, generation))
             .collect();
-        for entry in &self.shares {
-            if !kept.contains(entry.key()) {
-                writes.push(Write::Delete(entry.key().clone()));
-            }
+        let mut ancestor_copied = self.ancestor_copied;
+        for share in self.shares.iter().filter(|share| !kept.contains(share.entry.key())) {
+            ancestor_copied |= share.copied;
+            writes.push(Write::Delete(share.entry.key().clone()));
         }
+        let before = self.highest().map(Certificate::statement);
+        let parent_lost = before.is_some_and(|before| {
+            before.participant(&own).is_some() && !self.holds(before.generation())
+        });
+        let lineage = LineageRow {
+            root: root.map(|root| root.envelope().clone()),
+            taken_at: now.0,
+            copied: ancestor_copied,
+            lost: parent_lost,
+        };
+        let place = RowKey::lineage(self.key, self.version);
+        writes.push(Write::Put(place, lineage.encode_to_vec()));
         // A dealer's seed and its recorded messages together are the share that it dealt.
-        writes.extend(self.sessions.iter().cloned().map(Write::Delete));
+        writes.extend(self.sessions.iter().map(|entry| Write::Delete(entry.key().clone())));
         if let Some(signed) = &self.signed
             && !signed.transcript.is_empty()
         {
@@ -247,8 +303,15 @@ impl Generations {
             let place = RowKey::signed(self.key, self.version);
             writes.push(Write::Put(place, signed.encode_to_vec()));
         }
-        writes
+        Taken { writes, ancestor_copied, parent_lost }
     }
+}
+
+/// What it takes to use a certificate, and what is not healed by it.
+pub(super) struct Taken {
+    pub(super) writes: Vec<Write>,
+    pub(super) ancestor_copied: bool,
+    pub(super) parent_lost: bool,
 }
 
 /// A share that was unsealed for as long as its row's entry lives.
@@ -260,7 +323,7 @@ impl SharedShare {
     }
 }
 
-/// The order documents of a key that count: all versions of each, and the digests of their heads.
+/// The order documents of a key that count, or did: all versions of each, and the digests of their heads.
 pub(crate) struct OrderDocuments {
     heads: Vec<Digest>,
     versions: Vec<Arc<quorate_documents::SignedDocument>>,
@@ -281,7 +344,7 @@ impl OrderDocuments {
     }
 }
 
-/// Reads the order documents of a key that count.
+/// Reads the order documents of a key that count, or did.
 pub(crate) fn order_documents(reads: &Reads<'_>, key: KeyId) -> Result<OrderDocuments, Stop> {
     let prefix = orders_prefix(key);
     let length = prefix.len();

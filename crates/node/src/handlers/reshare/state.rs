@@ -82,7 +82,10 @@ impl Ready {
                 .collect(),
             refresh_due_in: due.unwrap_or_default(),
             copied: generations.copied(),
-            parent_copied: generations.parent_copied(),
+            ancestor_copied: generations.ancestor_copied(),
+            restored: generations.restored(),
+            parent_lost: generations.parent_lost(),
+            erasing: deciding.facts.erasing,
         };
         Ok(Decision::reply(Reply::ReshareState(reply)))
     }
