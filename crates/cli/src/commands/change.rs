@@ -76,7 +76,7 @@ fn has_joined(app: &App) -> bool {
 
 /// Says what an explanation without nodes rests on.
 fn by_its_file(app: &App, change: &Change, keeps: bool) {
-    app.out.note(&format!(
+    app.out.warn(&format!(
         "This is by what the file itself holds, verified from the first roster of {}: see that this is the cluster that you \
          mean. No node was asked, and what the file's maker left out of it CANNOT BE SEEN HERE: a newer version of what is \
          changed, or documents of the last days. {}",
