@@ -66,8 +66,8 @@ const LINES: &[Attack] = &[
     (36, "destruction by one stolen key or a clock", Level::Sockets),
     (37, "lying confirmations", Level::Sockets),
     (38, "load by strangers and by one client", Level::Sockets),
-    (39, "stalled nodes", Level::Later),
-    (40, "all nodes restart", Level::Later),
+    (39, "stalled nodes", Level::Anywhere),
+    (40, "all nodes restart", Level::Sockets),
 ];
 
 /// Crates whose integration tests ask nodes over real sockets.

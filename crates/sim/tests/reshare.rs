@@ -119,6 +119,23 @@ fn a_node_that_is_left_out_cannot_stop_it() {
     }
 }
 
+/// Members without which nothing comes about, and which say neither no nor anything that does not verify, are named all the
+/// same: who shows an order that nobody has, also once all documents were fetched anew, and who takes another certificate than
+/// it is brought and shows none that is higher.
+#[test]
+fn members_that_show_or_take_something_else_are_named() {
+    for lie in [Lie::UnknownOrder, Lie::OtherAcknowledgement] {
+        for (t, n, at) in [(2, 3, 0), (2, 3, 2), (3, 5, 1)] {
+            let mut round = Round::of(Operation::Refresh);
+            round.liars = vec![(at, lie)];
+            // Whoever is not named is a violation.
+            let report = play(6, &Scenario::one(t, n, round));
+            assert!(report.lies[0].1 > 0, "{}", lie.name());
+            assert_eq!(report.endings, [Ending::Stopped], "{}", lie.name());
+        }
+    }
+}
+
 /// `attacks.md` line 26: a node is put back to a copy of its disk while shares are dealt, and has forgotten what it
 /// promised. It takes no certificate in its own name that it does not know, others serve without it, and it gets a
 /// share again by an order that lets it in.

@@ -104,6 +104,10 @@ lies! {
     ShareProofBeyondOrder, "scalar of the proof of its share beyond the order", Provably;
     /// It says to have taken a certificate, and keeps everything as it was.
     KeepsOldShare, "old share kept", Harmless;
+    /// It shows its certificate as one under an order that nobody has.
+    UnknownOrder, "certificate under an unknown order shown", Missing;
+    /// It shows nothing, and acknowledges another certificate than it is brought.
+    OtherAcknowledgement, "acknowledgement of another certificate", Missing;
 }
 
 /// The identity's encoding.
@@ -324,8 +328,30 @@ impl Liar {
                 }
                 Reply::ReshareSign(reply)
             }
+            Reply::PutCertificate(mut reply) if self.lie == Lie::OtherAcknowledgement => {
+                flip(&mut reply.generation, rng);
+                Reply::PutCertificate(reply)
+            }
+            Reply::ReshareState(reply) if self.lie == Lie::OtherAcknowledgement => {
+                let promised = Vec::new();
+                Reply::ReshareState(v1::ReshareStateReply {
+                    certificate: None,
+                    root: None,
+                    holds: false,
+                    promised,
+                    ..reply
+                })
+            }
             Reply::ReshareState(mut reply) => {
                 match (self.lie, &mut reply.certificate) {
+                    (Lie::UnknownOrder, Some(envelope)) => {
+                        let change =
+                            |message: &mut v1::CertificateStatement| flip(&mut message.order, rng);
+                        let (kind, name) = (PayloadType::Certificate, "CertificateStatement");
+                        if let Some(changed) = self.signed(kind, name, envelope, change) {
+                            *envelope = changed;
+                        }
+                    }
                     (Lie::ForgedState, Some(envelope)) => {
                         if let Some(signature) = envelope.signatures.last_mut() {
                             flip(&mut signature.signature, rng);

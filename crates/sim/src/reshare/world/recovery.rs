@@ -1,6 +1,6 @@
 //! Everything works again: an honest coordinator carries out what was ordered.
 
-use quorate_coordinator::ceremony::reshare::{Failed, Outcome as Came};
+use quorate_coordinator::ceremony::reshare::{Failed, Outcome as Came, Remembered};
 use quorate_documents::{Certificate, Statement};
 use quorate_node::Request;
 use quorate_types::NodeId;
@@ -26,12 +26,16 @@ impl World {
         let target = self.chain().newest().map_err(defect)?.digest(self.key.id, self.key.version);
         let mut tried = String::new();
         let mut failures = Vec::new();
+        let mut remembered = Remembered::default();
         for go in 0..6 {
             let Some(machine) = self.machine(true) else { return Err(defect("no machine")) };
+            let machine = machine.remembering(&remembered);
             self.actors = vec![(Actor::Honest(Box::new(machine)), self.cluster.owner.public())];
             self.play();
             let Some((Actor::Honest(reshare), _)) = self.actors.pop() else { break };
-            let found = match reshare.outcome() {
+            let outcome = reshare.outcome();
+            outcome.iter().for_each(|outcome| remembered.note(outcome));
+            let found = match outcome {
                 Some(Came::Reshared(reshared)) => {
                     self.judge_reshared(&reshared);
                     self.check_delivered(&reshared);
