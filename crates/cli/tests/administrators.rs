@@ -348,3 +348,51 @@ fn attack_33_mutual_removal_closes_until_the_recovery_key_settles_it() {
     first.run(["key", "create", "new", "--threshold", "2"]).ok();
     first.run(["decrypt", "a.quorate", "-o", "d"]).ok();
 }
+
+/// A change of administrators that was signed before a key's shares were dealt anew, and is handed over after by
+/// somebody's own program, keeps no order: the key is used as before, and `key refresh` signs an order that adopts the
+/// one by which its shares were dealt.
+///
+/// Fails where clients believe nothing under an order that counts no more, and where the next order does not follow it.
+#[test]
+fn an_order_that_a_tenant_does_not_keep_is_adopted() {
+    let cluster = Cluster::shared();
+    let reseller = reseller(&cluster, "late");
+    let (first, _) = reseller.makes("overtaken", "");
+    first.run(["key", "create", "files", "--threshold", "2"]).ok();
+    first.0.file("a", b"before");
+    first.run(["encrypt", "a"]).ok();
+    let second = Machine(Place::new());
+    first.run(["admin", "add", &proof(&second), "--wait", "all"]).ok();
+    let other = second.run(["tenant", "request"]).json()["administrator"].clone();
+    let other = other.as_str().unwrap();
+    let change = file(&first.run(["admin", "remove", other, "--quorum", "1"]).json());
+    hand(&first, &second, &change);
+    second.run(["change", "sign", &change]).ok();
+
+    let dealt = first.run(["key", "refresh", "files", "--now"]).json();
+    assert_eq!((&dealt["dealt"], &dealt["ordered"]), (&1.into(), &1.into()), "{dealt}");
+    // Honest clients say that it is stale.
+    hand(&second, &first, &change);
+    first.run(["change", "submit", &change]).failed(2, "change_stale");
+    let held: Value = serde_json::from_slice(&fs::read(first.0.at(&change)).unwrap()).unwrap();
+    let pending = "home/quorate/profiles/own/pending-documents.json";
+    first.0.file(pending, held["documents"].to_string());
+    first.run(["sync"]).ok();
+    assert_eq!(first.run(["admin", "list"]).json()["quorum"], 1);
+
+    first.run(["decrypt", "a.quorate", "--output", "b"]).ok();
+    assert_eq!(fs::read(first.0.at("b")).unwrap(), b"before");
+    first.0.file("c", b"after");
+    first.run(["encrypt", "c"]).ok();
+    let shown = first.run(["key", "show", "files"]).json();
+    assert_eq!(shown["versions"][0]["shares"]["unadopted"], true, "{shown}");
+    let adopted = first.run(["key", "refresh", "files"]).json();
+    assert_eq!((&adopted["dealt"], &adopted["ordered"]), (&1.into(), &1.into()), "{adopted}");
+    assert_eq!(adopted["keys"][0]["order"], 3, "{adopted}");
+    let shown = first.run(["key", "show", "files"]).json();
+    assert_eq!(shown["versions"][0]["shares"]["unadopted"], false, "{shown}");
+    for name in ["a.quorate", "c.quorate"] {
+        first.run(["decrypt", name, "--output", "d", "--force"]).ok();
+    }
+}
