@@ -13,6 +13,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::tenants::{Machine, reseller};
 use support::{Cluster, Node, Place, Ran, noise, run};
 
 /// `quorate node ...` of one node.
@@ -132,37 +133,101 @@ fn backup_opens_with_the_root_key_or_its_passphrase_and_whole_or_not_at_all() {
         assert!(!place.at("new/node.db").exists(), "{name}");
         assert!(!place.at("new/root-key.slots").exists(), "{name}");
     }
-    restore("a.backup", words).ok();
+    let first = restore("a.backup", words).json();
     let again = restore("a.backup", words);
     again.failed(1, "node_failed");
     again.names("is there already");
     // Two restores have logs of their own, and neither is the one of before.
-    let card = fs::read_to_string(place.at("new/node-card.json")).unwrap();
-    assert_ne!(card, fs::read_to_string(node.card_file()).unwrap());
+    fs::rename(place.at("new"), place.at("first")).unwrap();
+    let second = restore("a.backup", words).json();
+    assert_ne!(first["fingerprint"], second["fingerprint"], "{first} {second}");
+    let card = |folder: &str| fs::read_to_string(place.at(folder).join("node-card.json")).unwrap();
+    assert_ne!(card("first"), fs::read_to_string(node.card_file()).unwrap());
+    assert_ne!(card("first"), card("new"));
 }
 
-/// A backup with shares takes a stopped node, is written down, and its generation is never shown as healed: not by the
-/// refresh that erases it, and not by what the nodes say later. What is made of it serves again once
-/// the roster names its new log. Fails where a node with copied shares counts as one that erased them.
+/// Runs a command as it is printed, without the program and its profile, which `run` has.
+#[track_caller]
+fn pasted(command: &str, run: impl Fn(&[&str]) -> Ran) -> Ran {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words.as_slice() {
+        ["quorate", "--profile", _, words @ ..] | ["quorate", words @ ..] => run(words),
+        _ => panic!("no command: {command}"),
+    }
+}
+
+/// The doctor's findings of a kind.
+#[track_caller]
+fn found(ran: &Ran, code: &str) -> Vec<Value> {
+    let report: Value =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {}", ran.all()));
+    let all = report["findings"].as_array().unwrap();
+    all.iter().filter(|finding| finding["code"] == code).cloned().collect()
+}
+
+fn remedy(finding: &Value) -> String {
+    finding["remedy"]["commands"][0].as_str().unwrap_or_else(|| panic!("{finding}")).to_owned()
+}
+
+/// Backs a node up with its shares, which takes it stopped.
+fn backed_up_with_shares(cluster: &mut Cluster, at: usize, place: &Place, file: &str) -> Ran {
+    cluster.nodes[at].stop();
+    let made = on(&cluster.nodes[at], place, &["backup", file, "--with-shares-dangerous"]);
+    cluster.nodes[at].start();
+    made.ok()
+}
+
+fn shares(cluster: &Cluster, key: &str) -> Value {
+    cluster.admin(["key", "show", key]).json()["versions"][0]["shares"].clone()
+}
+
+/// A backup with shares takes a stopped node, is written down at each share, and what is in it is never shown as healed: not
+/// by the refresh that erases it, not by the next one, and not by what the nodes say later; all three tell the same.
+/// What is made of it evaluates nothing before shares are dealt anew, and both the doctor and `key show` say how. Fails where
+/// a node with copied shares counts as one that erased them, and where a restored share evaluates.
 #[test]
 fn backup_with_shares_is_never_shown_as_healed() {
     let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
     place.file("a.txt", noise(1, 1000));
     cluster.at(&place, ["key", "create", "mine", "--threshold", "2", "--refresh-every", "1s"]).ok();
     cluster.at(&place, ["encrypt", "a.txt", "--key", "mine"]).ok();
-    let backup =
-        |node: &Node| on(node, &place, &["backup", "all.backup", "--with-shares-dangerous"]);
-    let running = backup(&cluster.nodes[0]);
+    let running =
+        on(&cluster.nodes[0], &place, &["backup", "all.backup", "--with-shares-dangerous"]);
     running.failed(1, "node_failed");
     assert!(!place.at("all.backup").exists());
-    cluster.nodes[0].stop();
-    let made = backup(&cluster.nodes[0]);
+    let made = backed_up_with_shares(&mut cluster, 0, &place, "all.backup");
     assert_eq!(made.json()["with_shares"], true);
     assert!(made.stderr.contains("for ever"), "{}", made.all());
+    let none = serde_json::json!([]);
+    let first = serde_json::json!(["node-1"]);
+    let shown = shares(&cluster, "mine");
+    assert_eq!((&shown["copied"], &shown["in_backups"]), (&first, &none), "{shown}");
+
     restored(&mut cluster, 0, &place, "all.backup");
+    let shown = shares(&cluster, "mine");
+    assert_eq!((&shown["restored"], &shown["lost"]), (&first, &none), "{shown}");
+    let open = |cluster: &Cluster| {
+        let _ = fs::remove_file(place.at("a.txt"));
+        cluster.at(&place, ["decrypt", "a.txt.quorate"])
+    };
+    open(&cluster).ok();
     cluster.nodes[1].stop();
-    let _ = fs::remove_file(place.at("a.txt"));
-    cluster.at(&place, ["decrypt", "a.txt.quorate"]).ok();
+    let refused = open(&cluster);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    refused.names("came out of a backup");
+    refused.names("quorate cluster repair");
+    cluster.nodes[1].start();
+    let findings = found(&cluster.admin(["doctor"]), "share_restored");
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    let status = cluster.admin_in(place.path(), ["cluster", "status"]);
+    let status = run(status, b"").text();
+    assert!(status.contains("node-1 evaluates nothing"), "{status}");
+    assert!(status.contains("`quorate cluster repair node-1`"), "{status}");
+    let repaired = pasted(&remedy(&findings[0]), |words| cluster.admin(words)).json();
+    assert_eq!((&repaired["dealt"], &repaired["failed"]), (&2.into(), &none), "{repaired}");
+    assert_eq!(found(&cluster.admin(["doctor"]), "share_restored").len(), 0);
+    cluster.nodes[1].stop();
+    open(&cluster).ok();
     cluster.nodes[1].start();
 
     let refreshed = || {
@@ -177,8 +242,121 @@ fn backup_with_shares_is_never_shown_as_healed() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
-    let first = refreshed();
-    assert_eq!(first["keys"][0]["heals"], 0, "{first}");
-    let shown = cluster.at(&place, ["key", "show", "mine"]).json().to_string();
-    assert!(shown.contains("heals nothing yet"), "{shown}");
+    for _ in 0..2 {
+        let done = refreshed();
+        let (done, shown) = (&done["keys"][0], shares(&cluster, "mine"));
+        for said in [done, &shown] {
+            assert_eq!((&said["heals"], &said["in_backups"]), (&0.into(), &first), "{said}");
+            let healing = said["healing"].as_str().unwrap();
+            assert_eq!(healing, "heals nothing: an old share of 1 node is in a backup, for ever");
+        }
+        assert_eq!(shown["copied"], none, "{shown}");
+    }
+    let status = cluster.admin(["cluster", "status"]);
+    let value: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(value["heals"], 0, "{value}");
+}
+
+/// `attacks.md` line 36: between the backup and the restore another tenant revoked a principal and had a key destroyed. Two
+/// nodes that were restored with their shares, by the cluster's administrator who sees neither, know of neither, and
+/// are T: they give no partial for either. Their own tenant's repair tells them, and deals the shares that serve
+/// again. Fails where a restored share evaluates.
+#[test]
+fn attack_36_what_another_tenant_took_back_after_the_backup_gets_no_partial() {
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    let tenant = reseller(&cluster, "other");
+    let app = Machine(Place::new());
+    let public = app.run(["principal", "request"]).json()["public_key"].clone();
+    let added = tenant.run(["principal", "add", "app", "--public-key", public.as_str().unwrap()]);
+    let added = added.json();
+    app.0.file("invited", added["invitation"].as_str().unwrap());
+    let told = added["fingerprint"].as_str().unwrap();
+    app.run(["principal", "accept", "invited", "--fingerprint", told]).ok();
+    for (key, by) in [("kept", &app), ("doomed", &tenant)] {
+        tenant.run(["key", "create", key, "--threshold", "2"]).ok();
+        by.0.file(key, key);
+        by.run(["encrypt", key, "--key", key]).ok();
+        fs::remove_file(by.0.at(key)).unwrap();
+    }
+    for at in [0, 1] {
+        backed_up_with_shares(&mut cluster, at, &place, &format!("{at}.backup"));
+    }
+    tenant.run(["principal", "revoke", "app", "--wait", "all"]).ok();
+    tenant.run(["key", "destroy", "doomed", "--wait", "all"]).ok();
+    app.run(["decrypt", "kept.quorate"]).failed(4, "principal_revoked");
+    tenant.run(["decrypt", "doomed.quorate"]).failed(4, "key_state");
+    for at in [0, 1] {
+        restored(&mut cluster, at, &place, &format!("{at}.backup"));
+    }
+
+    // Of those who were not restored nobody is there to say no.
+    cluster.nodes[2].stop();
+    for (key, by) in [("kept", &app), ("doomed", &tenant)] {
+        let ran = by.run(["decrypt", &format!("{key}.quorate")]);
+        assert_ne!(ran.code, Some(0), "{}", ran.all());
+        assert!(!by.0.at(key).exists());
+        ran.names("came out of a backup");
+    }
+    cluster.nodes[2].start();
+
+    // The tenant's own repair, as the doctor prints it, brings what they missed before it deals.
+    let findings = found(&tenant.run(["doctor"]), "share_restored");
+    for node in ["node-1", "node-2"] {
+        let what = format!("{node} has its share of \"kept\" from a backup");
+        let said = |f: &Value| f["what"].as_str().unwrap().starts_with(&what);
+        assert!(findings.iter().any(said), "{findings:?}");
+    }
+    let repair = |words: &[&str]| {
+        let mut all = vec!["--json", "--profile", "own"];
+        all.extend(words);
+        tenant.0.run(all)
+    };
+    let repaired = pasted(&remedy(&findings[0]), repair).json();
+    assert_eq!(repaired["dealt"], 1, "{repaired}");
+    cluster.nodes[2].stop();
+    tenant.0.file("kept.quorate", fs::read(app.0.at("kept.quorate")).unwrap());
+    tenant.run(["decrypt", "kept.quorate"]).ok();
+    assert_eq!(fs::read(tenant.0.at("kept")).unwrap(), b"kept");
+    cluster.nodes[2].start();
+    app.run(["decrypt", "kept.quorate"]).failed(4, "principal_revoked");
+    tenant.run(["decrypt", "doomed.quorate"]).failed(4, "key_state");
+}
+
+/// The case that backups with shares are for: all nodes are shut down and made of their backups. One refresh brings every key
+/// back. Fails where restored shares do not deal.
+#[test]
+fn backups_with_shares_of_all_nodes_bring_a_cluster_back_by_one_refresh() {
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    place.file("a.txt", noise(1, 1000));
+    cluster.at(&place, ["encrypt", "a.txt"]).ok();
+    for at in 0..3 {
+        backed_up_with_shares(&mut cluster, at, &place, &format!("{at}.backup"));
+    }
+    let mut update = Vec::new();
+    for at in 0..3 {
+        cluster.nodes[at].stop();
+        fs::remove_dir_all(&cluster.nodes[at].data).unwrap();
+        let made = on(&cluster.nodes[at], &place, &["restore", &format!("{at}.backup")]).json();
+        let text = |field: &str| made[field].as_str().unwrap().to_owned();
+        update.extend([text("card"), "--fingerprint".to_owned(), text("fingerprint")]);
+        cluster.nodes[at].start();
+    }
+    let refused = cluster.at(&place, ["decrypt", "a.txt.quorate", "--output", "b.txt"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    let updated = [vec!["cluster".to_owned(), "update".to_owned()], update].concat();
+    cluster.admin(updated).ok();
+    cluster.admin(["cluster", "sync"]).ok();
+    let refused = cluster.at(&place, ["decrypt", "a.txt.quorate", "--output", "b.txt"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.all());
+    refused.names("came out of a backup");
+    // As docs/backup.md has it.
+    pasted("quorate key refresh --all --now", |words| cluster.admin(words)).ok();
+    cluster.at(&place, ["decrypt", "a.txt.quorate", "--output", "b.txt"]).ok();
+    assert_eq!(fs::read(place.at("b.txt")).unwrap(), noise(1, 1000));
+    let shown = shares(&cluster, "docs");
+    assert_eq!(
+        (&shown["heals"], shown["in_backups"].as_array().unwrap().len()),
+        (&(-2).into(), 3),
+        "{shown}"
+    );
 }

@@ -152,9 +152,13 @@ fn chapter_on_backup() {
             .replace("a.example:7843", &addresses[number])
             .replace("--name a", &format!("--name {machine}"))
             .replace("digest-a...", &format!("digest-{machine}..."))
+            .replace("digest-a2...", &format!("digest-{machine}2..."))
+            .replace("a-shares.backup", &format!("{machine}-shares.backup"))
+            .replace("a is in", &format!("{machine} is in"))
+            .replace("a-again.json", &format!("{machine}-again.json"))
             .replace("a.json", &format!("{machine}.json"))
     };
-    run(chapter.adapted(at), 13, 0);
+    run(chapter.adapted(at), 19, 0);
 }
 
 /// Three providers on this machine, as for backups. The new software is the second build where there is one (`tests/upgrade.rs` says

@@ -134,7 +134,7 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
 }
 
 /// A client of the newest roster, which another administrator may have handed over.
-async fn newest(app: &App) -> Outcome<Client> {
+pub async fn newest(app: &App) -> Outcome<Client> {
     let client = app.administrator().await?;
     match client.refresh_roster().await {
         Ok(Some(_)) => app.client(),

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::args::{ChosenArgs, RefreshArgs, RepairArgs};
 use crate::commands::encrypt::is_dash;
+use crate::commands::membership::newest;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -380,7 +381,8 @@ async fn deal(
 
 /// `quorate key refresh`.
 pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
-    let client = app.administrator().await?;
+    // A session is for the roster in force, which administrators of another tenant may have handed over.
+    let client = newest(app).await?;
     app.carry(&client).await;
     let mut done = Done::default();
     let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
@@ -460,7 +462,8 @@ fn has(state: &ShareState, generation: Option<quorate_sdk::Generation>) -> Has {
 
 /// `quorate cluster repair`.
 pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
-    let client = app.administrator().await?;
+    // A session is for the roster in force, which administrators of another tenant may have handed over.
+    let client = newest(app).await?;
     app.carry(&client).await;
     let node = client.node(&args.node)?.clone();
     // It may have nothing but the cluster's first roster.
