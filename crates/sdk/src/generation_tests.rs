@@ -194,7 +194,7 @@ async fn generations_nobody_honest_is_blamed_for_a_switch_between_two_questions(
 }
 
 /// A roster without a node that holds a share still: the others answer, and nobody is asked for documents each time.
-/// Fails where every evaluation looks for a newer roster.
+/// Fails where every evaluation looks for a newer roster (tried).
 #[tokio::test(flavor = "multi_thread")]
 async fn newer_rosters_are_not_looked_for_by_each_request() {
     let cluster = FakeCluster::start(2, 3).await;
@@ -210,7 +210,7 @@ async fn newer_rosters_are_not_looked_for_by_each_request() {
     assert_eq!(cluster.nodes[2].evaluated(), asked);
 }
 
-/// All who held the key when a client learnt of it are gone. Fails where a request that nobody answers is given up.
+/// All who held the key when a client learnt of it are gone. Fails where a request that nobody answers is given up (tried).
 #[tokio::test(flavor = "multi_thread")]
 async fn generations_a_committee_of_which_nobody_is_left_is_followed_to_the_next() {
     let mut cluster = FakeCluster::start_of(2, 3, 7, Tls::Hybrid).await;
