@@ -91,6 +91,13 @@ pub const CHECKS: &[Check] = &[
         find: nodes::node_refuses,
     },
     Check {
+        code: "versions_apart",
+        severity: Severity::Warning,
+        meaning: "A node and this program speak no common version of requests.",
+        remedy: "Install the newer software where the older one is: docs/upgrade.md.",
+        find: versions::versions_apart,
+    },
+    Check {
         code: "disk_95",
         severity: Severity::Critical,
         meaning: "A node's disk, or the bound of its database, is used to 95 % or more, or the disk to the node's own `disk_alarm_percent`. When it is full, the node refuses everything.",
@@ -327,13 +334,6 @@ pub const CHECKS: &[Check] = &[
         meaning: "A node runs older software than another one.",
         remedy: "Install the newest on the node's machine, one node at a time.",
         find: machine::software_older,
-    },
-    Check {
-        code: "versions_apart",
-        severity: Severity::Warning,
-        meaning: "A node and this program speak no common version of requests.",
-        remedy: "Install the newer software where the older one is: docs/upgrade.md.",
-        find: versions::versions_apart,
     },
     Check {
         code: "versions_differ",
