@@ -281,6 +281,7 @@ impl From<quorate_sdk::Error> for Failure {
         };
         let exit = match &error {
             E::NotQuorate(_) => Exit::NotQuorate,
+            E::SharesLost(lost) if !lost.for_good() => Exit::NotQuorate,
             E::Key(quorate_sdk::KeyError::Exists { .. }) | E::Committee(_) => Exit::Usage,
             E::Refused(_) | E::Cluster(quorate_sdk::ClusterError::PrincipalRevoked(_)) => {
                 Exit::Refused

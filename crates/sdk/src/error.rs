@@ -31,6 +31,9 @@ pub enum Error {
     /// So many nodes said no that the others are too few; this is what the first of them said.
     #[error(transparent)]
     Refused(Box<NodeRefusal>),
+    /// Too few nodes answered, and some have lost their shares.
+    #[error(transparent)]
+    SharesLost(Box<crate::shares_lost::SharesLost>),
     /// A key: finding it, verifying it.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -595,6 +598,12 @@ codes! {
     NOT_QUORATE "not_quorate", "Fewer nodes answered than are needed.",
         "Nothing was lost: every share and every object is as it was.",
         "Try again when more of the named nodes can be reached; `quorate cluster status` shows each.";
+    SHARES_MISSING "shares_missing", "Nodes have lost their shares of a key version, and too few others could be reached.",
+        "What the other nodes hold, and every object, is as it was.",
+        "Start the nodes that were not reached, with the disks that they had; then deal shares to the others again with `quorate cluster repair NODE`. See docs/backup.md.";
+    SHARES_LOST "shares_lost", "So many nodes have lost their shares of a key version that too few are left.",
+        "The objects, and what the other nodes hold, are as they were.",
+        "Put back a disk of one of the named nodes, or a backup with shares that was made since they were last dealt. Without one, what is sealed under this version is lost, and `quorate key rotate KEY` makes a version for new objects. See docs/backup.md.";
     KEY_EXISTS "key_exists", "There is a key of this alias already.",
         "No key was made.",
         "Choose another name; add a version with `quorate key rotate NAME`; where it is unfinished, run `quorate key create NAME --resume`.";
@@ -702,6 +711,7 @@ impl Error {
             Self::Request(_) => code::REQUEST_INVALID,
             Self::NotQuorate(_) => code::NOT_QUORATE,
             Self::Refused(e) => &e.refusal.code,
+            Self::SharesLost(e) => e.code(),
             Self::Key(e) => match e {
                 KeyError::Unknown(_) => RefusalCode::KeyUnknown.code(),
                 KeyError::Ambiguous { .. } => code::KEY_AMBIGUOUS,

@@ -18,6 +18,10 @@ use crate::keys::Key;
 /// How long a client that found nothing newer does not look again, whatever gives no answer.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// The same where a node showed a certificate of another generation with its no, and the request fails unless that can be
+/// followed: a roster may be signed at any moment.
+const LOOK_AGAIN_WHERE_SHOWN: Duration = Duration::ZERO;
+
 /// The same where documents that were verified say that there is a newer roster: they name a node that no known one does.
 pub(crate) const LOOK_AGAIN_FOR_A_NODE: Duration = Duration::from_secs(5);
 
@@ -68,21 +72,23 @@ impl Client {
         committee.is_ok_and(|c| c.nodes().iter().any(|node| self.roster().node(node).is_none()))
     }
 
-    /// After T were lacking and some gave no answer: the same request by a newer roster, or of those who have the shares
-    /// by now, where there is either.
+    /// After T were lacking, and some gave no answer or showed what could not be followed: the same request by a newer
+    /// roster, or of those who have the shares by now, where there is either.
     pub(crate) async fn by_something_newer(
         &self,
         job: &Job,
         report: &Report,
     ) -> Option<(Self, Arc<Job>)> {
-        // Who says no is there: it shows what it has.
-        if report.unreachable.is_empty() {
+        // Who says no is there, and shows what it has. Where that is something newer that could not be followed, most
+        // nodes of the roster that is known may have gone; then there is something to be found.
+        if report.unreachable.is_empty() && report.newer.is_empty() {
             return None;
         }
-        let newer = self.under_newer_roster(LOOK_AGAIN).await;
+        let again = if report.newer.is_empty() { LOOK_AGAIN } else { LOOK_AGAIN_WHERE_SHOWN };
+        let newer = self.under_newer_roster(again).await;
         let asking = newer.clone().unwrap_or_else(|| self.clone());
         let known = rank(job.key(), job.version());
-        let key = asking.newer_key(job, known).await;
+        let key = asking.newer_key(job, known, again).await;
         match (newer, key) {
             (None, None) => None,
             (_, Some(key)) => Some((asking, Arc::new(job.with_key(key)))),
@@ -91,7 +97,12 @@ impl Client {
     }
 
     /// The key of a request as most nodes show it, where its shares were dealt anew by that.
-    async fn newer_key(&self, job: &Job, known: Option<quorate_documents::Rank>) -> Option<Key> {
+    async fn newer_key(
+        &self,
+        job: &Job,
+        known: Option<quorate_documents::Rank>,
+        again: Duration,
+    ) -> Option<Key> {
         let id = job.key().id();
         let higher = |key: &Key| rank(key, job.version()) > known;
         let looked = self.inner.looks.key(id);
@@ -99,7 +110,7 @@ impl Client {
         if let Some(key) = self.cached_key(id).filter(higher) {
             return Some(key);
         }
-        if !is_due(*looked, LOOK_AGAIN) {
+        if !is_due(*looked, again) {
             return None;
         }
         let found = self.fetch_key(id).await.ok().filter(higher);
