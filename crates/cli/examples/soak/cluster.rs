@@ -225,9 +225,9 @@ impl Cluster {
             let ran = self.run("admin", ["key", "refresh", KEYS[0]])?;
             if ran.ok {
                 let done: Value = serde_json::from_slice(&ran.stdout)?;
-                let fully = done["keys"][0]["unconfirmed"].as_array().is_some_and(Vec::is_empty);
-                if !fully || done["dealt"] != 1 {
-                    return Err(format!("not all shares were dealt: {done}").into());
+                let lacking = done["keys"][0]["lacking"].as_object().is_none_or(|it| !it.is_empty());
+                if lacking || done["dealt"] != 1 {
+                    return Err(format!("not all nodes have their new shares: {done}").into());
                 }
                 let ended = Instant::now();
                 self.refreshed = Some(ended);
