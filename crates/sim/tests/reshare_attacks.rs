@@ -125,7 +125,7 @@ fn evaluated(
     wanted: &Wanted,
     certificate: &Certificate,
     mut answer: impl FnMut(usize, NodeId, v1::EvaluateRequest) -> Result<v1::EvaluateReply, Failure>,
-) -> Result<([u8; 64], Report), Report> {
+) -> Result<([u8; 64], Report), Box<Report>> {
     let committee = Committee::new(certificate).unwrap();
     let raw = [wanted.label.clone()];
     let labels = Labels::new(&raw).unwrap();
@@ -142,8 +142,8 @@ fn evaluated(
     }
     match fan.finish() {
         Ok(done) => Ok((*done.outputs[0].reveal(), done.report)),
-        Err(FinishError::NotQuorate(not)) => Err(not.report),
-        Err(FinishError::Cancelled { report, .. }) => Err(*report),
+        Err(FinishError::NotQuorate(not)) => Err(Box::new(not.report)),
+        Err(FinishError::Cancelled { report, .. }) => Err(report),
     }
 }
 
@@ -269,7 +269,7 @@ fn timed(run: &mut Recorded, stalled: &[usize], count: usize) -> (Vec<u64>, usiz
                 (Some(next), deadline) if deadline.is_none_or(|deadline| next <= deadline) => {
                     let (_, (node, reply)) = coming.pop_first().unwrap();
                     time = next;
-                    drop(fan.on_reply(node, reply));
+                    let _ = fan.on_reply(node, reply);
                 }
                 (_, Some(deadline)) => time = deadline,
                 (Some(_) | None, None) => {
