@@ -481,7 +481,9 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
     let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
     let all = versions(&client, &keys, &mut done);
     let bar = app.out.counter(u64::try_from(all.len()).unwrap_or(u64::MAX), "looked at");
-    let (mut lost, mut signed, mut restored) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lost, mut restored) = (Vec::new(), Vec::new());
+    // By the nodes that come in.
+    let mut signed: BTreeMap<Vec<NodeId>, Vec<(Chosen, Key)>> = BTreeMap::new();
     for (chosen, key) in all {
         bar.inc(1);
         let versions = key.versions();
@@ -525,9 +527,20 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
                     done.failed.push(Left::new(&chosen, Some("shares_lost"), why));
                 }
                 Has::Nothing => {
-                    let enters = order.entering.contains(&node.id) && !order.fulfilled;
-                    if !enters {
-                        signed.push(key.clone());
+                    // Others that lost theirs too come in with it: every member takes part, and these could not.
+                    let nothing = |state: &ShareState| {
+                        matches!(has(state, account.generation), Has::Nothing)
+                    };
+                    let without = account.nodes.iter().filter(|it| {
+                        it.member && matches!(&it.state, Some(Ok(state)) if nothing(state))
+                    });
+                    let mut entering: Vec<NodeId> = without.map(|it| it.node).collect();
+                    if !entering.contains(&node.id) {
+                        entering.push(node.id);
+                    }
+                    let enter = entering.iter().all(|node| order.entering.contains(node));
+                    if !enter || order.fulfilled {
+                        signed.entry(entering).or_default().push((chosen.clone(), key.clone()));
                     }
                     lost.push(chosen);
                 }
@@ -537,14 +550,15 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
         }
     }
     bar.finish_and_clear();
-    if !signed.is_empty() {
-        let change = CommitteeChange { entering: vec![node.id], ..CommitteeChange::default() };
-        let mut plan = client.plan_committees(client.roster(), &signed, &change)?;
+    for (entering, wanted) in signed {
+        let change = CommitteeChange { entering, ..CommitteeChange::default() };
+        let keys: Vec<Key> = wanted.iter().map(|(_, key)| key.clone()).collect();
+        let mut plan = client.plan_committees(client.roster(), &keys, &change)?;
         plan.orders.retain(|order| {
-            lost.iter().any(|lost| (lost.key, lost.version) == (order.key, order.version))
+            wanted.iter().any(|(it, _)| (it.key, it.version) == (order.key, order.version))
         });
         let admin = app.profile()?.admin_key().ok();
-        let reports = client.order_committees(&plan, &signed, admin.as_ref()).await?;
+        let reports = client.order_committees(&plan, &keys, admin.as_ref()).await?;
         for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
             app.keep_undelivered(delivered)?;
             done.ordered += 1;
