@@ -1,4 +1,5 @@
-//! Many keys at once at real nodes: a run that is killed and said again, and all keys moved off a node.
+//! Many keys at once at real nodes: a run that is killed and said again, and all keys moved off a node. And who deals where
+//! nodes leave.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -116,4 +117,30 @@ fn two_hundred_keys_are_dealt_anew_after_a_kill_and_moved_off_a_node() {
     }
     cluster.at(&place, ["decrypt", "a.quorate", "--output", "b"]).ok();
     assert_eq!(fs::read(place.at("b")).unwrap(), b"sealed under one of many");
+}
+
+/// A node leaves whose identity key was replaced at once, so that no node takes its dealing: another that leaves deals in its
+/// place, though its index is higher. Fails where the first deal that hold their shares.
+#[test]
+fn who_leaves_with_another_identity_key_is_not_asked_to_deal() {
+    let (mut cluster, place) = (Cluster::start(2, 5), Place::new());
+    let create = ["key", "create", "moved", "--threshold", "2", "--minimum-committee", "2"];
+    cluster.admin(create).ok();
+    cluster.admin(["key", "move", "moved", "--nodes", "node-1,node-2,node-3"]).ok();
+    place.file("a", b"sealed before");
+    cluster.at(&place, ["encrypt", "a", "--key", "moved"]).ok();
+    cluster.nodes[0].stop();
+    let mut rotate = place.command(["--json", "node", "rotate", "--identity", "--data-dir"]);
+    rotate.arg(&cluster.nodes[0].data).arg("--root-key-file").arg(&cluster.nodes[0].key_file);
+    let offered = support::run(rotate, b"").json();
+    cluster.nodes[0].start();
+    let text = |name: &str| offered[name].as_str().unwrap().to_owned();
+    let (card, print) = (text("card"), text("fingerprint"));
+    cluster.admin(["cluster", "update", &card, "--fingerprint", &print, "--at-once"]).ok();
+    let moved = cluster.admin(["key", "move", "moved", "--nodes", "node-3,node-4,node-5"]).json();
+    let dealt = &moved["dealt"][0];
+    assert_eq!(dealt["holders"], json!(["node-3", "node-4", "node-5"]), "{moved}");
+    assert_eq!(dealt["unconfirmed"], json!([]), "{moved}");
+    cluster.at(&place, ["decrypt", "a.quorate", "--output", "b"]).ok();
+    assert_eq!(fs::read(place.at("b")).unwrap(), b"sealed before");
 }
