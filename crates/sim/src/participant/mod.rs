@@ -330,7 +330,10 @@ impl Liar {
                     if self.lies(Strategy::WrongAcknowledgement) {
                         generation.reverse();
                     }
-                    Ok(Reply::PutCertificate(v1::PutCertificateReply { generation, ..Default::default() }))
+                    Ok(Reply::PutCertificate(v1::PutCertificateReply {
+                        generation,
+                        ..Default::default()
+                    }))
                 })
             }
             _ => malformed(),
