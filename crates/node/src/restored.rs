@@ -46,7 +46,7 @@ impl Restored {
     pub(crate) fn named_by(&self, roster: &Heads<Roster>) -> Option<Write> {
         let row = self.row.as_ref().filter(|row| !row.named)?;
         let named = roster.node(&self.node)?.log_incarnation == self.incarnation;
-        let row = RestoredRow { named: true, ..row.clone() };
+        let row = RestoredRow { named: true, ..*row };
         named.then(|| Write::Put(RowKey::cluster(RESTORED), row.encode_to_vec()))
     }
 }
