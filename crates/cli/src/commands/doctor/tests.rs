@@ -334,6 +334,15 @@ const FAULTS: &[Fault] = &[
         &["share_missing", "committee_no_spare"],
         "node-2 has lost its share of \"docs\"",
     ),
+    // It deals, so nothing is lost.
+    (
+        |f| {
+            let restored = |node: &str| (node.to_owned(), "share_restored".to_owned());
+            cluster(f).keys[0].without_share = vec![restored("node-2"), restored("node-3")];
+        },
+        &["share_restored", "share_restored", "committee_short"],
+        "node-2 has its share of \"docs\" from a backup, and evaluates nothing with it",
+    ),
     // 2-of-3: with one share left there is nothing to repair from.
     (
         |f| {
