@@ -71,7 +71,10 @@ async fn orders_that_contend_take_back_nothing() {
 
     let plan = |threshold: Option<u16>| {
         let wanted = CommitteeChange { threshold, ..CommitteeChange::default() };
-        client.plan_committees(client.roster(), &[contested.clone()], &wanted).unwrap().orders
+        client
+            .plan_committees(client.roster(), std::slice::from_ref(&contested), &wanted)
+            .unwrap()
+            .orders
     };
     assert_eq!((plan(None)[0].to.t(), plan(None)[0].lowers), (3, None));
     assert_eq!((plan(Some(2))[0].to.t(), plan(Some(2))[0].lowers), (2, Some(3)));
