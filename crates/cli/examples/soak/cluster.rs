@@ -225,7 +225,8 @@ impl Cluster {
             let ran = self.run("admin", ["key", "refresh", KEYS[0]])?;
             if ran.ok {
                 let done: Value = serde_json::from_slice(&ran.stdout)?;
-                let lacking = done["keys"][0]["lacking"].as_object().is_none_or(|it| !it.is_empty());
+                let lacking =
+                    done["keys"][0]["lacking"].as_object().is_none_or(|it| !it.is_empty());
                 if lacking || done["dealt"] != 1 {
                     return Err(format!("not all nodes have their new shares: {done}").into());
                 }

@@ -528,9 +528,8 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
                 }
                 Has::Nothing => {
                     // Others that lost theirs too come in with it: every member takes part, and these could not.
-                    let nothing = |state: &ShareState| {
-                        matches!(has(state, account.generation), Has::Nothing)
-                    };
+                    let nothing =
+                        |state: &ShareState| matches!(has(state, account.generation), Has::Nothing);
                     let without = account.nodes.iter().filter(|it| {
                         it.member && matches!(&it.state, Some(Ok(state)) if nothing(state))
                     });
