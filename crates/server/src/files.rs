@@ -4,6 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use getrandom::SysRng;
+use rand_core::TryRng as _;
+
 /// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {path}")]
@@ -42,14 +45,40 @@ fn options(readable: Readable) -> OpenOptions {
     options
 }
 
-/// Writes a new file. One that is there already stays as it is, and that is an error.
+/// Writes a new file, which has its name once all of it is on the disk: killed at any moment, there is the
+/// whole file or none. One that is there already stays as it is, and that is an error.
 pub(crate) fn create(path: &Path, bytes: &[u8], readable: Readable) -> Result<(), FileError> {
-    let written = options(readable).open(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(FileError::of("cannot write", path))?;
+    let beside = beside(path).map_err(FileError::of("cannot write", path))?;
+    let placed = write(&beside, bytes, readable).and_then(|()| name(&beside, path));
+    if placed.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    placed.map_err(FileError::of("cannot write", path))?;
     sync_parent(path)
+}
+
+/// A hidden name in the same directory that nobody else writes to.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    SysRng.try_fill_bytes(&mut random).map_err(io::Error::other)?;
+    Ok(path.with_file_name(format!(".{:016x}.new", u64::from_le_bytes(random))))
+}
+
+fn write(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<()> {
+    let mut file = options(readable).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Gives a file the name that it is to have, unless something has that name.
+fn name(beside: &Path, path: &Path) -> io::Result<()> {
+    match std::fs::hard_link(beside, path) {
+        Ok(()) => std::fs::remove_file(beside),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
+        // Some file systems know no hard links.
+        Err(_) if path.symlink_metadata().is_err() => std::fs::rename(beside, path),
+        Err(e) => Err(e),
+    }
 }
 
 /// Puts a file in the place of another in one step.
@@ -59,7 +88,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], readable: Readable) -> Result<(
     let beside = PathBuf::from(beside);
     // Left behind by a write that was interrupted.
     let _ = std::fs::remove_file(&beside);
-    create(&beside, bytes, readable)?;
+    write(&beside, bytes, readable).map_err(FileError::of("cannot write", &beside))?;
     std::fs::rename(&beside, path).map_err(FileError::of("cannot replace", path))?;
     sync_parent(path)
 }
@@ -73,4 +102,43 @@ fn sync_parent(path: &Path) -> Result<(), FileError> {
     File::open(parent)
         .and_then(|directory| directory.sync_all())
         .map_err(FileError::of("cannot sync", parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever sees the name sees the whole file: without the step from one name to the other, a reader (or
+    /// whoever comes after a crash) meets a root key file of 0 bytes.
+    #[test]
+    fn a_new_file_has_its_name_once_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.key");
+        for _ in 0..100 {
+            let reader = std::thread::spawn({
+                let path = path.clone();
+                move || loop {
+                    if let Ok(found) = std::fs::read(&path) {
+                        return found.len();
+                    }
+                }
+            });
+            create(&path, &[7; 32], Readable::Owner).unwrap();
+            assert_eq!(reader.join().unwrap(), 32);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root.key");
+        create(&path, b"first", Readable::Owner).unwrap();
+        let refused = create(&path, b"second", Readable::Owner).unwrap_err();
+        assert_eq!(refused.source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        replace(&path, b"third", Readable::Owner).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"third");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }
