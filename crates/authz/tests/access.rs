@@ -462,6 +462,22 @@ fn suspension_of_either_tenant_stops_and_says_whom_to_ask() {
     assert!(bystander.suspend(other).evaluate().is_ok());
 }
 
+/// Who has nothing to do with a key learns neither that it exists nor how its tenant stands. Fails when
+/// `KeyAccess::find` does not ask for a grant or the key's coordinator.
+#[test]
+fn attack_17_a_stranger_does_not_learn_how_the_keys_tenant_stands() {
+    for suspended in [false, true] {
+        let mut world = World::new(false, &Action::ALL);
+        if suspended {
+            let owner = world.owner.id().into();
+            world.suspend(owner);
+        }
+        assert_eq!(world.denied(), Denied::KeyUnknown);
+        assert_eq!(world.read().unwrap_err(), Denied::KeyUnknown);
+        assert_eq!(world.open().unwrap_err(), Denied::KeyUnknown);
+    }
+}
+
 /// A key that a principal gave up is refused as such; the one that it is offered is accepted.
 #[test]
 fn a_retired_credential_is_refused_and_the_next_is_accepted() {

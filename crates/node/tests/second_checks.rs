@@ -134,3 +134,23 @@ fn attack_03_a_round_1_of_another_index_is_said_to_be_one() {
     assert_eq!(refusal.code, "relay_fault");
     assert!(refusal.message.contains("belongs to another session"), "{}", refusal.message);
 }
+
+/// A dealer signs a round 1 of another order: it is refused with what is wrong with it.
+///
+/// Without the comparison nothing tells it from a good one: what is dealt binds the session, and the session the order.
+#[test]
+fn attack_06_a_round_1_of_another_order_is_said_to_be_one() {
+    let mut world = World::new(3);
+    let key = world.order_key(2, "files");
+    let session = world.session(&key, FIRST);
+    let honest = world.open_all(&session);
+    let mut deals = world.deal_all(&session, &honest);
+    let envelope = deals[1].round1.clone().unwrap();
+    let mut message: v1::Round1 = strict::decode("Round1", &envelope.payload).unwrap();
+    message.order[0] ^= 1;
+    deals[1].round1 = Some(identity(1).envelop(PayloadType::Round1, strict::encode(&message)));
+    let request = world.sign_request(0, &session, &deals);
+    let refusal = world.sign(0, request).unwrap_err();
+    assert_eq!(refusal.code, "relay_fault");
+    assert!(refusal.message.contains("belongs to another session"), "{}", refusal.message);
+}

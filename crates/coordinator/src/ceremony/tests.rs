@@ -593,6 +593,57 @@ fn a_bad_dealing_is_named_before_it_is_relayed() {
     assert_eq!(*reason, Unfounded::Session);
 }
 
+/// The outcome where the second participant changes what it deals, and signs the change; nothing was relayed. Every
+/// root is of the ciphertexts that are sent.
+fn dealt_otherwise(change: fn(&mut v1::Round1, &mut Vec<Vec<u8>>)) -> (NodeId, Failed) {
+    let mut world = World::new(2, 3);
+    let mut dkg = world.dkg();
+    world.step(&mut dkg);
+    for send in dkg.poll() {
+        let Ok(Reply::DkgDeal(mut reply)) = world.answer(&send) else { panic!() };
+        let node = &world.nodes[1];
+        if send.node == node.id {
+            let envelope = reply.round1.take().unwrap();
+            let mut message: v1::Round1 = strict::decode("Round1", &envelope.payload).unwrap();
+            change(&mut message, &mut reply.ciphertexts);
+            let changed = node.identity.envelop(PayloadType::Round1, strict::encode(&message));
+            reply.round1 = Some(changed);
+        }
+        dkg.on_reply(send.node, Reply::DkgDeal(reply));
+    }
+    assert!(dkg.poll().is_empty());
+    (world.nodes[1].id, failed(dkg.outcome()))
+}
+
+/// `attacks.md` line 6: a dealing over another round 0 than all were shown is named and goes nowhere; nodes would
+/// say that the coordinator changed it. Fails when `check::round1` does not compare the digests.
+#[test]
+fn attack_06_a_dealing_over_another_round_0_is_not_relayed() {
+    let (dealer, failed) = dealt_otherwise(|message, _| message.round0[0] ^= 1);
+    assert_eq!(failed.blamed.len(), 1);
+    assert_eq!(failed.blamed[0].node, dealer);
+    let expected = ReplyFault::from(check::field("round0"));
+    assert_eq!(failed.blamed[0].finding, Finding::Reply(expected));
+}
+
+/// A dealer sends a ciphertext too few, under a root of just those, or one too many, which a root of all
+/// participants does not see. Fails when `check::ciphertexts` does not count.
+#[test]
+fn a_ciphertext_too_few_or_too_many_is_not_relayed() {
+    let few = dealt_otherwise(|message, ciphertexts| {
+        ciphertexts.pop();
+        let two = Threshold::new(1, 2).unwrap();
+        let root = merkle::root(two.indices(), ciphertexts).unwrap();
+        message.ciphertexts_root = root.as_bytes().to_vec();
+    });
+    let many = dealt_otherwise(|_, ciphertexts| ciphertexts.push(ciphertexts[0].clone()));
+    for (dealer, failed) in [few, many] {
+        assert_eq!(failed.blamed.len(), 1);
+        assert_eq!(failed.blamed[0].node, dealer);
+        assert_eq!(failed.blamed[0].finding, Finding::Reply(ReplyFault::Ciphertexts));
+    }
+}
+
 /// A participant that has signed for another order, or what names no committee, is named, and its signature
 /// is not collected. Fails without either comparison (tried).
 #[test]
