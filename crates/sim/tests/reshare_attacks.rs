@@ -67,6 +67,44 @@ fn attack_04_no_identity_and_no_second_encoding_in_any_message_of_a_reshare() {
     }
 }
 
+/// `attacks.md` line 7: what is wrong in itself with a round 0 or a dealing, the coordinator sees, names, and relays to
+/// nobody. Nodes would refuse it too, and convict by what is signed; what is not, only whoever asked the node can lay to it.
+#[test]
+fn attack_07_what_is_wrong_in_itself_is_relayed_to_nobody() {
+    let lies = [
+        Lie::WrongConstant,
+        Lie::FewerCommitments,
+        Lie::BadPossession,
+        Lie::BadEphemeral,
+        Lie::UnsignedCiphertexts,
+        Lie::BadReceiveKey,
+        Lie::BadShareProof,
+        Lie::NoShareProof,
+    ];
+    for lie in &lies {
+        let (report, run) = recorded(3, &refresh(2, 3, &[(0, *lie)])).unwrap();
+        assert!(report.lies[0].1 > 0, "{} does not fire", lie.name());
+        let liar = run.nodes[0].0;
+        let opens = matches!(lie, Lie::BadReceiveKey | Lie::BadShareProof | Lie::NoShareProof);
+        let said = |reply: &Reply| match reply {
+            Reply::ReshareOpen(reply) if opens => reply.round0.clone(),
+            Reply::ReshareDeal(reply) if !opens => reply.round1.clone(),
+            _ => None,
+        };
+        let said: Vec<v1::Envelope> = (run.traffic.iter())
+            .filter(|it| it.node == liar)
+            .filter_map(|it| it.reply.as_ref().and_then(said))
+            .collect();
+        assert!(!said.is_empty(), "{}", lie.name());
+        let relayed = run.traffic.iter().flat_map(|it| match &it.request {
+            Request::ReshareDeal(request) => request.round0.clone(),
+            Request::ReshareSign(request) => [&request.round0[..], &request.round1].concat(),
+            _ => Vec::new(),
+        });
+        assert_eq!(relayed.filter(|it| said.contains(it)).count(), 0, "{}", lie.name());
+    }
+}
+
 /// What a client asks for: one label that was made when the key was new.
 struct Wanted {
     label: Vec<u8>,

@@ -74,8 +74,8 @@ pub struct Relayed {
     pub node: NodeId,
     /// What it was asked.
     pub request: quorate_node::Request,
-    /// What it answered.
-    pub reply: quorate_node::Reply,
+    /// What it answered; nothing where it refused.
+    pub reply: Option<quorate_node::Reply>,
 }
 
 /// What was recorded of a run.

@@ -215,8 +215,8 @@ impl World {
                 if self.power(at, None) {
                     return;
                 }
-                if let (Some(traffic), Ok(reply)) = (&mut self.traffic, &outcome) {
-                    let (request, reply) = (of.request.clone(), reply.clone());
+                if let Some(traffic) = &mut self.traffic {
+                    let (request, reply) = (of.request.clone(), outcome.as_ref().ok().cloned());
                     traffic.push(Relayed { node: id, request, reply });
                 }
                 let what = match &outcome {

@@ -56,7 +56,7 @@ impl Unmade {
                 if let (Some(traffic), Some(request), Ok(reply)) =
                     (&mut self.traffic, asked, &outcome)
                 {
-                    let (node, reply) = (send.node, reply.clone());
+                    let (node, reply) = (send.node, Some(reply.clone()));
                     traffic.push(Relayed { node, request, reply });
                 }
                 let reply = match outcome {
