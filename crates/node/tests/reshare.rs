@@ -566,6 +566,7 @@ fn attack_06_round_1_of_something_else_is_not_signed() {
     let relay = [
         ("one less", with(&|r| drop((r.round1.pop(), r.deliveries.pop())))),
         ("one message less", with(&|r| drop(r.round1.pop()))),
+        ("one message more", with(&|r| r.round1.extend(r.round1.last().cloned()))),
         ("one delivery less", with(&|r| drop(r.deliveries.pop()))),
         ("another's signature", with(&|r| r.round1[1] = foreign.clone())),
         ("session", said(&|m| m.session = vec![9; 32])),
