@@ -158,6 +158,24 @@ fn attack_26_a_node_put_back_amid_a_reshare_comes_in_again_by_an_order() {
     }
 }
 
+/// A node that knew nothing of the key when it was put back has forgotten nothing of it: when it comes in later,
+/// it counts as honest, beside another that lies.
+#[test]
+fn attack_26_a_node_put_back_that_had_no_part_comes_in_as_any_other() {
+    for seed in 0..5 {
+        let mut without = Round::of(Operation::Move { t: 2, members: vec![3, 1] });
+        without.rolled_back = vec![4];
+        let mut with = Round::of(Operation::Move { t: 3, members: vec![1, 3, 4, 0] });
+        with.beside = 1;
+        with.liars = vec![(0, Lie::BadEphemeral)];
+        let first = Scenario { away: 1, ..Scenario::one(3, 5, without) };
+        let rounds = vec![first.rounds[0].clone(), with];
+        let report = play(seed, &Scenario { rounds, ..first });
+        assert_eq!(report.faults.get(&Fault::RolledBack), Some(&1));
+        assert!(!report.endings.contains(&Ending::Stopped));
+    }
+}
+
 /// `attacks.md` line 30: a member whose disk is full refuses every round, T others serve meanwhile, and once there
 /// is room again the order is carried out without anybody's doing.
 #[test]

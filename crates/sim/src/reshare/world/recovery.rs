@@ -91,12 +91,16 @@ impl World {
         Ok(Ending::Stopped)
     }
 
-    /// Nodes that were put back and have come in again are as good as others.
+    /// Nodes that were put back and have come in again are as good as others, and so are those that have no part
+    /// in the key as it stands and knew nothing of it: there is nothing that they could have forgotten.
     fn repaired(&mut self, found: &Certificate) {
-        let (nodes, key) = (&self.nodes, &self.key);
-        self.rolled.retain(|at| {
-            let held = nodes.get(*at).and_then(|node| check::highest(node, key));
-            held.is_none_or(|held| held.statement().rank() < found.statement().rank())
+        let (nodes, key, cluster) = (&self.nodes, &self.key, &self.cluster);
+        self.rolled.retain(|at| match nodes.get(*at).and_then(|node| check::highest(node, key)) {
+            Some(held) => held.statement().rank() < found.statement().rank(),
+            None => cluster
+                .nodes
+                .get(*at)
+                .is_some_and(|keys| found.statement().participant(&keys.entry.id).is_some()),
         });
     }
 
