@@ -312,6 +312,39 @@ fn attack_08_a_share_is_erased_by_the_certificate_and_by_nothing_else() {
     assert_eq!(evaluated(s.ask(now, 1, Request::Evaluate(request))).index, 2);
 }
 
+/// An older certificate, brought once more after a newer one, changes nothing: the share of the newer one is in use.
+#[test]
+fn attack_08_an_older_certificate_erases_nothing() {
+    let mut s = Shares::new();
+    let mut taken = Vec::new();
+    for (now, dealers) in [(later(EVERY), [0, 2]), (later(2 * EVERY), [0, 1])] {
+        let session = s.session(&dealers.map(|at| u32::try_from(at).unwrap() + 1));
+        let certificate = s.run(now, &session, &[0, 1, 2], &dealers);
+        s.take(&certificate);
+        for at in 0..3 {
+            assert!(s.put(now, at, &certificate, false).is_ok());
+        }
+        taken.push(certificate);
+    }
+    for at in 0..3 {
+        let older = s.put(later(2 * EVERY), at, &taken[0], false);
+        let Ok(Reply::PutCertificate(reply)) = older else { panic!() };
+        assert_eq!(reply.generation, s.generation.as_bytes());
+        assert_eq!(s.shares(at), [RowKey::share(s.id(), V1, s.generation)]);
+    }
+}
+
+/// Who has signed keeps no secrets of the session, also where no certificate ever comes about.
+#[test]
+fn attack_27_what_is_signed_takes_the_secrets_of_its_session_with_it() {
+    let mut s = Shares::new();
+    let session = s.session(&[1, 3]);
+    let _ = s.run(later(EVERY), &session, &[0, 1, 2], &[0, 2]);
+    for at in 0..3 {
+        assert_eq!(s.world.nodes[at].store.count(Table::Sessions), 0, "{at}");
+    }
+}
+
 /// Checks 2 to 9 and 11: what no session is opened for.
 #[test]
 fn attack_06_sessions_of_another_order_parent_or_time_are_refused() {

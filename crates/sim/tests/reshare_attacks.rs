@@ -105,6 +105,25 @@ fn attack_07_what_is_wrong_in_itself_is_relayed_to_nobody() {
     }
 }
 
+/// A node that is being left out is asked for nothing of a session where those who stay are enough to deal; where they
+/// are not, one that leaves deals.
+#[test]
+fn who_leaves_is_asked_to_deal_only_where_nobody_else_can() {
+    for (members, deals) in [(vec![1, 2], 0), (vec![1, 2, 3], 0), (vec![2, 3, 4], 1)] {
+        let leaving: Vec<usize> = (0..3).filter(|at| !members.contains(at)).collect();
+        let round = Round::of(Operation::Move { t: 2, members });
+        let (report, run) = recorded(3, &Scenario::one(2, 3, round)).unwrap();
+        assert_eq!(report.endings, [Ending::Done]);
+        let asked = |at: &usize| {
+            let rounds = |request: &Request| {
+                matches!(request, Request::ReshareOpen(_) | Request::ReshareDeal(_))
+            };
+            run.traffic.iter().any(|it| it.node == run.nodes[*at].0 && rounds(&it.request))
+        };
+        assert_eq!(leaving.into_iter().filter(asked).count(), deals);
+    }
+}
+
 /// What a client asks for: one label that was made when the key was new.
 struct Wanted {
     label: Vec<u8>,
