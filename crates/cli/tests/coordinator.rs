@@ -336,19 +336,26 @@ fn coordinator_tells_those_who_watch_it_what_it_does() {
     assert_eq!(get(&address, "/keys").0, 404);
     running.until("refreshed", |lines| !lines.events("refreshed").is_empty());
     running.until("more rounds", |lines| lines.events("round").len() > 2);
-    let (status, body) = get(&address, "/ready");
-    assert_eq!((status, body.as_str()), (200, "{\"ready\":true,\"reasons\":[]}\n"));
-    let (status, metrics) = get(&address, "/metrics");
-    assert_eq!(status, 200);
     let value = |metrics: &str, name: &str| -> f64 {
         let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
         line.unwrap_or_else(|| panic!("no {name}: {metrics}")).parse().unwrap()
     };
+    // A round on a busy machine may miss a node's answer, and the next one has it.
+    let since = Instant::now();
+    let metrics = loop {
+        let (status, body) = get(&address, "/ready");
+        let metrics = get(&address, "/metrics");
+        assert_eq!(metrics.0, 200);
+        let all = value(&metrics.1, "quorate_coordinator_nodes_answering") > 2.5;
+        if all && (status, body.as_str()) == (200, "{\"ready\":true,\"reasons\":[]}\n") {
+            break metrics.1;
+        }
+        assert!(since.elapsed() < PATIENCE, "{status} {body} {}", metrics.1);
+        std::thread::sleep(Duration::from_millis(100));
+    };
     assert!(value(&metrics, "quorate_coordinator_refreshed_total") >= 1.0, "{metrics}");
     assert!(value(&metrics, "quorate_coordinator_key_versions") >= 2.0, "{metrics}");
-    for name in ["quorate_coordinator_nodes", "quorate_coordinator_nodes_answering"] {
-        assert!((value(&metrics, name) - 3.0).abs() < 0.5, "{metrics}");
-    }
+    assert!((value(&metrics, "quorate_coordinator_nodes") - 3.0).abs() < 0.5, "{metrics}");
     // Most nodes are away: it lives, and says that it cannot do its work; then it can again.
     cluster.nodes[1].kill();
     cluster.nodes[2].kill();

@@ -70,8 +70,20 @@ fn write(path: &Path, bytes: &[u8], readable: Readable) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives a file the name that it is to have, unless something has that name.
+/// Gives a file the name that it is to have, unless something has that name. At no moment has it two names: a key
+/// that is thrown away later would live on under the other one.
 fn name(beside: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, beside, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from)
+        {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+            // Not every kernel and file system knows this one.
+            Err(_) => {}
+        }
+    }
     match std::fs::hard_link(beside, path) {
         Ok(()) => std::fs::remove_file(beside),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),

@@ -52,6 +52,18 @@ impl Refreshed {
         self.cluster.places.iter().map(Disk::of).collect()
     }
 
+    /// A node that could not empty its write-ahead log at once says so, and tries again by itself.
+    async fn erased(&self) {
+        for at in 0..self.cluster.places.len() {
+            let mut tries = 0;
+            while state(&self.cluster, at, self.relayed.key).await.erasing {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                tries += 1;
+                assert!(tries < 1200, "the shares are never erased");
+            }
+        }
+    }
+
     /// Deals the shares anew; every message is recorded. Returns images of the moment in which every node has dealt
     /// and none has its new share: the receive keys are there.
     async fn refresh(&mut self) -> Vec<Disk> {
@@ -130,9 +142,11 @@ async fn attack_27_images_of_real_disks_and_all_traffic_hold_no_old_share() {
     assert_eq!(found, all(&[Where::Bytes, Where::Carved, Where::Row]), "in use at that time");
 
     it.refresh().await;
+    it.erased().await;
     let second = it.image();
     let seen_second = Seen::on(&second, it.newest()).await;
     it.refresh().await;
+    it.erased().await;
     let now = it.image();
     let seen_now = Seen::on(&now, it.newest()).await;
     for (generation, seen) in [(0, &seen_first), (1, &seen_second)] {
