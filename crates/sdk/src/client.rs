@@ -17,6 +17,7 @@ use quorate_wire::{PublicKey, SigningKey, Versioned, WireVersion};
 use tokio::task::JoinSet;
 
 use crate::audit::Held;
+use crate::erased::Erased;
 use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
 use crate::fragments::Fragments;
 use crate::generations::Brought;
@@ -216,6 +217,7 @@ pub(crate) struct Inner {
     pub(crate) rosters: OnceLock<DocumentSet>,
     pub(crate) pages: Arc<Held>,
     pub(crate) looks: Looks,
+    pub(crate) erased: Erased,
     state: Mutex<State>,
 }
 
@@ -298,6 +300,7 @@ impl ClientBuilder {
         }
         let client = Client {
             inner: Arc::new(Inner {
+                erased: Erased::new(self.profile.as_deref()),
                 transport,
                 membership: self.membership,
                 roster,

@@ -1,13 +1,15 @@
 //! What dealing shares anew heals: one account, whoever tells it.
 //!
-//! It is about every node that an order of the key version ever named, because each may have had a share, and about the
-//! smallest T of these orders. What a reshare prints, what the coordinator prints, and what `key show` says of the last
-//! reshare are this account.
+//! Shares add up only with shares of the same dealing. So there is an account of each order by which shares were dealt
+//! before: of the nodes that it names, any of which may have had a share, and of its own T. Orders are told apart and not
+//! the dealings of one order, because that is what remains known of the past: nodes keep the last certificate alone. What a
+//! reshare prints, what the coordinator prints, and what `key show` says of the last reshare are this account.
 
 use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_coordinator::ceremony::reshare::{Reshared as Dealt, Unhealed};
-use quorate_documents::Orders;
+use quorate_documents::{Orders, Statement, VerifiedVersion};
 use quorate_types::{Generation, NodeId};
 use quorate_wire::proto::v1;
 
@@ -16,19 +18,55 @@ use crate::reshare::Reshared;
 use crate::shares::ShareState;
 use crate::transport::Method;
 
-/// What a reshare heals: with u nodes of which old shares may still exist, thefts of up to T - 1 - u old shares.
+/// Old shares that were dealt by one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Healing {
-    /// T of the old shares.
+pub struct OldDealing {
+    /// The order's number: 1 for the shares that were dealt when the key was made.
+    pub order: u32,
+    /// Its T: so many shares of one dealing are the key.
     pub threshold: u16,
-    /// Nodes of which old shares may still exist: those that have not confirmed that they are erased, and those below.
+    /// Nodes of which shares may still exist: those that have not confirmed that they are erased, and those below.
     pub unconfirmed: Vec<NodeId>,
     /// Of these, nodes of which an old share is in a backup. No reshare ever heals that.
     pub copied: Vec<NodeId>,
     /// Of these, nodes that had lost their old share before, so that nobody erased it.
     pub lost: Vec<NodeId>,
-    /// Thefts of so many old shares are healed; below zero, old shares that still exist are enough for the key.
-    pub heals: i64,
+}
+
+impl OldDealing {
+    /// With u nodes of which shares may still exist, thefts of up to T - 1 - u others are healed.
+    #[must_use]
+    pub fn heals(&self) -> u16 {
+        self.threshold.saturating_sub(1).saturating_sub(self.left())
+    }
+
+    /// Whether the shares that may still exist are enough for the key, without any theft.
+    #[must_use]
+    pub fn enough(&self) -> bool {
+        self.left() >= self.threshold
+    }
+
+    fn left(&self) -> u16 {
+        u16::try_from(self.unconfirmed.len()).unwrap_or(u16::MAX)
+    }
+}
+
+/// What a reshare heals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healing {
+    /// Thefts of so many old shares of one dealing are healed, whichever it is; 0 also where the old shares that may still
+    /// exist are enough for the key ([`Self::enough`]).
+    pub heals: u16,
+    /// The old shares, by the orders by which they were dealt, in the order of their numbers.
+    pub dealings: Vec<OldDealing>,
+    /// Nodes of which old shares of any dealing may still exist.
+    pub unconfirmed: Vec<NodeId>,
+    /// Of these, nodes of which an old share is in a backup. No reshare ever heals that.
+    pub copied: Vec<NodeId>,
+    /// Of these, nodes that had lost their old share before, so that nobody erased it.
+    pub lost: Vec<NodeId>,
+    /// What it was worked out from.
+    account: Account,
 }
 
 /// What became of a node's old shares.
@@ -78,57 +116,177 @@ impl Old {
     }
 }
 
-/// The T of old shares: the smallest of all orders says how many are enough.
-pub(crate) fn threshold(orders: &Orders) -> Option<u16> {
-    orders.all().map(|order| order.threshold().t()).min()
+/// What is known of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    old: Old,
+    /// It has nothing that was dealt by orders of a smaller number.
+    since: u32,
+}
+
+/// Those who had shares that were dealt by one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Had {
+    order: u32,
+    threshold: u16,
+    nodes: Vec<NodeId>,
+}
+
+/// Who had which shares before those that are in use, and what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    had: Vec<Had>,
+    /// Who is not among them has said nothing.
+    said: BTreeMap<NodeId, Said>,
+}
+
+impl Account {
+    /// Who had shares before those of this generation were dealt. `root` is the DKG's statement.
+    ///
+    /// Every order below is counted, since nobody can tell by which of them shares were dealt. Of the shares that are in
+    /// use the order counts where it may have been carried out before.
+    pub(crate) fn new(orders: &Orders, root: Option<&Statement>, newest: &Statement) -> Self {
+        let (mut had, mut seen) = (Vec::new(), BTreeSet::new());
+        for order in orders.all() {
+            let digest = order.digest(orders.key(), orders.version());
+            let first = order.number() == 1;
+            let again = first || (newest.height() > 2 && order.refresh_seconds() > 0);
+            let before = order.number() < newest.order_number()
+                || (order.number() == newest.order_number() && (digest != newest.order() || again));
+            if !before || !seen.insert(digest) {
+                continue;
+            }
+            // Who was away when the key was made came in later, if ever.
+            let made = root.filter(|_| first && newest.height() == 2);
+            let members = made.map_or(order.members(), Statement::participants);
+            let threshold = made.map_or(order.threshold(), Statement::threshold);
+            had.push(Had {
+                order: order.number(),
+                threshold: threshold.t(),
+                nodes: members.iter().map(|member| member.node).collect(),
+            });
+        }
+        had.sort_by_key(|had| had.order);
+        Self { had, said: BTreeMap::new() }
+    }
+
+    /// The generation before alone, where nothing is known of orders.
+    fn of_parent(parent: &Statement) -> Self {
+        let nodes = parent.participants().iter().map(|old| old.node).collect();
+        let threshold = parent.threshold().t();
+        let had = vec![Had { order: parent.order_number(), threshold, nodes }];
+        Self { had, said: BTreeMap::new() }
+    }
+
+    /// What became of a node's old shares.
+    fn note(&mut self, node: NodeId, old: Old) {
+        let since = self.said.get(&node).map_or(0, |said| said.since);
+        self.said.insert(node, Said { old, since });
+    }
+
+    /// What a node says that it has, where this generation is the highest.
+    pub(crate) fn note_state(
+        &mut self,
+        node: NodeId,
+        state: Option<&Result<ShareState, NodeFailure>>,
+        generation: Option<Generation>,
+    ) {
+        let old = Old::of(state, generation);
+        self.note(node, old);
+        // By the certificate that it has it erased what was dealt before; what it has not heard of, it has still.
+        if let (Old::Silent, Some(Ok(state))) = (old, state)
+            && state.generation.is_some()
+            && !(state.erasing || state.parent_lost)
+        {
+            self.note_since(node, state.order);
+        }
+    }
+
+    /// Nodes have said before that they have nothing that was dealt by orders of smaller numbers than these.
+    pub(crate) fn note_said(&mut self, said: &BTreeMap<NodeId, u32>) {
+        for (node, order) in said {
+            self.note_since(*node, *order);
+        }
+    }
+
+    fn note_since(&mut self, node: NodeId, order: u32) {
+        let said = self.said.entry(node).or_insert(Said { old: Old::Silent, since: 0 });
+        said.since = said.since.max(order);
+    }
+
+    /// Nodes that say that they have nothing of what was dealt before, and the order before which that was. Those who
+    /// hold the shares in use have these, and others nothing.
+    pub(crate) fn erased(
+        &self,
+        order: u32,
+        holds: impl Fn(&NodeId) -> bool,
+    ) -> impl Iterator<Item = (NodeId, u32)> {
+        let erased = self.said.iter().filter(|(_, said)| said.old == Old::Erased);
+        erased.map(move |(node, _)| {
+            (*node, if holds(node) { order } else { order.saturating_add(1) })
+        })
+    }
+
+    fn of(&self, had: &Had) -> OldDealing {
+        let (mut unconfirmed, mut copied, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        for node in &had.nodes {
+            let said = self.said.get(node).copied();
+            let said = said.unwrap_or(Said { old: Old::Silent, since: 0 });
+            if said.since > had.order {
+                continue;
+            }
+            match said.old {
+                Old::Erased => continue,
+                Old::Silent => {}
+                Old::Copied => copied.push(*node),
+                Old::Lost => lost.push(*node),
+            }
+            unconfirmed.push(*node);
+        }
+        OldDealing { order: had.order, threshold: had.threshold, unconfirmed, copied, lost }
+    }
+
+    /// What it comes to.
+    pub(crate) fn healing(self) -> Healing {
+        let dealings: Vec<OldDealing> = self.had.iter().map(|had| self.of(had)).collect();
+        let all = |of: fn(&OldDealing) -> &Vec<NodeId>| {
+            let mut seen = BTreeSet::new();
+            let nodes = dealings.iter().flat_map(of).copied();
+            nodes.filter(|node| seen.insert(*node)).collect()
+        };
+        Healing {
+            heals: dealings.iter().map(OldDealing::heals).min().unwrap_or(0),
+            unconfirmed: all(|dealing| &dealing.unconfirmed),
+            copied: all(|dealing| &dealing.copied),
+            lost: all(|dealing| &dealing.lost),
+            dealings,
+            account: self,
+        }
+    }
 }
 
 impl Healing {
-    pub(crate) fn new(threshold: u16, old: impl IntoIterator<Item = (NodeId, Old)>) -> Self {
-        let (mut unconfirmed, mut copied, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-        for (node, old) in old {
-            match old {
-                Old::Erased => continue,
-                Old::Silent => {}
-                Old::Copied => copied.push(node),
-                Old::Lost => lost.push(node),
-            }
-            unconfirmed.push(node);
+    /// The account of a reshare by those that were brought its certificate. `said` is what nodes have said
+    /// before: that they have nothing that was dealt by orders of smaller numbers.
+    pub(crate) fn of(
+        dealt: &Dealt,
+        version: Option<&VerifiedVersion>,
+        said: &BTreeMap<NodeId, u32>,
+    ) -> Self {
+        let newest = dealt.certificate.statement();
+        let mut account = version.map_or_else(
+            || Account::of_parent(&dealt.parent),
+            |version| {
+                let root = version.root.as_ref().map(|root| root.statement());
+                Account::new(&version.orders, root, newest)
+            },
+        );
+        for node in &dealt.delivered {
+            let unhealed = dealt.unhealed.iter().find(|(other, _)| other == node);
+            account.note(*node, unhealed.map(|(_, it)| it).into());
         }
-        let u = i64::try_from(unconfirmed.len()).unwrap_or(i64::MAX);
-        Self { threshold, heals: i64::from(threshold) - 1 - u, unconfirmed, copied, lost }
-    }
-
-    /// The account of a reshare by those that were brought its certificate.
-    pub(crate) fn of(dealt: &Dealt, orders: Option<&Orders>) -> Self {
-        let mut nodes: Vec<NodeId> = Vec::new();
-        let named = orders.into_iter().flat_map(Orders::all).flat_map(|order| order.members());
-        let named = named.map(|member| member.node);
-        for node in named.chain(dealt.parent.participants().iter().map(|old| old.node)) {
-            if !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-        let old = |node: NodeId| {
-            if !dealt.delivered.contains(&node) {
-                return Old::Silent;
-            }
-            dealt.unhealed.iter().find(|(other, _)| *other == node).map(|(_, it)| it).into()
-        };
-        let t = orders.and_then(threshold).unwrap_or_else(|| dealt.parent.threshold().t());
-        Self::new(t, nodes.into_iter().map(|node| (node, old(node))))
-    }
-
-    /// What became of the old shares of each that is counted.
-    fn counted(&self) -> impl Iterator<Item = (NodeId, Old)> {
-        self.unconfirmed.iter().map(|node| {
-            let old = match node {
-                node if self.copied.contains(node) => Old::Copied,
-                node if self.lost.contains(node) => Old::Lost,
-                _ => Old::Silent,
-            };
-            (*node, old)
-        })
+        account.note_said(said);
+        account.healing()
     }
 
     /// Whether every node has confirmed.
@@ -136,10 +294,23 @@ impl Healing {
     pub fn fully(&self) -> bool {
         self.unconfirmed.is_empty()
     }
+
+    /// Whether of some dealing the old shares that may still exist are enough for the key, without any theft.
+    #[must_use]
+    pub fn enough(&self) -> bool {
+        self.dealings.iter().any(OldDealing::enough)
+    }
+
+    /// The dealing of which the least is healed, the last of several.
+    fn worst(&self) -> Option<&OldDealing> {
+        let healed = |it: &OldDealing| i32::from(it.threshold) - i32::from(it.left());
+        self.dealings.iter().min_by_key(|it| (healed(it), core::cmp::Reverse(it.order)))
+    }
 }
 
 impl Client {
     /// Asks those that left the key version before, and so had no part in a reshare, whether they still have something.
+    /// Keeps in the profile who has erased what it had.
     pub(crate) async fn account_for_the_rest(&self, reshared: &mut Reshared) {
         let told = |node: &NodeId| {
             reshared.delivered.contains(node)
@@ -148,88 +319,143 @@ impl Client {
         let unasked = reshared.healing.unconfirmed.iter().filter(|node| !told(node));
         let unasked: Vec<NodeId> =
             unasked.filter(|node| self.roster().node(node).is_some()).copied().collect();
-        if unasked.is_empty() {
-            return;
-        }
-        let request = |node: NodeId| v1::ReshareStateRequest {
-            node: node.as_bytes().to_vec(),
-            key: reshared.key.as_bytes().to_vec(),
-            key_version: reshared.version.get(),
-        };
-        let answers = self.ask(&unasked, Method::ReshareState, request, unasked.len()).await;
-        let old = |(node, old)| match answers.get(&node) {
-            Some(Ok(answer)) => {
-                let answer: &Answered<v1::ReshareStateReply> = answer;
+        if !unasked.is_empty() {
+            let request = |node: NodeId| v1::ReshareStateRequest {
+                node: node.as_bytes().to_vec(),
+                key: reshared.key.as_bytes().to_vec(),
+                key_version: reshared.version.get(),
+            };
+            let answers = self.ask(&unasked, Method::ReshareState, request, unasked.len()).await;
+            let mut account = reshared.healing.account.clone();
+            for (node, answer) in answers {
+                let Ok(answer) = answer else { continue };
+                let answer: Answered<v1::ReshareStateReply> = answer;
                 let state = ShareState::said_by(node, &answer.reply);
-                (node, Old::of(Some(&Ok(state)), Some(reshared.after)))
+                account.note_state(node, Some(&Ok(state)), Some(reshared.after));
             }
-            _ => (node, old),
-        };
-        let healing = &reshared.healing;
-        reshared.healing = Healing::new(healing.threshold, healing.counted().map(old));
+            reshared.healing = account.healing();
+        }
+        let holds = |node: &NodeId| reshared.holders.contains(node);
+        let erased = reshared.healing.account.erased(reshared.order, holds);
+        self.inner.erased.note((reshared.key, reshared.version), erased);
     }
+}
+
+/// Why shares of a dealing may still exist; the same as when nobody says anything.
+fn reasons(dealing: &OldDealing) -> String {
+    let (copied, lost) = (dealing.copied.len(), dealing.lost.len());
+    let silent = dealing.unconfirmed.len().saturating_sub(copied).saturating_sub(lost);
+    let mut reasons = Vec::new();
+    match silent {
+        0 => {}
+        1 => reasons.push("1 node has not confirmed that the old share is erased".to_owned()),
+        n => reasons.push(format!("{n} nodes have not confirmed that the old share is erased")),
+    }
+    match lost {
+        0 => {}
+        1 => reasons.push("1 node had lost its old share, which nobody erased".to_owned()),
+        n => reasons.push(format!("{n} nodes had lost their old shares, which nobody erased")),
+    }
+    match copied {
+        0 => {}
+        1 => reasons.push("an old share of 1 node is in a backup, for ever".to_owned()),
+        n => reasons.push(format!("old shares of {n} nodes are in backups, for ever")),
+    }
+    if reasons.is_empty() && dealing.heals() == 0 {
+        reasons.push("one share alone is the key".to_owned());
+    }
+    reasons.join("; ")
 }
 
 impl fmt::Display for Healing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (copied, lost) = (self.copied.len(), self.lost.len());
-        let silent = self.unconfirmed.len().saturating_sub(copied).saturating_sub(lost);
-        match (self.heals, self.unconfirmed.len()) {
-            (1, _) => f.write_str("heals thefts of up to 1 old share")?,
-            (heals @ 1.., _) => write!(f, "heals thefts of up to {heals} old shares")?,
-            (_, 0) => return f.write_str("heals nothing: one share alone is the key"),
-            _ if silent == 0 && lost == 0 => f.write_str("heals nothing")?,
-            _ => f.write_str("heals nothing yet")?,
+        let thefts = |f: &mut fmt::Formatter<'_>, heals: u16| match heals {
+            1 => f.write_str("heals thefts of up to 1 old share"),
+            heals => write!(f, "heals thefts of up to {heals} old shares"),
+        };
+        let Some(worst) = self.worst() else { return f.write_str("heals nothing") };
+        let reasons = reasons(worst);
+        let (order, left, t) = (worst.order, worst.unconfirmed.len(), worst.threshold);
+        let later = self.dealings.iter().filter(|dealing| dealing.order > order);
+        match (worst.heals(), later.map(OldDealing::heals).min()) {
+            _ if worst.enough() => {
+                let (shares, are) = if left == 1 { ("share", "is") } else { ("shares", "are") };
+                write!(
+                    f,
+                    "heals nothing: {left} old {shares} dealt by order {order} may still exist, and {t} of them {are} the key"
+                )?;
+            }
+            (heals @ 1.., _) => thefts(f, heals)?,
+            (0, Some(later)) => {
+                thefts(f, later)?;
+                write!(f, " dealt after order {order}, and none of those before")?;
+            }
+            // What is in backups stays there, and so does a T of 1.
+            (0, None) if worst.copied.len() == worst.unconfirmed.len() => {
+                f.write_str("heals nothing")?;
+            }
+            (0, None) => f.write_str("heals nothing yet")?,
         }
-        let mut reasons = Vec::new();
-        match silent {
-            0 => {}
-            1 => reasons.push("1 node has not confirmed that the old share is erased".to_owned()),
-            n => reasons.push(format!("{n} nodes have not confirmed that the old share is erased")),
-        }
-        match lost {
-            0 => {}
-            1 => reasons.push("1 node had lost its old share, which nobody erased".to_owned()),
-            n => reasons.push(format!("{n} nodes had lost their old shares, which nobody erased")),
-        }
-        match copied {
-            0 => {}
-            1 => reasons.push("an old share of 1 node is in a backup, for ever".to_owned()),
-            n => reasons.push(format!("old shares of {n} nodes are in backups, for ever")),
-        }
-        if reasons.is_empty() { Ok(()) } else { write!(f, ": {}", reasons.join("; ")) }
+        if reasons.is_empty() { Ok(()) } else { write!(f, ": {reasons}") }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_documents::{KeyVersionEntry, Order};
+    use quorate_types::{KeyId, KeyVersion, UnixSeconds};
+    use quorate_wire::SigningKey;
+
     use super::*;
 
-    fn nodes(count: u8, old: Old) -> Vec<(NodeId, Old)> {
-        (0..count).map(|n| (NodeId::from_bytes([n + old as u8 * 16; 16]), old)).collect()
+    fn node(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 16])
     }
 
-    /// Blueprint section 2: T - 1 - u. Fails when the unconfirmed are not counted.
+    /// Shares that were dealt by one order, to these nodes.
+    fn had(order: u32, threshold: u16, nodes: impl IntoIterator<Item = u8>) -> Had {
+        Had { order, threshold, nodes: nodes.into_iter().map(node).collect() }
+    }
+
+    fn account(had: impl IntoIterator<Item = Had>, said: &[(u8, Old)]) -> Account {
+        let mut account = Account { had: had.into_iter().collect(), said: BTreeMap::new() };
+        for (n, old) in said {
+            account.note(node(*n), *old);
+        }
+        account
+    }
+
+    /// Of one dealing, nodes 1 to n, of which the first u say nothing.
+    fn silent(t: u16, n: u8, u: u8) -> Healing {
+        let erased: Vec<(u8, Old)> = (u + 1..=n).map(|n| (n, Old::Erased)).collect();
+        account([had(1, t, 1..=n)], &erased).healing()
+    }
+
+    /// Blueprint section 2: T - 1 - u, and nothing is less than nothing. Fails when the unconfirmed are not counted.
     #[test]
     fn attack_37_old_shares_that_nobody_confirmed_to_have_erased_are_counted() {
-        let heals = |t, u| Healing::new(t, nodes(u, Old::Silent)).heals;
-        assert_eq!((heals(3, 0), heals(3, 1), heals(3, 2), heals(3, 3)), (2, 1, 0, -1));
-        assert_eq!((heals(1, 0), heals(1, 1)), (0, -1));
-        let text = |t, u| Healing::new(t, nodes(u, Old::Silent)).to_string();
+        let heals = |t, u| (silent(t, 5, u).heals, silent(t, 5, u).enough());
+        assert_eq!((heals(3, 0), heals(3, 1)), ((2, false), (1, false)));
+        assert_eq!((heals(3, 2), heals(3, 3), heals(3, 5)), ((0, false), (0, true), (0, true)));
+        assert_eq!((heals(1, 0), heals(1, 1)), ((0, false), (0, true)));
+        let text = |t, u| silent(t, 9, u).to_string();
         assert_eq!(text(2, 0), "heals thefts of up to 1 old share");
         assert_eq!(text(8, 0), "heals thefts of up to 7 old shares");
         assert!(text(3, 1).starts_with("heals thefts of up to 1 old share: 1 node has not"));
         assert!(text(2, 1).starts_with("heals nothing yet: 1 node has not confirmed"));
-        assert!(text(1, 0).starts_with("heals nothing: one share alone"));
-        let fully = |u| Healing::new(2, nodes(u, Old::Silent)).fully();
-        assert!(fully(0) && !fully(1) && Healing::new(2, nodes(3, Old::Erased)).fully());
+        assert_eq!(text(1, 0), "heals nothing: one share alone is the key");
+        let many = "heals nothing: 3 old shares dealt by order 1 may still exist, and 2 of them are the key: 3 nodes have";
+        assert!(text(2, 3).starts_with(many), "{}", text(2, 3));
+        assert!(silent(2, 5, 0).fully() && !silent(2, 5, 1).fully());
     }
 
     /// Backups and lost disks count like nodes that say nothing, and are told apart.
     #[test]
     fn attack_37_what_is_in_a_backup_or_was_lost_counts_and_is_named() {
-        let all = [nodes(1, Old::Silent), nodes(2, Old::Copied), nodes(1, Old::Lost)].concat();
-        let healing = Healing::new(7, all.into_iter().chain(nodes(3, Old::Erased)));
+        use Old::{Copied, Erased, Lost, Silent};
+        let said = [Silent, Copied, Copied, Lost, Erased, Erased, Erased];
+        let said: Vec<(u8, Old)> = (1..).zip(said).collect();
+        let healing = account([had(1, 7, 1..=7)], &said).healing();
         assert_eq!((healing.heals, healing.unconfirmed.len()), (2, 4));
         assert_eq!((healing.copied.len(), healing.lost.len()), (2, 1));
         assert_eq!(
@@ -237,9 +463,104 @@ mod tests {
             "heals thefts of up to 2 old shares: 1 node has not confirmed that the old share is erased; 1 node had lost \
              its old share, which nobody erased; old shares of 2 nodes are in backups, for ever"
         );
-        assert_eq!(healing.counted().filter(|(_, old)| *old == Old::Copied).count(), 2);
-        let copied = Healing::new(2, nodes(1, Old::Copied)).to_string();
-        assert_eq!(copied, "heals nothing: an old share of 1 node is in a backup, for ever");
+        let copied = account([had(1, 2, 1..=2)], &[(1, Copied), (2, Erased)]).healing();
+        let text = "heals nothing: an old share of 1 node is in a backup, for ever";
+        assert_eq!(copied.to_string(), text);
+    }
+
+    /// Shares of different dealings do not add up: four nodes were replaced one after another and none of them ever
+    /// confirmed, and no dealing lacks more than one. Fails where they are summed, or the smallest T is that of all.
+    #[test]
+    fn attack_37_each_dealing_is_counted_by_itself() {
+        let now = [1, 2, 7].map(|n| (n, Old::Erased));
+        let orders = [[1, 2, 3], [1, 2, 4], [1, 2, 5], [1, 2, 6]];
+        let had = (1..).zip(orders).map(|(number, nodes)| had(number, 3, nodes));
+        let healing = account(had.clone(), &now).healing();
+        let unconfirmed: Vec<NodeId> = [3, 4, 5, 6].map(node).to_vec();
+        assert_eq!((healing.heals, healing.unconfirmed.clone()), (1, unconfirmed));
+        assert!(!healing.enough() && healing.dealings.iter().all(|it| it.unconfirmed.len() == 1));
+        assert!(
+            healing.to_string().starts_with("heals thefts of up to 1 old share: 1 node has not")
+        );
+
+        // One that was lost of the first is one for ever; what was dealt later is healed all the same, and said to be.
+        let since = had.take(2).map(|had| Had { threshold: 2, ..had });
+        let healing = account(since, &[now.as_slice(), &[(4, Old::Erased)]].concat()).healing();
+        assert_eq!(healing.heals, 0);
+        assert_eq!(
+            healing.to_string(),
+            "heals thefts of up to 1 old share dealt after order 1, and none of those before: 1 node has not confirmed \
+             that the old share is erased"
+        );
+        // A T that was smaller once is that of its own dealing.
+        let small = account([self::had(1, 2, 1..=3), self::had(2, 1, 1..=2)], &now);
+        let small = small.healing();
+        assert_eq!((small.dealings[0].heals(), small.dealings[1].heals()), (0, 0));
+        assert_eq!(small.unconfirmed, [node(3)]);
+        assert_eq!(small.to_string(), "heals nothing: one share alone is the key");
+    }
+
+    /// One that said that it has nothing more of what was dealt before needs not be asked again; what it was dealt later
+    /// counts.
+    #[test]
+    fn attack_37_who_has_said_so_is_believed_up_to_there() {
+        let dealings = [had(1, 2, [1, 2, 3]), had(3, 2, [1, 2, 3]), had(4, 2, [1, 2])];
+        let now = [(1, Old::Erased), (2, Old::Erased)];
+        let mut account = account(dealings, &now);
+        let unconfirmed = |account: &Account| {
+            let dealings = account.clone().healing().dealings;
+            dealings.iter().map(|it| it.unconfirmed.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(unconfirmed(&account), [1, 1, 0]);
+        account.note_said(&BTreeMap::from([(node(3), 3)]));
+        assert_eq!(unconfirmed(&account), [0, 1, 0]);
+        account.note_said(&BTreeMap::from([(node(3), 5)]));
+        assert_eq!(unconfirmed(&account), [0, 0, 0]);
+        let erased: Vec<_> = account.erased(5, |it| *it == node(1)).collect();
+        assert_eq!(erased, [(node(1), 5), (node(2), 6)]);
+        // One that has not heard of the last dealing has what it had then, and nothing that was dealt before.
+        let state = |order, erasing| ShareState {
+            generation: Some(Generation::from_bytes([order; 32])),
+            order: order.into(),
+            holds: true,
+            erasing,
+            ..ShareState::default()
+        };
+        let now = Some(Generation::from_bytes([9; 32]));
+        account.note_state(node(2), Some(&Ok(state(3, false))), now);
+        assert_eq!(unconfirmed(&account), [0, 1, 1]);
+        account.note_state(node(1), Some(&Ok(state(3, true))), now);
+        assert_eq!(unconfirmed(&account), [1, 2, 2]);
+    }
+
+    /// Who was away when the key was made has no share of that dealing, and may have one of the next by the same order.
+    #[test]
+    fn attack_37_those_are_counted_who_had_shares() {
+        let (key, version) = (KeyId::from_bytes([7; 32]), KeyVersion::FIRST);
+        let keys =
+            (1..=3).map(|n| (node(n), SigningKey::generate(&mut crate::rng::os_rng()).public()));
+        let order = Order::new(2, keys).unwrap().with_entering(&[node(3)]).unwrap();
+        let entry =
+            KeyVersionEntry { number: version, created_at: UnixSeconds(1), order: order.clone() };
+        let orders = Orders::new(key, &entry, &[], core::iter::empty());
+        let generation = |n| Generation::from_bytes([n; 32]);
+        let points = vec![[5; 32], [6; 32]];
+        let root = Statement::of_dkg(
+            key,
+            version,
+            &order,
+            "COCKTAIL(Ristretto255, SHA-512)",
+            points.clone(),
+            generation(1),
+        );
+        let root = root.unwrap();
+        let next = |parent, n| {
+            Statement::of_reshare(parent, &order, points.clone(), generation(n)).unwrap()
+        };
+        let (second, third) = (next(&root, 2), next(&next(&root, 2), 3));
+        let nodes = |newest| Account::new(&orders, Some(&root), newest).healing().unconfirmed;
+        assert_eq!(nodes(&second), [node(1), node(2)]);
+        assert_eq!(nodes(&third), [node(1), node(2), node(3)]);
     }
 
     /// One that left before is healed as long as it has nothing more; the same state at a participant is a loss.

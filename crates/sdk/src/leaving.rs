@@ -174,8 +174,10 @@ impl Client {
         };
         let reply: Result<v1::PutCertificateReply, CallError> =
             tokio::time::timeout(limit, call).await.unwrap_or_else(late);
-        let generation = match reply {
-            Ok(reply) => reply.generation,
+        let (generation, healed) = match reply {
+            Ok(v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing }) => {
+                (generation, !(ancestor_copied || parent_lost || erasing))
+            }
             Err(CallError::Unreachable(unreachable)) => {
                 return Err(NodeFailure::Unreachable(unreachable));
             }
@@ -194,6 +196,10 @@ impl Client {
         if let Some(Ok(statement)) = statement
             && generation == statement.generation().as_bytes()
         {
+            // Soon nobody can ask it again.
+            let left = healed && statement.participant(&node).is_none();
+            let after = statement.order_number().saturating_add(1);
+            self.inner.erased.note((key, version), Some((node, after)).filter(|_| left));
             return Ok(true);
         }
         // The shares were dealt once more meanwhile, or it lies.

@@ -37,6 +37,7 @@ mod cluster;
 mod coordinate;
 mod datakeys;
 mod documents;
+mod erased;
 mod error;
 mod evaluate;
 mod fragments;
@@ -108,7 +109,7 @@ pub use fragments::{
 };
 pub use frontiers::KeptDocuments;
 pub use grants::{GrantInfo, Granter, NewGrant};
-pub use healing::Healing;
+pub use healing::{Healing, OldDealing};
 pub use health::RosterState;
 pub use invitation::Invitation;
 pub use kept::{KeepDealings, KeepNoDealings};

@@ -9,6 +9,7 @@ use quorate_documents::{
 };
 use quorate_types::limits::MAX_COMMITTEE;
 use quorate_types::{Digest, DocumentId, KeyId, KeyState, KeyVersion, NodeId, Threshold};
+use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::Envelope;
 
 use crate::client::Client;
@@ -216,7 +217,12 @@ fn needs(
     let after = members(before, change, &nodes, allowed);
     // Whoever lets a node go does not say anything of keys that it has no share of.
     let moves = !change.is_of_nodes() || after != *before;
-    let threshold = change.threshold.filter(|_| moves).unwrap_or(t);
+    // Of orders that contend any may be what somebody relies on.
+    let heads = key.order_heads(version.number).iter();
+    let ordered = heads.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
+    let highest = ordered.fold(t, u16::max);
+    let as_before = if order.is_some() { t } else { highest };
+    let threshold = change.threshold.filter(|_| moves).unwrap_or(as_before);
     let mut why = Vec::new();
     for node in &after {
         match entry(node) {
@@ -267,10 +273,6 @@ fn needs(
             None => Needs::Nothing,
         };
     }
-    // Of orders that contend any may be what somebody relies on.
-    let heads = key.order_heads(version.number).iter();
-    let ordered = heads.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
-    let highest = ordered.fold(t, u16::max);
     Needs::Order(PlannedOrder {
         key: key.id(),
         alias: key.alias().to_owned(),
@@ -413,7 +415,18 @@ impl Client {
                 (true, Room::ForAll) => Whose::Own,
                 (true, Room::ForAdministrators) => break,
             };
-            match self.orders_of(some, administrator, of).await {
+            let mut signed = self.orders_of(some, administrator, of).await;
+            // The room of those who may change keys is used up, and administrators have more. For several that was looked
+            // at before; what is signed twice would take a document twice.
+            if wanted.len() == 1
+                && let (Err(Error::Refused(refused)), Whose::All { later }) = (&signed, of)
+                && refused.refusal.code == RefusalCode::QuotaReached.code()
+                && administrator.is_some()
+            {
+                let of = Whose::Administrators { later };
+                signed = self.orders_of(some, administrator, of).await;
+            }
+            match signed {
                 Ok(signed) => reports.extend(signed),
                 Err(Error::Unfinished(change)) => unfinished = Some(change),
                 Err(error) => return Err(error),

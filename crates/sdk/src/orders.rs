@@ -27,7 +27,7 @@ const SETTLED: usize = 16;
 const AT_ONCE: usize = 64;
 
 /// What the next order of a key version is to say. What is to be as before is so by the order in force; where orders
-/// contend, by the one by which the shares in use were dealt.
+/// contend, by the one by which the shares in use were dealt, but for T, which is the largest of them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderChange {
     /// The members, in the order of their indices; none for those of before.
@@ -248,7 +248,7 @@ impl Client {
     ) -> Result<Room, Error> {
         let new = wanted.iter().filter(|(key, version, _)| key.order_heads(*version).is_empty());
         let new = new.count();
-        if new < 2 {
+        if new == 0 || wanted.len() < 2 {
             return Ok(Room::ForAll);
         }
         let own = Some(self.tenant());
@@ -294,6 +294,16 @@ impl Client {
         let in_force = orders.newest().ok().filter(|_| verified.unadopted().is_none());
         // Of orders that contend none says what stays as before: the shares in use do.
         let before = in_force.or_else(|| verified.in_use()).unwrap_or(&verified.order);
+        // T is nobody's default that is smaller than what one of them asks for.
+        let contends = |head: &&SignedDocument| {
+            orders.newest().is_err() && orders.heads().contains(&head.digest())
+        };
+        let asked = heads.iter().filter(contends);
+        let asked = asked.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
+        let threshold = asked.fold(before.threshold().t(), u16::max);
+        let change =
+            OrderChange { threshold: change.threshold.or(Some(threshold)), ..change.clone() };
+        let change = &change;
         let wanted = self.wanted(key, version, change, before)?;
         // Whether the next reshare would be a plain refresh, which takes a standing order or this one.
         let carried_out = in_force.is_some_and(|order| {

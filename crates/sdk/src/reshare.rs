@@ -265,7 +265,8 @@ impl Client {
         reasons: &BTreeMap<NodeId, Unreachable>,
     ) -> Reshared {
         let statement = dealt.certificate.statement();
-        let orders = key.verified_version(version).ok().map(|version| &version.orders);
+        let known = key.verified_version(version).ok();
+        let said = self.inner.erased.of(key.id(), version);
         let why = |(node, why): &(NodeId, Failure)| {
             let why = reasons.get(node).map_or_else(|| why.to_string(), |u| u.reason.to_string());
             (*node, why)
@@ -279,7 +280,7 @@ impl Client {
             height: statement.height(),
             threshold: statement.threshold(),
             holders: statement.participants().iter().map(|member| member.node).collect(),
-            healing: Healing::of(dealt, orders),
+            healing: Healing::of(dealt, known, &said),
             delivered: dealt.delivered.clone(),
             lacking: dealt.lacking.iter().map(why).collect(),
             finished_anothers: dealt.finished,

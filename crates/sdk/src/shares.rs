@@ -7,7 +7,7 @@ use quorate_wire::{PayloadType, Verified};
 
 use crate::client::{Answered, Client, NodeFailure};
 use crate::error::Error;
-use crate::healing::{Healing, Old, threshold};
+use crate::healing::{Account, Healing};
 use crate::keys::Key;
 use crate::transport::Method;
 
@@ -167,10 +167,19 @@ impl Client {
                 }),
             })
             .collect();
+        let place = (key.id(), version);
         let healing = highest.filter(|highest| highest.height() > 1).map(|highest| {
-            let old = |node: &NodeShareState| (node.node, Old::of(node.state.as_ref(), generation));
-            let t = threshold(&known.orders).unwrap_or(highest.threshold().t());
-            Healing::new(t, nodes.iter().map(old))
+            let root = newest.root.as_ref().map(|root| root.statement());
+            let mut account = Account::new(&known.orders, root, highest);
+            for node in &nodes {
+                account.note_state(node.node, node.state.as_ref(), generation);
+            }
+            // Once they are gone nobody can ask them again.
+            let holds = |node: &NodeId| highest.participant(node).is_some();
+            let said = &self.inner.erased;
+            said.note(place, account.erased(highest.order_number(), holds));
+            account.note_said(&said.of(key.id(), version));
+            account.healing()
         });
         Ok(ShareAccount {
             version,

@@ -85,6 +85,30 @@ async fn orders_that_contend_take_back_nothing() {
     assert_eq!(order.members, members);
 }
 
+/// One of the orders that contend raises T and was not carried out: the one that settles them takes that back only where
+/// somebody says so. Fails where T is that of the shares in use.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_contend_keep_the_largest_threshold_of_them() {
+    let cluster = Cluster::start(4).await;
+    let client = &cluster.client;
+    let key = cluster.create("files", 2).await.key;
+    let (id, version) = (key.id(), KeyVersion::FIRST);
+    let members = key.versions()[0].members.clone();
+    let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
+    for one in [raised, change(&members, 20)] {
+        client.new_orders(&[(key.clone(), version, one)], None).await.unwrap();
+    }
+    let contested = client.key(id.to_string()).await.unwrap();
+    assert_eq!(contested.versions()[0].order, None);
+    let wanted = CommitteeChange { refresh_seconds: Some(30), ..CommitteeChange::default() };
+    let plan = client.plan_committees(client.roster(), &[contested], &wanted).unwrap();
+    assert_eq!((plan.orders[0].to.t(), plan.orders[0].lowers), (3, None));
+    // No administrator's key: nothing is weakened.
+    client.new_order(id, version, OrderChange::default(), None).await.unwrap();
+    let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
+    assert_eq!((order.number, order.threshold.t()), (3, 3));
+}
+
 /// One order that stands in two documents is one; the next one follows both.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_order_in_two_documents_is_one() {

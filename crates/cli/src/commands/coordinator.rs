@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_sdk::{Client, Coordinator, KeyId, Round, RoundEvent, RoundTime, UnixSeconds};
+use quorate_sdk::{Client, Coordinator, KeyId, NodeId, Round, RoundEvent, RoundTime, UnixSeconds};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -264,6 +264,7 @@ async fn one(
     let at = RoundTime { elapsed: began.elapsed(), now: UnixSeconds(facts::now()) };
     let client = coordinator.client().clone();
     let (mut keys, mut events) = (Vec::new(), 0);
+    let names = client.node_names().await;
     let round = coordinator.round(at, |event| {
         let brief = match event {
             RoundEvent::Listing => return keys.clear(),
@@ -273,7 +274,7 @@ async fn one(
                 events <= TOLD
             }
         };
-        told_of(app, &client, &event, brief);
+        told_of(app, (&client, &names), &event, brief);
     });
     let round = round.await;
     if events > TOLD {
@@ -345,11 +346,16 @@ fn problems(round: &Round) -> impl Iterator<Item = &quorate_sdk::Error> {
     roster.into_iter().chain(synced).chain(&round.problems)
 }
 
-fn told_of(app: &App, client: &Client, event: &RoundEvent<'_>, brief: bool) {
+fn told_of(
+    app: &App,
+    (client, names): (&Client, &BTreeMap<NodeId, String>),
+    event: &RoundEvent<'_>,
+    brief: bool,
+) {
     match event {
         RoundEvent::Listing | RoundEvent::Key(_) => {}
         RoundEvent::Dealt { alias, reshared } => {
-            let line = Line::Refreshed(shown_reshare(client, alias, reshared));
+            let line = Line::Refreshed(shown_reshare(client, names, alias, reshared));
             app.out.line(&line, || {
                 let (version, healing) = (reshared.version, &reshared.healing);
                 brief.then(|| format!("{alias} version {} refreshed; {healing}", version.get()))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::commands::healed::{self, ShownHealing};
 use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -30,11 +31,8 @@ pub struct Dealt {
     pub to: String,
     pub order: u32,
     pub holders: Vec<String>,
-    /// Thefts of so many old shares are healed; negative: enough old shares may be left for the key.
-    pub heals: i64,
-    pub healing: String,
-    /// Nodes that have not confirmed that their old shares are erased.
-    pub unconfirmed: Vec<String>,
+    #[serde(flatten)]
+    pub healed: ShownHealing,
 }
 
 /// A key version that is as it was, and why.
@@ -144,10 +142,13 @@ impl Done {
                         format!("{} -> {}", dealt.from, dealt.to)
                     },
                     dealt.holders.join(", "),
-                    dealt.healing.clone(),
+                    dealt.healed.healing.clone().unwrap_or_default(),
                 ]
             }));
             said.push(output::table(&rows));
+            let healed =
+                self.dealt.iter().map(|it| (it.key.alias.as_str(), it.key.version, &it.healed));
+            said.extend(healed::lines_of(healed));
         }
         let listed = |lines: &[Left], word: &str, said: &mut Vec<String>| {
             for Left { key: ShownKey { alias, version, .. }, why, .. } in lines.iter().take(LISTED)

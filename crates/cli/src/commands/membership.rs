@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::args::{DealtArgs, Membership as Command, MoveArgs, WaitArgs};
 use crate::commands::cluster::{check_newest_chain, read_cards, write_newest_chain};
 use crate::commands::dealt::{Dealt, Done, Left, ShownKey};
+use crate::commands::healed::ShownHealing;
 use crate::commands::leaving::{self, agree};
 use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
@@ -465,7 +466,7 @@ async fn deal(
             version: order.version.get(),
         };
         match result {
-            Ok(reshared) => done.dealt.push(dealt(&names, key, order.from, &reshared)),
+            Ok(reshared) => done.dealt.push(dealt(client, &names, key, order.from, &reshared)),
             Err(error) => {
                 let code = Some(error.code().to_owned());
                 done.failed.push(Left { key, code, why: error.to_string() });
@@ -477,6 +478,7 @@ async fn deal(
 }
 
 fn dealt(
+    client: &Client,
     names: &BTreeMap<NodeId, String>,
     key: ShownKey,
     from: quorate_sdk::Threshold,
@@ -493,8 +495,6 @@ fn dealt(
         to: it.threshold.to_string(),
         order: it.order,
         holders: called(&it.holders),
-        heals: it.healing.heals,
-        healing: it.healing.to_string(),
-        unconfirmed: called(&it.healing.unconfirmed),
+        healed: ShownHealing::new(client, names, &it.healing),
     }
 }

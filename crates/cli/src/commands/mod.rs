@@ -17,6 +17,7 @@ pub mod encrypt;
 pub mod explain;
 pub mod fragment;
 pub mod grant;
+pub mod healed;
 pub mod inspect;
 pub mod key;
 pub mod leaving;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::args::{ChosenArgs, RefreshArgs, RepairArgs};
 use crate::commands::encrypt::is_dash;
+use crate::commands::healed::{self, ShownHealing};
 use crate::commands::membership::newest;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -44,12 +45,9 @@ pub struct ShownReshare {
     threshold: u16,
     nodes: u16,
     holders: Vec<String>,
-    /// Thefts of so many old shares are healed; negative: enough old shares may be left for the key.
-    heals: i64,
-    healing: String,
-    /// Nodes of which old shares may still exist: they have not confirmed that these are erased, or it heals nothing.
-    unconfirmed: Vec<String>,
-    /// Of these, those of which an old share is in a backup.
+    #[serde(flatten)]
+    healed: ShownHealing,
+    /// Of the nodes of which old shares may still exist, those of which an old share is in a backup.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     in_backups: Vec<String>,
     /// Nodes that do not use the new shares yet, and why.
@@ -64,7 +62,12 @@ pub fn node_name(client: &Client, node: &NodeId) -> String {
 }
 
 /// A reshare as it is shown.
-pub fn shown_reshare(client: &Client, alias: &str, it: &Reshared) -> ShownReshare {
+pub fn shown_reshare(
+    client: &Client,
+    names: &BTreeMap<NodeId, String>,
+    alias: &str,
+    it: &Reshared,
+) -> ShownReshare {
     let name = |node: &NodeId| node_name(client, node);
     ShownReshare {
         key: it.key.to_string(),
@@ -77,9 +80,7 @@ pub fn shown_reshare(client: &Client, alias: &str, it: &Reshared) -> ShownReshar
         threshold: it.threshold.t(),
         nodes: it.threshold.n(),
         holders: it.holders.iter().map(name).collect(),
-        heals: it.healing.heals,
-        healing: it.healing.to_string(),
-        unconfirmed: it.healing.unconfirmed.iter().map(name).collect(),
+        healed: ShownHealing::new(client, names, &it.healing),
         in_backups: it.healing.copied.iter().map(name).collect(),
         lacking: it.lacking.iter().map(|(node, why)| (name(node), why.clone())).collect(),
         finished_anothers: it.finished_anothers,
@@ -125,18 +126,24 @@ struct Done {
     /// Orders that were signed.
     ordered: usize,
     /// The least that was healed: thefts of so many old shares.
-    heals: Option<i64>,
+    heals: Option<u16>,
     left_out: Vec<Left>,
     failed: Vec<Left>,
 }
 
 impl Done {
-    fn count(&mut self, client: &Client, chosen: &Chosen, it: &Reshared) {
+    fn count(
+        &mut self,
+        client: &Client,
+        names: &BTreeMap<NodeId, String>,
+        chosen: &Chosen,
+        it: &Reshared,
+    ) {
         self.dealt += 1;
         let heals = it.healing.heals;
         self.heals = Some(self.heals.map_or(heals, |least| least.min(heals)));
         if self.keys.len() < LISTED {
-            self.keys.push(shown_reshare(client, &chosen.alias, it));
+            self.keys.push(shown_reshare(client, names, &chosen.alias, it));
         }
     }
 
@@ -152,10 +159,12 @@ impl Done {
                     format!("{} times", it.height),
                     format!("{}-of-{}", it.threshold, it.nodes),
                     it.holders.join(", "),
-                    it.healing.clone(),
+                    it.healed.healing.clone().unwrap_or_default(),
                 ]
             }));
             said.push(output::table(&rows));
+            let healed = self.keys.iter().map(|it| (it.alias.as_str(), it.version, &it.healed));
+            said.extend(healed::lines_of(healed));
         }
         if self.dealt > self.keys.len() {
             said.push(format!("and {} more", self.dealt - self.keys.len()));
@@ -288,9 +297,8 @@ fn contend(client: &Client, alias: &str, version: &KeyVersionInfo) -> String {
     let nodes: Vec<String> = version.members.iter().map(|node| node_name(client, node)).collect();
     format!(
         "its orders contend, since some were signed by people who did not know of the others. `quorate key move {alias} \
-         --nodes {} --threshold {}` signs one that follows them all, and leaves the shares where they are",
-        nodes.join(","),
-        version.threshold.t()
+         --nodes {}` signs one that follows them all with the largest T of them, and leaves the shares where they are",
+        nodes.join(",")
     )
 }
 
@@ -345,8 +353,9 @@ async fn deal(
     done: &mut Done,
 ) -> Vec<(Chosen, Error)> {
     let mut not_due = Vec::new();
+    let names = client.node_names().await;
     let mut take = |chosen: &Chosen, result: Result<Reshared, Error>| match result {
-        Ok(it) => done.count(client, chosen, &it),
+        Ok(it) => done.count(client, &names, chosen, &it),
         Err(error) if error.code() == RefusalCode::RefreshNotDue.code() => {
             not_due.push((chosen.clone(), error));
         }

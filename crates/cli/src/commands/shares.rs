@@ -7,6 +7,7 @@ use quorate_sdk::{Client, Key, KeyVersionInfo, NodeFailure, ShareAccount, ShareS
 use serde::Serialize;
 
 use crate::commands::doctor::quoted;
+use crate::commands::healed::ShownHealing;
 use crate::commands::refresh::node_name;
 
 /// Keys whose shares `cluster status` asks for: each takes a question to every node.
@@ -54,11 +55,9 @@ pub struct ShownShares {
     lost_for_good: bool,
     /// Nodes of which it is not known, and why.
     unknown: BTreeMap<String, String>,
-    /// What the last reshare healed: thefts of so many old shares; none where there was none.
-    pub heals: Option<i64>,
-    healing: Option<String>,
-    /// Nodes that have not confirmed that their old shares are erased.
-    unconfirmed: Vec<String>,
+    /// What the last reshare healed.
+    #[serde(flatten)]
+    pub healed: ShownHealing,
 }
 
 impl ShownShares {
@@ -67,10 +66,23 @@ impl ShownShares {
         version.generation?;
         let account = client.share_states(key, version.number).await.ok()?;
         let told = |node: &quorate_sdk::NodeShareState| matches!(node.state, Some(Ok(_)));
-        account.nodes.iter().any(told).then(|| Self::new(client, key, version, &account))
+        if !account.nodes.iter().any(told) {
+            return None;
+        }
+        let healed = match &account.healing {
+            Some(healing) => ShownHealing::named(client, healing).await,
+            None => ShownHealing::default(),
+        };
+        Some(Self::new(client, key, version, &account, healed))
     }
 
-    fn new(client: &Client, key: &Key, version: &KeyVersionInfo, account: &ShareAccount) -> Self {
+    fn new(
+        client: &Client,
+        key: &Key,
+        version: &KeyVersionInfo,
+        account: &ShareAccount,
+        healed: ShownHealing,
+    ) -> Self {
         let name = |node: &quorate_sdk::NodeId| node_name(client, node);
         let order = version.order.as_ref();
         let due = account.nodes.iter().filter_map(|node| match &node.state {
@@ -78,8 +90,13 @@ impl ShownShares {
             _ => None,
         });
         let refresh_seconds = order.map_or(0, |order| order.refresh_seconds);
+        let unconfirmed = |node: &quorate_sdk::NodeShareState| {
+            account.healing.as_ref().is_some_and(|it| it.unconfirmed.contains(&node.node))
+        };
         let unknown = account.nodes.iter().filter_map(|node| {
             let why = match &node.state {
+                // It said that it has nothing more when it left.
+                None if !node.member && !unconfirmed(node) => return None,
                 None => "the roster does not name it, so that nobody can ask it".to_owned(),
                 Some(Err(NodeFailure::Refused(refused))) => refused.refusal.message.clone(),
                 Some(Err(failure)) => failure.to_string(),
@@ -87,7 +104,6 @@ impl ShownShares {
             };
             Some((node.name.clone(), why))
         });
-        let healing = account.healing.as_ref();
         let having = |is: &dyn Fn(&ShareState) -> bool| {
             let nodes = account.nodes.iter().filter(|node| match &node.state {
                 Some(Ok(state)) => is(state),
@@ -118,11 +134,7 @@ impl ShownShares {
             lost_for_good: account.lost_for_good(),
             unadopted: version.unadopted,
             unknown: unknown.collect(),
-            heals: healing.map(|healing| healing.heals),
-            healing: healing.map(ToString::to_string),
-            unconfirmed: healing
-                .map(|healing| healing.unconfirmed.iter().map(name).collect())
-                .unwrap_or_default(),
+            healed,
         }
     }
 
@@ -133,13 +145,11 @@ impl ShownShares {
             1 => "dealt once, when the key was made".to_owned(),
             times => format!("dealt {times} times, last by order {}", self.order),
         };
-        said.push(match &self.healing {
+        said.push(match &self.healed.healing {
             Some(healing) => format!("{dealt}; {healing}"),
             None => dealt,
         });
-        if !self.unconfirmed.is_empty() {
-            said.push(format!("old shares may still be at {}", self.unconfirmed.join(", ")));
-        }
+        said.extend(self.healed.lines(&self.alias));
         if !self.copied.is_empty() {
             let nodes = self.copied.join(", ");
             said.push(format!("the share in use is in a backup: {nodes}"));

@@ -61,7 +61,7 @@ struct Status {
     /// Who holds the shares of the newest versions of the first keys, and what their last refreshes healed.
     shares: Vec<ShownShares>,
     /// The least of that: thefts of so many old shares; none where no shares of these were ever dealt anew.
-    heals: Option<i64>,
+    heals: Option<u16>,
     findings: Vec<Finding>,
     unchecked: Vec<String>,
 }
@@ -131,7 +131,7 @@ pub async fn run(app: &App) -> Outcome {
         .collect();
     let mut value = summary(&client, &facts, nodes, findings);
     value.shares = shares(&client).await;
-    value.heals = value.shares.iter().filter_map(|shares| shares.heals).min();
+    value.heals = value.shares.iter().filter_map(|shares| shares.healed.heals).min();
     app.out.result(&value, || value.text());
     app.warnings(&client);
     quorate(&statuses)?;
