@@ -119,6 +119,28 @@ fn key_refresh_heals_by_standing_order_and_by_an_order_of_its_own() {
     opens(&cluster, &place);
 }
 
+/// Of orders that principals sign there are as many as there may be, as in a tenant whose keys have rotated for years: a
+/// single one too is signed by the administrator, who has more room. Fails where it is not tried so.
+#[test]
+fn key_refresh_goes_on_where_principals_may_sign_no_more_orders() {
+    let (mut cluster, place) = (Cluster::start(2, 3), Place::new());
+    sealed(&cluster, &place, "mine");
+    for node in &mut cluster.nodes {
+        node.stop();
+        let database = rusqlite::Connection::open(node.data.join("node.db")).unwrap();
+        // `TenantCountsRow.orders` = 10,000.
+        let update = "UPDATE tenant_counts SET v = CAST(v || x'48904e' AS BLOB)";
+        assert!(database.execute(update, []).unwrap() > 0);
+        drop(database);
+        node.start();
+    }
+    let done = cluster.admin(["key", "refresh", "docs", "--now"]).json();
+    assert_eq!((&done["dealt"], &done["ordered"]), (&1.into(), &1.into()), "{done}");
+    // It has its document now, and versions of that take no room.
+    cluster.admin(["key", "refresh", "docs", "--now"]).ok();
+    opens(&cluster, &place);
+}
+
 /// Two processes after another encrypt and decrypt while a third refreshes the key: none fails.
 #[test]
 fn key_refresh_ten_times_while_files_are_sealed_and_opened() {
