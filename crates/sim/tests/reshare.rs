@@ -104,8 +104,8 @@ fn attack_09_two_coordinators_at_once_and_one_that_dies_at_every_message() {
 }
 
 /// A node that is being left out is not asked to deal where those who stay are enough, so it cannot stop its leaving,
-/// however it lies; and where they are not, another that leaves deals in its place. Fails (tried) where the first holders
-/// by their indices deal; and, for the last committee, where nobody is stepped over.
+/// however it lies; and where they are not, another that leaves deals in its place. Fails (tried), for the last committee,
+/// where nobody is stepped over. That it is not asked, `who_leaves_is_asked_to_deal_only_where_nobody_else_can` shows.
 #[test]
 fn a_node_that_is_left_out_cannot_stop_it() {
     let moves = [(2, vec![1, 2]), (2, vec![1, 2, 3]), (3, vec![1, 2, 3, 4]), (2, vec![2, 3, 4])];
