@@ -626,14 +626,18 @@ Examples:
     },
     #[command(flatten)]
     Membership(Membership),
-    /// Give a node that lost its shares shares again: those of every key whose committee it is in.
+    /// Give nodes that lost their shares shares again: those of every key whose committee they are in.
     ///
-    /// For a node whose data were lost or put back, once it runs and has joined. Where no order lets it in without its
-    /// share, one is signed; then each key's shares are dealt anew while it is used. Said again after an interruption,
+    /// For nodes whose data were lost or put back, once they run and have joined. Where no order lets them in without their
+    /// shares, one is signed; then each key's shares are dealt anew while it is used. Said again after an interruption,
     /// it goes on where it stopped.
+    ///
+    /// Nobody is let in who is not named. Where other nodes of a key say that they lost their shares too, the key is left
+    /// as it is, and they are named: whoever has a node's keys and not its share would say so as well.
     #[command(after_help = "\
 Examples:
   quorate cluster repair node-3
+  quorate cluster repair node-2 node-3           both lost theirs
   quorate cluster repair node-3 --key docs
   quorate cluster repair node-3 --rate 5         beside heavy traffic")]
     Repair(RepairArgs),

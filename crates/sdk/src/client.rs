@@ -14,7 +14,7 @@ use quorate_types::{
 };
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, SigningKey, Versioned, WireVersion};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::audit::Held;
 use crate::erased::Erased;
@@ -23,7 +23,7 @@ use crate::fragments::Fragments;
 use crate::generations::Brought;
 use crate::keys::Key;
 use crate::marks::Marks;
-use crate::newer::Looks;
+use crate::newer::{self, Looks};
 use crate::profile::{AliasPins, Membership, Profile};
 use crate::rng::now;
 use crate::transport::{
@@ -234,8 +234,9 @@ struct State {
     expires_at: Option<UnixSeconds>,
     /// Whether what expires soon was asked for anew.
     looked_again: bool,
-    /// Whether a newer roster was looked for.
-    followed: bool,
+    /// When a newer roster was looked for because nodes answer under another one, and who still looks.
+    followed: Option<tokio::time::Instant>,
+    following: Option<JoinHandle<()>>,
     /// What was brought to nodes that were behind.
     brought: Brought,
     /// A client under a newer roster, once one was needed.
@@ -455,18 +456,27 @@ impl Client {
         self.state().expires_at = Some(at);
     }
 
-    /// Looks once for the roster under which nodes answer, where it is another one; for the next client.
+    /// Looks for the roster under which nodes answer, where it is another one; for the next client. Once a while, and the
+    /// request after which that is done waits for it no longer than for a slow node: the rest is done behind it.
     pub(crate) async fn follow_roster(&self) {
         let other = |w: &Warning| matches!(w, Warning::OtherRoster { .. });
         {
             let mut state = self.state();
-            if self.inner.profile.is_none() || state.followed || !state.warnings.iter().any(other) {
+            let lately = state.followed.is_some_and(|at| at.elapsed() < newer::LOOK_AGAIN);
+            if self.inner.profile.is_none() || lately || !state.warnings.iter().any(other) {
                 return;
             }
-            state.followed = true;
+            state.followed = Some(tokio::time::Instant::now());
         }
-        if matches!(self.newest_roster().await, Ok(Some(_))) {
-            self.state().warnings.retain(|w| !other(w));
+        let client = self.clone();
+        let mut following = tokio::spawn(async move {
+            if matches!(client.newest_roster().await, Ok(Some(_))) {
+                client.state().warnings.retain(|w| !other(w));
+            }
+        });
+        let hedge = self.inner.transport.timeouts().hedge;
+        if tokio::time::timeout(hedge, &mut following).await.is_err() {
+            self.state().following = Some(following);
         }
     }
 
@@ -491,14 +501,22 @@ impl Client {
     }
 
     /// To be called when all is done, where the process ends soon: asks the nodes that were asked something
-    /// to prove that their audit logs only grew, carries marks between nodes, and writes down what was seen.
+    /// to prove that their audit logs only grew, carries marks between nodes, looks for a newer roster to its end where that was
+    /// begun, and writes down what was seen.
     /// What comes of it is in [`Self::warnings`]. Does most of the time nothing, and takes no longer than
     /// `limit`.
     ///
     /// # Errors
     /// [`ProfileError`], where the marks cannot be written.
     pub async fn settle(&self, limit: Duration) -> Result<(), Error> {
-        let _ = tokio::time::timeout(limit, self.inner.transport.settle()).await;
+        let following = self.state().following.take();
+        let rest = async {
+            self.inner.transport.settle().await;
+            if let Some(following) = following {
+                let _ = following.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, rest).await;
         self.inner.transport.marks.save()
     }
 

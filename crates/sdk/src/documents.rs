@@ -6,6 +6,7 @@ use quorate_documents::{Authority, BodyOf, DocumentSet, Kind, SignedDocument, Te
 use quorate_types::limits::MAX_DOCUMENTS_PER_REQUEST;
 use quorate_types::{Digest, DocumentId, NodeId, TenantId, Threshold};
 use quorate_wire::proto::v1::{self, Envelope};
+use tokio::task::JoinSet;
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
 use crate::error::{ClusterError, Error, InvitationError, NodeRefusal, WrongAnswer};
@@ -477,12 +478,27 @@ impl Client {
         self.newest_of_rosters(rosters).await
     }
 
-    /// The same by what any node shows, however few answer: a roster counts by its signatures. Once one has answered,
-    /// the others get no more time than a slow node is given.
+    /// The same by what any node shows, however few answer: a roster counts by its signatures. Every node is waited for, as
+    /// long as one is that is asked how it is: who answers first may know nothing newer, or say nothing of it.
     pub(crate) async fn newest_roster(&self) -> Result<Option<Membership>, Error> {
-        let ids = vec![DocumentId::from(self.cluster())];
-        let asked = Asked { ids, kinds: vec![Kind::Roster], below: false };
-        let rosters = self.fetch_from_any(asked, 1).await.documents.into_values().collect();
+        let limit = self.inner.transport.timeouts().status;
+        let mut asking = JoinSet::new();
+        for node in self.roster().nodes.iter().map(|node| node.id) {
+            let client = self.clone();
+            asking.spawn(async move {
+                let ids = vec![DocumentId::from(client.cluster())];
+                let asked = Asked { ids, kinds: vec![Kind::Roster], below: false };
+                let shown = client.fetch_from_these(vec![node], asked, 1);
+                tokio::time::timeout(limit, shown).await
+            });
+        }
+        // All of them, also the same of several: one may lack signatures that another has.
+        let mut rosters = Vec::new();
+        while let Some(joined) = asking.join_next().await {
+            if let Ok(Ok(shown)) = joined {
+                rosters.extend(shown.documents.into_values());
+            }
+        }
         self.newest_of_rosters(rosters).await
     }
 
@@ -558,8 +574,12 @@ impl Client {
 
     /// The same, however few they are.
     async fn fetch_from_any(&self, asked: Asked, enough: usize) -> Fetched {
+        let nodes = self.roster().nodes.iter().map(|n| n.id).collect();
+        self.fetch_from_these(nodes, asked, enough).await
+    }
+
+    async fn fetch_from_these(&self, nodes: Vec<NodeId>, asked: Asked, enough: usize) -> Fetched {
         let Asked { ids, kinds, below } = asked;
-        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
         let kinds: Vec<u32> = kinds.into_iter().map(Kind::number).collect();
         let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();

@@ -600,7 +600,7 @@ codes! {
         "Try again when more of the named nodes can be reached; `quorate cluster status` shows each.";
     SHARES_MISSING "shares_missing", "Nodes have lost their shares of a key version, and too few others could be reached.",
         "What the other nodes hold, and every object, is as it was.",
-        "Start the nodes that were not reached, with the disks that they had; then deal shares to the others again with `quorate cluster repair NODE`. See docs/backup.md.";
+        "Start the nodes that were not reached, with the disks that they had; then deal shares to the others again with `quorate cluster repair NODE...`, which names all of them. See docs/backup.md.";
     SHARES_LOST "shares_lost", "So many nodes have lost their shares of a key version that too few are left.",
         "The objects, and what the other nodes hold, are as they were.",
         "Put back a disk of one of the named nodes, or a backup with shares that was made since they were last dealt. Without one, what is sealed under this version is lost, and `quorate key rotate KEY` makes a version for new objects. See docs/backup.md.";

@@ -1,24 +1,29 @@
 //! Nodes that are to leave the cluster: what of the keys names them still, and which of their old shares they are known
 //! to have erased. Both are looked at right before a roster without them is signed: from then on nobody can ask them.
 
+use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_documents::{BodyOf, KeyOrder, Statement, VerifiedVersion};
 use quorate_types::{KeyId, KeyVersion, NodeId};
 use quorate_wire::proto::v1;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::client::{Client, NodeFailure};
 use crate::error::{Error, NodeRefusal};
 use crate::keys::Key;
-use crate::lifecycle::KeyFate;
 use crate::listing::UnverifiedKey;
 use crate::transport::{CallError, Method, Unreachable, UnreachableReason};
 
 /// Certificates that one node is brought at once.
 const AT_ONCE: usize = 16;
+
+/// How long to wait before a node is asked again that is still erasing.
+const ERASING: Duration = Duration::from_millis(500);
 
 /// How a key version names a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +61,42 @@ pub struct OldShares {
     pub node: NodeId,
     /// Of so many key versions it has confirmed that its old shares are erased.
     pub confirmed: usize,
-    /// Of these it has not.
-    pub unconfirmed: Vec<(KeyId, KeyVersion)>,
-    /// Why not, of the first.
-    pub failure: Option<NodeFailure>,
+    /// Of these it has not, and why.
+    pub unconfirmed: Vec<((KeyId, KeyVersion), Unconfirmed)>,
+}
+
+/// Why a node has not confirmed that an old share is erased.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Unconfirmed {
+    /// It gave no answer, or refused.
+    Failure(NodeFailure),
+    /// It was not asked, since it had given no answer before.
+    NotAsked,
+    /// It does not use the newer generation: it has erased nothing.
+    Behind,
+    /// What it has erased may still stand in a file of its database, because something reads that.
+    Erasing,
+    /// A share that it has erased is in a backup.
+    Copied,
+    /// It did not have its old share any more, so that nobody erased it.
+    Lost,
+}
+
+impl fmt::Display for Unconfirmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failure(failure) => return failure.fmt(f),
+            Self::NotAsked => "it was not asked, since it gave no answer",
+            Self::Behind => "it does not use the newer shares yet",
+            Self::Erasing => {
+                "what it has erased may still stand in a file of its database that something reads, such as a backup that \
+                 is being made: say this again when that is over"
+            }
+            Self::Copied => "an old share is in a backup of it: destroy that, or its root key",
+            Self::Lost => "it had lost its old share, which nobody erased: whoever has its old disk may have it",
+        })
+    }
 }
 
 /// What there is to know of nodes before they leave.
@@ -122,48 +159,52 @@ impl Client {
         leaving
     }
 
-    /// Brings one node certificates of reshares that it has no part in, and counts which of them it uses: where it does,
-    /// its old share is erased.
+    /// Brings one node certificates of reshares that it has no part in, and counts where it uses them and has nothing of its
+    /// old share any more, not in a file and not in a backup.
     async fn have_erased(&self, node: NodeId, certificates: Vec<Bringing>) -> OldShares {
         let places = Arc::new(Semaphore::new(AT_ONCE));
+        // What it erases is mostly gone in a moment.
+        let until = Instant::now() + self.inner.transport.timeouts().request;
         let mut asking = JoinSet::new();
         for Bringing { key, version, request } in certificates {
             let (client, places) = (self.clone(), Arc::clone(&places));
             asking.spawn(async move {
+                let place = (key, version);
                 // Closed where it gave no answer: then it is not asked for each of thousands.
-                let Ok(_place) = places.acquire().await else { return (key, version, None) };
-                let uses = client.uses(node, key, version, &request).await;
-                if matches!(uses, Err(NodeFailure::Unreachable(_))) {
+                let Ok(_place) = places.acquire().await else {
+                    return (place, Err(Unconfirmed::NotAsked));
+                };
+                let mut confirmed = client.confirms(node, place, &request).await;
+                while confirmed == Err(Unconfirmed::Erasing) && Instant::now() < until {
+                    tokio::time::sleep(ERASING).await;
+                    confirmed = client.confirms(node, place, &request).await;
+                }
+                if matches!(confirmed, Err(Unconfirmed::Failure(NodeFailure::Unreachable(_)))) {
                     places.close();
                 }
-                (key, version, Some(uses))
+                (place, confirmed)
             });
         }
-        let mut old = OldShares { node, confirmed: 0, unconfirmed: Vec::new(), failure: None };
+        let mut old = OldShares { node, confirmed: 0, unconfirmed: Vec::new() };
         while let Some(joined) = asking.join_next().await {
             match joined {
-                Ok((_, _, Some(Ok(true)))) => old.confirmed += 1,
-                Ok((key, version, reply)) => {
-                    old.unconfirmed.push((key, version));
-                    if let Some(Err(failure)) = reply {
-                        old.failure.get_or_insert(failure);
-                    }
-                }
+                Ok((_, Ok(()))) => old.confirmed += 1,
+                Ok((place, Err(why))) => old.unconfirmed.push((place, why)),
                 Err(_) => {}
             }
         }
-        old.unconfirmed.sort_unstable();
+        old.unconfirmed.sort_unstable_by_key(|(place, _)| *place);
         old
     }
 
-    /// Brings a node a certificate, and says whether it uses that, or a higher one, now.
-    async fn uses(
+    /// Brings a node a certificate. Where it uses that, or a higher one, and nothing is left of what it had before, it has
+    /// confirmed it.
+    async fn confirms(
         &self,
         node: NodeId,
-        key: KeyId,
-        version: KeyVersion,
+        (key, version): (KeyId, KeyVersion),
         request: &v1::PutCertificateRequest,
-    ) -> Result<bool, NodeFailure> {
+    ) -> Result<(), Unconfirmed> {
         let transport = &self.inner.transport;
         // It verifies one certificate: no work of minutes, as rounds of many may be.
         let limit = transport.timeouts().request;
@@ -174,18 +215,21 @@ impl Client {
         };
         let reply: Result<v1::PutCertificateReply, CallError> =
             tokio::time::timeout(limit, call).await.unwrap_or_else(late);
-        let (generation, healed) = match reply {
-            Ok(v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing }) => {
-                (generation, !(ancestor_copied || parent_lost || erasing))
-            }
-            Err(CallError::Unreachable(unreachable)) => {
-                return Err(NodeFailure::Unreachable(unreachable));
-            }
-            Err(CallError::Refused(refusal)) => {
-                let name = self.node_name(node);
-                let refusal = NodeRefusal { name, refusal: *refusal };
-                return Err(NodeFailure::Refused(Box::new(refusal)));
-            }
+        let reply = reply.map_err(|error| {
+            Unconfirmed::Failure(match error {
+                CallError::Unreachable(unreachable) => NodeFailure::Unreachable(unreachable),
+                CallError::Refused(refusal) => {
+                    let name = self.node_name(node);
+                    NodeFailure::Refused(Box::new(NodeRefusal { name, refusal: *refusal }))
+                }
+            })
+        })?;
+        let v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing } = reply;
+        let healed = match (erasing, ancestor_copied, parent_lost) {
+            (true, ..) => Err(Unconfirmed::Erasing),
+            (_, true, _) => Err(Unconfirmed::Copied),
+            (.., true) => Err(Unconfirmed::Lost),
+            _ => Ok(()),
         };
         let is = |key: &Key| {
             let version = key.verified_version(version).ok();
@@ -197,19 +241,20 @@ impl Client {
             && generation == statement.generation().as_bytes()
         {
             // Soon nobody can ask it again.
-            let left = healed && statement.participant(&node).is_none();
+            let left = healed.is_ok() && statement.participant(&node).is_none();
             let after = statement.order_number().saturating_add(1);
             self.inner.erased.note((key, version), Some((node, after)).filter(|_| left));
-            return Ok(true);
+            return healed;
         }
         // The shares were dealt once more meanwhile, or it lies.
-        Ok(self.fetch_key(key).await.is_ok_and(|key| is(&key)))
+        let uses = self.fetch_key(key).await.is_ok_and(|key| is(&key));
+        if uses { healed } else { Err(Unconfirmed::Behind) }
     }
 }
 
 /// Which of these nodes a key version names, and as what.
 fn named(key: &Key, version: &VerifiedVersion, nodes: &[NodeId]) -> Option<(NamedAs, Vec<NodeId>)> {
-    if is_destroyed(key, version) {
+    if key.is_destroyed(version.number) {
         return None;
     }
     let of = |all: BTreeSet<NodeId>| -> Vec<NodeId> {
@@ -219,7 +264,7 @@ fn named(key: &Key, version: &VerifiedVersion, nodes: &[NodeId]) -> Option<(Name
         let participants = certificate.statement().participants().iter();
         of(participants.map(|member| member.node).collect())
     });
-    let doomed = key.verified().heads().to_be_destroyed() || key.destruction().is_some();
+    let doomed = key.is_to_be_destroyed();
     match &holders {
         Some(holders) if !holders.is_empty() => {
             let how = if doomed { NamedAs::HolderOfDoomed } else { NamedAs::Holder };
@@ -240,17 +285,6 @@ fn named(key: &Key, version: &VerifiedVersion, nodes: &[NodeId]) -> Option<(Name
     let members = of(members.collect());
     let how = if holders.is_some() { NamedAs::Member } else { NamedAs::Maker };
     (!members.is_empty()).then_some((how, members))
-}
-
-/// Whether so many of those who hold shares of it have erased them that the others are too few.
-fn is_destroyed(key: &Key, version: &VerifiedVersion) -> bool {
-    let Some(certificate) = &version.certificate else { return false };
-    let statement = certificate.statement();
-    let erased = |node: &NodeId| {
-        key.fates().iter().any(|(at, fate)| at == node && matches!(fate, KeyFate::Destroyed(_)))
-    };
-    let left = statement.participants().iter().filter(|member| !erased(&member.node)).count();
-    left < usize::from(statement.threshold().t())
 }
 
 /// Those of these nodes that had shares of a key version once and have none of those in use.

@@ -81,6 +81,8 @@ mod generation_tests;
 #[cfg(test)]
 mod key_tests;
 #[cfg(test)]
+mod one_node_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -114,7 +116,7 @@ pub use health::RosterState;
 pub use invitation::Invitation;
 pub use kept::{KeepDealings, KeepNoDealings};
 pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, OrderInfo, Progress};
-pub use leaving::{Leaving, NamedAs, NamedBy, OldShares};
+pub use leaving::{Leaving, NamedAs, NamedBy, OldShares, Unconfirmed};
 pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
 pub use listing::UnverifiedKey;
 pub use membership::{

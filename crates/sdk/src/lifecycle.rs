@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use quorate_documents::{
-    Body, Destruction, Draft, Jurisdiction, Key as KeyBody, Principal, SignedDocument,
+    Body, Certificate, Destruction, Draft, Jurisdiction, Key as KeyBody, Principal, SignedDocument,
 };
 use quorate_types::limits::MIN_DESTRUCTION_SECONDS;
-use quorate_types::{Action, DocumentId, KeyState, NodeId, UnixSeconds};
+use quorate_types::{Action, DocumentId, KeyState, KeyVersion, NodeId, UnixSeconds};
 
 use crate::admin::deliver;
 use crate::client::Client;
@@ -270,7 +270,29 @@ impl Key {
         self.verified().heads().rotation_due()
     }
 
-    /// Whether it is to be destroyed or is destroyed somewhere, and what the nodes say of that.
+    /// Whether its documents say that it is to be destroyed. They are signed; what a node says of itself is not, and that one
+    /// node destroys its shares, or has, is no reason to leave the others' as they are.
+    #[must_use]
+    pub fn is_to_be_destroyed(&self) -> bool {
+        self.state() == KeyState::Destroyed || self.verified().heads().to_be_destroyed()
+    }
+
+    /// Whether so many of those who hold shares of a version say that they have erased theirs for good that fewer than T
+    /// are left, so that no others can be dealt. Fewer than that stop nothing, whatever they say.
+    #[must_use]
+    pub fn is_destroyed(&self, version: KeyVersion) -> bool {
+        let certificate = self.verified().version(version).and_then(|v| v.certificate.as_ref());
+        let Some(statement) = certificate.map(Certificate::statement) else { return false };
+        let erased = |node: &NodeId| {
+            let mut fates = self.fates().iter();
+            fates.any(|(at, fate)| at == node && matches!(fate, KeyFate::Destroyed(_)))
+        };
+        let left = statement.participants().iter().filter(|member| !erased(&member.node)).count();
+        left < usize::from(statement.threshold().t())
+    }
+
+    /// Whether it is to be destroyed or is destroyed somewhere, and what the nodes say of that: to be shown. Nothing follows
+    /// from what single nodes say.
     #[must_use]
     pub fn destruction(&self) -> Option<DestructionStatus> {
         let asked = self.verified().heads().iter().find_map(|head| head.body().destruction);

@@ -8,7 +8,7 @@ use quorate_documents::{
     BodyOf, Jurisdiction, KeyOrder, Kind, Lookup, NodeEntry, Roster, SignedDocument, Tenant,
 };
 use quorate_types::limits::MAX_COMMITTEE;
-use quorate_types::{Digest, DocumentId, KeyId, KeyState, KeyVersion, NodeId, Threshold};
+use quorate_types::{Digest, DocumentId, KeyId, KeyVersion, NodeId, Threshold};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1::Envelope;
 
@@ -336,9 +336,6 @@ impl Client {
         let (mut plan, mut obstacles) = (CommitteePlan::default(), Vec::new());
         for key in keys {
             let (id, alias) = (key.id(), key.alias());
-            let over = key.state() == KeyState::Destroyed
-                || key.verified().heads().to_be_destroyed()
-                || key.destruction().is_some();
             for version in key.versions() {
                 let number = version.number;
                 let stays = |why: String| LeftOut {
@@ -347,8 +344,13 @@ impl Client {
                     version: number,
                     why,
                 };
-                if over {
+                if key.is_to_be_destroyed() {
                     plan.left_out.push(stays("is to be destroyed".to_owned()));
+                    continue;
+                }
+                if key.is_destroyed(number) {
+                    plan.left_out
+                        .push(stays("is destroyed: too few nodes have a share".to_owned()));
                     continue;
                 }
                 match needs(roster, key, &version, change) {

@@ -78,6 +78,16 @@ pub(crate) enum Behaviour {
     AnyGeneration,
     /// Takes no certificate that it is brought.
     StaysBehind,
+    /// Says so many times that what it erases may still stand in a file.
+    Erasing(u32),
+    /// Says that what it has erased is in a backup.
+    InBackup,
+    /// Says that it had lost what it was to erase.
+    LostBefore,
+    /// Says that it takes certificates that it is brought, and keeps to what it has.
+    GoesBack,
+    /// Answers well, so many milliseconds late.
+    Late(u64),
 }
 
 pub(crate) struct FakeNode {
@@ -89,6 +99,8 @@ pub(crate) struct FakeNode {
     pub(crate) connections: AtomicUsize,
     /// How often it was asked for documents.
     pub(crate) fetches: AtomicUsize,
+    /// How often it was asked to take part in a ceremony.
+    pub(crate) ceremonies: AtomicUsize,
 }
 
 struct NodeState {
@@ -178,6 +190,7 @@ impl FakeCluster {
 
         let holders = nodes.iter().take(members.into());
         let order = Order::new(t, holders.map(|(e, ..)| (e.id, e.identity_key))).unwrap();
+        let order = order.with_refresh_seconds(86_400);
         let body = KeyBody {
             tenant: bundle.tenant,
             alias: "test".into(),
@@ -269,6 +282,7 @@ impl FakeCluster {
                 evaluations: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
                 fetches: AtomicUsize::new(0),
+                ceremonies: AtomicUsize::new(0),
             });
             let server = tokio::spawn(serve(Arc::clone(&node), listener, tls_kind));
             cluster.servers.insert(node.id, server);
@@ -401,6 +415,11 @@ impl FakeCluster {
         self.nodes[node].state.lock().unwrap().clock_offset = seconds;
     }
 
+    /// A node shows no roster but so many of the first, whatever others show.
+    pub(crate) fn hide_newer_rosters(&self, node: usize, rosters: usize) {
+        self.nodes[node].state.lock().unwrap().rosters.truncate(rosters);
+    }
+
     /// Stops a node: its port answers nobody any more.
     pub(crate) async fn stop(&mut self, node: usize) {
         let server = self.servers.remove(&self.nodes[node].id).unwrap();
@@ -456,6 +475,7 @@ impl FakeCluster {
             evaluations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             fetches: AtomicUsize::new(0),
+            ceremonies: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(address).await.unwrap();
         let server = tokio::spawn(serve(Arc::clone(&impostor), listener, Tls::Hybrid));
@@ -523,6 +543,9 @@ async fn answer(
     let behaviour = node.state.lock().unwrap().behaviour;
     if behaviour == Behaviour::Stalls {
         std::future::pending::<()>().await;
+    }
+    if let Behaviour::Late(milliseconds) = behaviour {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
     if behaviour == Behaviour::Floods {
         // A message all the same: one unknown field.
@@ -627,8 +650,8 @@ impl FakeNode {
                 let statement = Statement::from_payload(&certificate.payload).unwrap();
                 let known = state.view.as_ref().unwrap().certificates[0].clone();
                 let known = Statement::from_payload(&known.payload).unwrap();
-                let takes = state.behaviour != Behaviour::StaysBehind;
-                if statement.rank() > known.rank() && takes {
+                let stays = matches!(state.behaviour, Behaviour::StaysBehind | Behaviour::GoesBack);
+                if statement.rank() > known.rank() && !stays {
                     let generation = statement.generation();
                     let at = state.promised.iter().position(|(of, _)| *of == generation).unwrap();
                     let (_, share) = state.promised.swap_remove(at);
@@ -638,8 +661,22 @@ impl FakeNode {
                     let certificates = vec![certificate, request.root.unwrap()];
                     state.view.as_mut().unwrap().certificates = certificates;
                 }
-                let generation = state.generation.as_bytes().to_vec();
-                v1::PutCertificateReply { generation, ..Default::default() }.encode_to_vec()
+                let generation = match state.behaviour {
+                    Behaviour::GoesBack => statement.generation(),
+                    _ => state.generation,
+                };
+                let generation = generation.as_bytes().to_vec();
+                let erasing = match &mut state.behaviour {
+                    Behaviour::Erasing(times @ 1..) => {
+                        *times -= 1;
+                        true
+                    }
+                    _ => false,
+                };
+                let ancestor_copied = state.behaviour == Behaviour::InBackup;
+                let parent_lost = state.behaviour == Behaviour::LostBefore;
+                v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing }
+                    .encode_to_vec()
             }
             "GetDocuments" => {
                 self.fetches.fetch_add(1, Ordering::Relaxed);
@@ -651,6 +688,21 @@ impl FakeNode {
                 let results = request.documents.iter().map(|_| v1::DocumentResult::default());
                 let results = results.collect();
                 v1::PutDocumentsReply { results }.encode_to_vec()
+            }
+            "ReshareState" => {
+                let certificates = &state.view.as_ref().unwrap().certificates;
+                v1::ReshareStateReply {
+                    certificate: certificates.first().cloned(),
+                    root: certificates.last().cloned(),
+                    holds: state.share.is_some(),
+                    ..Default::default()
+                }
+                .encode_to_vec()
+            }
+            // Fakes take part in no ceremony.
+            "CeremonyBatch" | "ReshareOpen" | "ReshareDeal" | "ReshareSign" => {
+                self.ceremonies.fetch_add(1, Ordering::Relaxed);
+                return Err(Box::new(RefusalCode::NotPermitted.message("not here".into(), time)));
             }
             "GetProof" | "PutMarks" => {
                 return Err(Box::new(RefusalCode::Overloaded.message("not now".into(), time)));

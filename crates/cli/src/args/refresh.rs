@@ -42,8 +42,10 @@ pub struct RefreshArgs {
 /// How `quorate cluster repair` is called.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
-    /// The node, by name or id. It runs, and has joined.
-    pub node: String,
+    /// The nodes, by name or id. They run, and have joined. Those of several nodes that lost their shares of one key are
+    /// named together.
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
     /// Only this key, by alias or id; give it again for more [default: all keys of this profile's tenant].
     #[arg(long = "key", value_name = "KEY", conflicts_with_all = ["all", "tenant", "file"])]
     pub keys: Vec<String>,

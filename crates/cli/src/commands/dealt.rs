@@ -1,6 +1,6 @@
 //! What came of dealing shares to other committees, as it is printed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -54,8 +54,8 @@ pub struct ShownOldShares {
     pub unconfirmed: usize,
     /// The first of these.
     pub keys: Vec<ShownKey>,
-    /// Why not.
-    pub why: Option<String>,
+    /// Why not, and of how many.
+    pub why: BTreeMap<String, usize>,
 }
 
 impl ShownOldShares {
@@ -68,11 +68,14 @@ impl ShownOldShares {
         let names = self.keys.iter().map(|key| format!("{} version {}", key.alias, key.version));
         let names = names.collect::<Vec<_>>().join(", ");
         let more = if *unconfirmed > self.keys.len() { " and more" } else { "" };
-        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        format!(
-            "{node} has NOT confirmed that its old shares of {} are erased ({names}{more}), and has of {confirmed}{why}",
+        let mut text = format!(
+            "{node} has NOT confirmed that its old shares of {} are erased ({names}{more}), and has of {confirmed}",
             output::counted(*unconfirmed, "key version")
-        )
+        );
+        for (why, of) in &self.why {
+            text.push_str(&format!("\n  {}: {why}", output::counted(*of, "key version")));
+        }
+        text
     }
 }
 

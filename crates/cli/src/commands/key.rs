@@ -351,7 +351,10 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                         k.alias.clone(),
                         newest.map_or("-".into(), |v| format!("{}-of-{}", v.threshold, v.nodes)),
                         newest.map_or("unfinished".into(), |v| v.number.to_string()),
-                        k.destruction.as_ref().map_or(k.state, ShownDestruction::word).to_owned(),
+                        {
+                            let word = k.destruction.as_ref().and_then(ShownDestruction::word);
+                            word.unwrap_or(k.state).to_owned()
+                        },
                         k.id.clone(),
                     ]
                 }));
@@ -373,8 +376,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                     vec!["spec".into(), value.spec.into()],
                     vec![
                         "state".into(),
-                        match (&value.destruction, value.state_since) {
-                            (Some(destruction), _) => destruction.word().to_owned(),
+                        match (
+                            value.destruction.as_ref().and_then(ShownDestruction::word),
+                            value.state_since,
+                        ) {
+                            (Some(word), _) => word.to_owned(),
                             (None, Some(at)) => {
                                 format!("{} since {}", value.state, output::time(at))
                             }

@@ -1,5 +1,6 @@
 //! What is said of nodes that go, and of keys of which fewer nodes are to be enough.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use quorate_sdk::{Client, CommitteePlan, KeyId, KeyVersion, Leaving, NamedAs, NamedBy, NodeId};
@@ -87,17 +88,22 @@ pub async fn old_shares(client: &Client, leaving: &Leaving) -> Vec<ShownOldShare
     let mut all = Vec::with_capacity(leaving.old.len());
     for old in &leaving.old {
         let mut keys = Vec::new();
-        for (key, version) in old.unconfirmed.iter().take(FIRST) {
+        for ((key, version), _) in old.unconfirmed.iter().take(FIRST) {
             let found = client.key(key.to_string()).await;
             let alias = found.map_or_else(|_| key.to_string(), |key| key.alias().to_owned());
             keys.push(shown(*key, &alias, *version));
+        }
+        // Each reason once, with how many it is about.
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for (_, why) in &old.unconfirmed {
+            *reasons.entry(why.to_string()).or_default() += 1;
         }
         all.push(ShownOldShares {
             node: names(client, &[old.node]).join(", "),
             confirmed: old.confirmed,
             unconfirmed: old.unconfirmed.len(),
             keys,
-            why: old.failure.as_ref().map(ToString::to_string),
+            why: reasons,
         });
     }
     all

@@ -1,23 +1,27 @@
 //! `quorate key refresh` and `quorate cluster repair`: shares that are dealt anew to the nodes that have them, and to
-//! one that lost its own.
+//! those that lost their own.
+
+mod repair;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use quorate_sdk::{
-    BulkOptions, Client, CommitteeChange, Error, Key, KeyId, KeyState, KeyVersion, KeyVersionInfo,
-    NodeId, OrderChange, RefusalCode, Reshared, ShareState,
+    BulkOptions, Client, Error, Key, KeyId, KeyVersion, KeyVersionInfo, NodeId, OrderChange,
+    RefusalCode, Reshared,
 };
 use serde::Serialize;
 
 use crate::app::App;
-use crate::args::{ChosenArgs, RefreshArgs, RepairArgs};
+use crate::args::{ChosenArgs, RefreshArgs};
 use crate::commands::encrypt::is_dash;
 use crate::commands::healed::{self, ShownHealing};
 use crate::commands::membership::newest;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
+
+pub use repair::repair;
 
 /// Key versions that are listed one by one in what is printed; of more, how many there were.
 const LISTED: usize = 100;
@@ -306,12 +310,14 @@ fn contend(client: &Client, alias: &str, version: &KeyVersionInfo) -> String {
 fn versions<'a>(client: &Client, keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
     let mut all = Vec::new();
     for key in keys {
-        let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
         for version in key.versions() {
             let chosen =
                 Chosen { key: key.id(), alias: key.alias().to_owned(), version: version.number };
-            if over {
+            if key.is_to_be_destroyed() {
                 done.left_out.push(Left::new(&chosen, None, "is to be destroyed"));
+            } else if key.is_destroyed(version.number) {
+                let why = "is destroyed: too few nodes have a share";
+                done.left_out.push(Left::new(&chosen, None, why));
             } else if version.generation.is_none() {
                 let why = format!(
                     "is not made yet: finish it with `quorate key create {} --resume`",
@@ -452,140 +458,4 @@ pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
     }
     done.not_due = Some(not_due.len());
     done.print(app, "refreshed")
-}
-
-/// What a node that is to be repaired has of a key version.
-enum Has {
-    Share,
-    Promise,
-    Nothing,
-}
-
-fn has(state: &ShareState, generation: Option<quorate_sdk::Generation>) -> Has {
-    match generation {
-        Some(generation) if state.generation == Some(generation) && state.holds => Has::Share,
-        Some(generation) if state.promised.contains(&generation) => Has::Promise,
-        _ => Has::Nothing,
-    }
-}
-
-/// `quorate cluster repair`.
-pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
-    // A session is for the roster in force, which administrators of another tenant may have handed over.
-    let client = newest(app).await?;
-    app.carry(&client).await;
-    let node = client.node(&args.node)?.clone();
-    // It may have nothing but the cluster's first roster.
-    let synced = client.sync_documents().await?;
-    if let Some(Err(why)) =
-        synced.nodes.iter().find(|synced| synced.node == node.id).map(|synced| &synced.result)
-    {
-        let why = format!("{} does not take the cluster's documents: {why}", node.name);
-        return Err(Failure::new(Code::NotConfirmed, why).next(format!(
-            "Start {}, joined to the cluster with every roster; then say this again.",
-            node.name
-        )));
-    }
-    let mut done = Done { held: Some(0), ..Done::default() };
-    let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
-    let all = versions(&client, &keys, &mut done);
-    let bar = app.out.counter(u64::try_from(all.len()).unwrap_or(u64::MAX), "looked at");
-    let (mut lost, mut restored) = (Vec::new(), Vec::new());
-    // By the nodes that come in.
-    let mut signed: BTreeMap<Vec<NodeId>, Vec<(Chosen, Key)>> = BTreeMap::new();
-    for (chosen, key) in all {
-        bar.inc(1);
-        let versions = key.versions();
-        let Some(version) = versions.iter().find(|v| v.number == chosen.version) else { continue };
-        // One that counts no more is adopted by the next.
-        let Some(order) = &version.order else {
-            let why =
-                format!("`quorate key refresh {}` signs the order that it lacks", key.alias());
-            done.failed.push(Left::new(&chosen, None, why));
-            continue;
-        };
-        if !order.members.contains(&node.id) {
-            continue;
-        }
-        let account = client.share_states(key, chosen.version).await?;
-        let state =
-            account.nodes.iter().find(|it| it.node == node.id).and_then(|it| it.state.as_ref());
-        match state {
-            Some(Ok(state)) => match has(state, account.generation) {
-                // It deals, and is dealt another like everybody else.
-                Has::Share if state.restored => {
-                    let members = order.members.clone();
-                    let change = OrderChange { members, anew: true, ..OrderChange::default() };
-                    restored.push((chosen, (key.clone(), version.number, change)));
-                }
-                Has::Share => done.held = done.held.map(|n| n + 1),
-                // What it lacks is the certificate, which the reshare brings before it begins.
-                Has::Promise => {
-                    client.bring_certificate(key, chosen.version).await?;
-                    done.held = done.held.map(|n| n + 1);
-                }
-                Has::Nothing if account.lost_for_good() => {
-                    let lost = account.lost().map(|node| node.name.as_str()).collect::<Vec<_>>();
-                    let share = if lost.len() == 1 { "its share" } else { "their shares" };
-                    let why = format!(
-                        "{} lost {share}: {} nodes must hold one to deal others, and fewer can. The nodes alone \
-                         cannot recover it; see docs/backup.md",
-                        lost.join(", "),
-                        account.threshold.t()
-                    );
-                    done.failed.push(Left::new(&chosen, Some("shares_lost"), why));
-                }
-                Has::Nothing => {
-                    // Others that lost theirs too come in with it: every member takes part, and these could not.
-                    let nothing =
-                        |state: &ShareState| matches!(has(state, account.generation), Has::Nothing);
-                    let without = account.nodes.iter().filter(|it| {
-                        it.member && matches!(&it.state, Some(Ok(state)) if nothing(state))
-                    });
-                    let mut entering: Vec<NodeId> = without.map(|it| it.node).collect();
-                    if !entering.contains(&node.id) {
-                        entering.push(node.id);
-                    }
-                    let enter = entering.iter().all(|node| order.entering.contains(node));
-                    if !enter || order.fulfilled {
-                        signed.entry(entering).or_default().push((chosen.clone(), key.clone()));
-                    }
-                    lost.push(chosen);
-                }
-            },
-            Some(Err(why)) => done.failed.push(Left::new(&chosen, None, why.to_string())),
-            None => done.failed.push(Left::new(&chosen, None, "nobody can ask the node")),
-        }
-    }
-    bar.finish_and_clear();
-    for (entering, wanted) in signed {
-        let change = CommitteeChange { entering, ..CommitteeChange::default() };
-        let keys: Vec<Key> = wanted.iter().map(|(_, key)| key.clone()).collect();
-        let mut plan = client.plan_committees(client.roster(), &keys, &change)?;
-        plan.orders.retain(|order| {
-            wanted.iter().any(|(it, _)| (it.key, it.version) == (order.key, order.version))
-        });
-        let admin = app.profile()?.admin_key().ok();
-        let reports = client.order_committees(&plan, &keys, admin.as_ref()).await?;
-        for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
-            app.keep_undelivered(delivered)?;
-            done.ordered += 1;
-        }
-    }
-    // The standing order may allow it now; where it does not, one is signed.
-    let all: Vec<Chosen> = restored.iter().map(|(chosen, _)| chosen.clone()).collect();
-    let not_due = deal(app, &client, &all, args.chosen.rate, &mut done).await;
-    if !not_due.is_empty() {
-        let is =
-            |one: &Chosen, other: &Chosen| (one.key, one.version) == (other.key, other.version);
-        restored.retain(|(chosen, _)| not_due.iter().any(|(other, _)| is(chosen, other)));
-        let wanted: Vec<_> = restored.into_iter().map(|(_, order)| order).collect();
-        done.ordered += order(app, &client, &wanted).await?;
-        lost.extend(not_due.into_iter().map(|(chosen, _)| chosen));
-    }
-    for (chosen, error) in deal(app, &client, &lost, args.chosen.rate, &mut done).await {
-        done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
-    }
-    app.warnings(&client);
-    done.print(app, &format!("repaired at {}", node.name))
 }

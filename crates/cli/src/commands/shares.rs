@@ -170,15 +170,15 @@ impl ShownShares {
                     "{nodes}: none, and too few others hold one; docs/backup.md says what is left"
                 )
             } else {
-                let first = self.lost.first().map_or("NODE", String::as_str);
-                format!("{nodes} holds none: `quorate cluster repair {first}`")
+                let names: Vec<String> = self.lost.iter().map(|name| quoted(name)).collect();
+                format!("{nodes} holds none: `quorate cluster repair {}`", names.join(" "))
             });
         }
         if self.unadopted {
             said.push(format!(
-                "order {} does not count any more: the tenant's documents do not keep it; `quorate key refresh {}` signs \
-                 one that adopts it",
-                self.order, self.alias
+                "the order by which they were dealt does not count any more: the tenant's documents do not keep it; `quorate key \
+                 refresh {}` by an administrator signs one that adopts it",
+                self.alias
             ));
         }
         if let Some(next) = &self.next_order {

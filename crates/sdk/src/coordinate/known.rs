@@ -31,13 +31,15 @@ pub(super) struct Known {
     pub(super) lost: Vec<NodeId>,
     /// Nodes whose shares came out of backups: they deal.
     pub(super) restored: Vec<NodeId>,
-    /// Before then nothing is dealt, and how often it has failed.
+    /// Before then nothing is dealt, because dealing failed or nobody tells anything; and how often that was.
     pub(super) not_before: Duration,
     pub(super) failures: u32,
     /// Nodes refused a refresh as not due that others called due, or that nothing came of.
     pub(super) early: Backoff,
     /// Nothing came of what nodes say to have signed.
     pub(super) in_vain: Backoff,
+    /// A node shows an older certificate than it was brought.
+    pub(super) behind: Backoff,
 }
 
 /// Until when something is left alone, twice as long each time.
@@ -104,6 +106,7 @@ impl Known {
             failures: 0,
             early: Backoff::default(),
             in_vain: Backoff::default(),
+            behind: Backoff::default(),
         }
     }
 
@@ -206,8 +209,12 @@ impl Known {
         self.due_at =
             due_in.map(|seconds| at.elapsed.saturating_add(Duration::from_secs(*seconds)));
         if behind {
-            self.fail(at.elapsed);
+            // It is looked at less and less often, and keeps nothing from being dealt: the reshare brings it the
+            // certificate, or leaves it out, or names it.
+            self.behind.again(at.elapsed, LEFT_ALONE, LEFT_ALONE_AT_MOST);
+            self.look_at = self.behind.until;
         } else if account.nodes.iter().any(told) {
+            self.behind = Backoff::default();
             self.look_at = at.elapsed + LOOK_AGAIN;
             if self.failures > 0 && self.not_before <= at.elapsed {
                 self.failures = 0;
@@ -218,8 +225,21 @@ impl Known {
         }
     }
 
+    /// Nodes that contradict themselves, or their order: who, and what it is.
+    pub(super) fn contradictions(&self, looked: &Looked) -> Vec<(String, String)> {
+        let mut all = self.contradicted(looked);
+        all.extend(looked.went_back.iter().map(|name| {
+            let what = format!(
+                "it acknowledged a certificate of newer shares of \"{}\", and then showed the older one again",
+                self.alias
+            );
+            (name.clone(), what)
+        }));
+        all
+    }
+
     /// Members that put the next refresh off beyond their order, as no clock of an honest node does: who, and what it is.
-    pub(super) fn contradicted(&self, looked: &Looked) -> Vec<(String, String)> {
+    fn contradicted(&self, looked: &Looked) -> Vec<(String, String)> {
         let Some((_, every @ 1.., _, _)) = self.order.as_ref() else { return Vec::new() };
         let nodes = looked.account.nodes.iter().filter(|node| node.member);
         let claims = nodes.filter_map(|node| match &node.state {
@@ -278,6 +298,7 @@ mod tests {
             failures: 0,
             early: Backoff::default(),
             in_vain: Backoff::default(),
+            behind: Backoff::default(),
         }
     }
 

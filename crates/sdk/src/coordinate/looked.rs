@@ -1,5 +1,7 @@
 //! Looking at what the nodes of a key version have, and bringing them what they lack.
 
+use std::collections::BTreeSet;
+
 use quorate_types::{Action, KeyId, KeyVersion, NodeId};
 use quorate_wire::proto::v1;
 
@@ -16,11 +18,17 @@ pub(super) struct Looked {
     pub(super) holders: Vec<NodeId>,
     /// Certificates that nodes took.
     pub(super) brought: usize,
+    /// Nodes that took one, and showed the one before it afterwards.
+    pub(super) went_back: Vec<String>,
     /// Nodes had signed its first shares, and lacked the certificate.
     pub(super) finished: bool,
 }
 
 impl Looked {
+    fn nothing_brought(account: ShareAccount, holders: Vec<NodeId>) -> Self {
+        Self { account, holders, brought: 0, went_back: Vec::new(), finished: false }
+    }
+
     /// What the nodes refuse with, where none of them tells what it has.
     pub(super) fn refused(&self) -> Option<Error> {
         let mut states = self.account.nodes.iter().filter_map(|node| node.state.as_ref());
@@ -32,6 +40,19 @@ impl Looked {
             _ => None,
         })
     }
+}
+
+/// The names of those that took a certificate, and then show what they had before. A node never goes back.
+fn went_back(before: &ShareAccount, after: &ShareAccount, took: &BTreeSet<NodeId>) -> Vec<String> {
+    let shows = |account: &ShareAccount, node: NodeId| {
+        account.nodes.iter().find(|it| it.node == node).and_then(|it| match &it.state {
+            Some(Ok(state)) => Some(state.generation),
+            _ => None,
+        })
+    };
+    let same = |node: NodeId| shows(before, node).is_some_and(|it| shows(after, node) == Some(it));
+    let nodes = after.nodes.iter().filter(|it| took.contains(&it.node) && same(it.node));
+    nodes.map(|it| it.name.clone()).collect()
 }
 
 impl Client {
@@ -59,18 +80,18 @@ impl Client {
             .map(|node| node.node)
             .collect();
         if behind.is_empty() || account.generation.is_none() {
-            return Ok(Looked { account, holders, brought: 0, finished: false });
+            return Ok(Looked::nothing_brought(account, holders));
         }
         if account.height < 2 {
             // A DKG's certificate takes the signatures over its transcript, which its nodes keep.
             let finished = key.last_version() == Some(version)
                 && self.finish_key(key.id()).await.is_ok_and(|key| key.is_some());
             let account = self.share_states(&key, version).await?;
-            return Ok(Looked { account, holders, brought: 0, finished });
+            return Ok(Looked { finished, ..Looked::nothing_brought(account, holders) });
         }
         let found = key.verified_version(version)?;
         let (Some(root), Some(highest)) = (&found.root, &found.certificate) else {
-            return Ok(Looked { account, holders, brought: 0, finished: false });
+            return Ok(Looked::nothing_brought(account, holders));
         };
         let generation = highest.statement().generation();
         let request = |node: NodeId| v1::PutCertificateRequest {
@@ -83,9 +104,12 @@ impl Client {
         let taken = |answer: &crate::client::Answered<v1::PutCertificateReply>| {
             answer.reply.generation == generation.as_bytes()
         };
-        let brought = answers.values().flatten().filter(|answer| taken(answer)).count();
+        let took = answers.iter().filter(|(_, answer)| answer.as_ref().is_ok_and(taken));
+        let took: BTreeSet<NodeId> = took.map(|(node, _)| *node).collect();
+        let before = account;
         let account = self.share_states(&key, version).await?;
-        Ok(Looked { account, holders, brought, finished: false })
+        let went_back = went_back(&before, &account, &took);
+        Ok(Looked { brought: took.len(), went_back, ..Looked::nothing_brought(account, holders) })
     }
 
     /// Finishes the newest version of a key, and brings its certificate to all its nodes; nothing where no version is

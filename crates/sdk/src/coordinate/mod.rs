@@ -12,7 +12,7 @@ mod looked;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_types::{KeyId, KeyState, KeyVersion, NodeId, UnixSeconds};
+use quorate_types::{KeyId, KeyVersion, NodeId, UnixSeconds};
 use quorate_wire::RefusalCode;
 use tokio::task::JoinSet;
 
@@ -424,8 +424,8 @@ impl Coordinator {
         let mut looked = Vec::new();
         for key in keys {
             told(RoundEvent::Key(&key));
-            let over = key.state() == KeyState::Destroyed || key.destruction().is_some();
-            for version in key.versions().iter().filter(|_| !over) {
+            let over = |version| key.is_to_be_destroyed() || key.is_destroyed(version);
+            for version in key.versions().iter().filter(|version| !over(version.number)) {
                 let place = (key.id(), version.number);
                 let known = Known::of(&key, version).with(self.keys.get(&place));
                 if known.generation.is_some() && known.look_at <= at.elapsed {
@@ -505,7 +505,7 @@ impl Coordinator {
                         told(RoundEvent::Finished { key: id, alias, version });
                     }
                     known.learn(&looked, at);
-                    for (name, what) in known.contradicted(&looked) {
+                    for (name, what) in known.contradictions(&looked) {
                         self.client.warn(Warning::WrongAnswer(WrongAnswer { name, what }));
                     }
                     if let Some(error) = looked.refused() {

@@ -273,6 +273,13 @@ pub const CHECKS: &[Check] = &[
         find: keys::key_suspended,
     },
     Check {
+        code: "destruction_unasked",
+        severity: Severity::Warning,
+        meaning: "A node says that it destroys its shares of a key, or has, and no document asks for that.",
+        remedy: "`quorate cluster sync` where it still waits; `quorate key move NAME --without NODE` where it has.",
+        find: keys::destruction_unasked,
+    },
+    Check {
         code: "committee_short",
         severity: Severity::Critical,
         meaning: "So many nodes of a key's committee are down that the key cannot be used.",

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use quorate_sdk::{
-    Client, Key, KeyState, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState, StatusReply,
-    UnreachableReason, Versions,
+    Client, Key, KeyFate, KeyState, KeyVersion, NodeFailure, NodeId, NodeStatus, RosterState,
+    StatusReply, UnreachableReason, Versions,
 };
 use quorate_server::{Disk, NodeConfig};
 
@@ -152,6 +152,8 @@ pub struct KeyFacts {
     pub versions: Vec<VersionFacts>,
     /// Why nodes do nothing with it, if so.
     pub stopped: Option<Stopped>,
+    /// Nodes that say that they destroy their shares, or have (true), while no document asks for that.
+    pub destroyed_by: Vec<(String, bool)>,
     /// The members of its newest version that were asked for an evaluation and refused: name and code.
     pub without_share: Vec<(String, String)>,
     /// From when a new version is due; nothing where none ever is.
@@ -431,15 +433,24 @@ pub fn key(client: &Client, key: &Key) -> KeyFacts {
     KeyFacts {
         alias: key.alias().to_owned(),
         versions: key.versions().iter().map(version).collect(),
-        stopped: match (key.destruction(), key.state()) {
-            (Some(_), _) => Some(Stopped::ToBeDestroyed),
-            (None, KeyState::Suspended) => Some(Stopped::Suspended),
+        stopped: match key.state() {
+            _ if key.is_to_be_destroyed() => Some(Stopped::ToBeDestroyed),
+            KeyState::Suspended => Some(Stopped::Suspended),
             _ => None,
         },
+        destroyed_by: destroyed_by(client, key),
         without_share: Vec::new(),
         rotation_due: key.rotation_due().map(|at| at.0),
         policies: Vec::new(),
     }
+}
+
+/// The nodes that say that they destroy their shares, or have, where no document asks them to.
+fn destroyed_by(client: &Client, key: &Key) -> Vec<(String, bool)> {
+    let unasked = key.destruction().filter(|destruction| destruction.asked.is_none());
+    let nodes = unasked.map(|destruction| destruction.nodes).unwrap_or_default();
+    let has = |fate: &KeyFate| matches!(fate, KeyFate::Destroyed(_));
+    nodes.iter().map(|(node, fate)| (name_of(client, node), has(fate))).collect()
 }
 
 /// Looks at a node's files on this machine. Needs no cluster and no key.

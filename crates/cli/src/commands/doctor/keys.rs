@@ -84,9 +84,14 @@ pub(super) fn share_missing(facts: &Facts) -> Vec<Found> {
         .filter(|(key, _)| lost_for_good(key).is_none())
         .map(|(key, node)| {
             let what = format!("{node} has lost its share of \"{}\"", key.alias);
-            let command = format!("{} cluster repair {}", facts.quorate(), quoted(node));
+            // All of one key at once: every member takes part, and who lost its share only where it is let in.
+            let lacking = |code: &str| ["generation_not_held", "share_not_held"].contains(&code);
+            let nodes = key.without_share.iter().filter(|(_, code)| lacking(code));
+            let nodes: Vec<String> = nodes.map(|(node, _)| quoted(node)).collect();
+            let command = format!("{} cluster repair {}", facts.quorate(), nodes.join(" "));
             let note = "It gets another share of each key that it lost one of; nothing that is sealed changes. \
-                        Meanwhile T other nodes serve.";
+                        Meanwhile T other nodes serve. Name no node of which you do not know that it lost its share: \
+                        whoever has its keys and not its share would say so too.";
             found(node, what, Remedy::here(command).note(note))
         })
         .collect()
@@ -112,8 +117,10 @@ pub(super) fn share_restored(facts: &Facts) -> Vec<Found> {
 fn down<'a>(facts: &Facts, key: &'a KeyFacts, version: &'a VersionFacts) -> Vec<&'a str> {
     let serves = |name: &str| {
         let answers = facts.node(name).is_some_and(|n| matches!(n.answer, Answer::Report(_)));
-        // What refuses a key for its state would serve it.
-        let refuses = |(node, code): &(String, String)| node == name && code != "key_state";
+        // What refuses a key for its state would serve it, but for a node that has destroyed its share.
+        let destroyed = key.destroyed_by.iter().any(|(node, done)| node == name && *done);
+        let refuses =
+            |(node, code): &(String, String)| node == name && (code != "key_state" || destroyed);
         answers && !key.without_share.iter().any(refuses)
     };
     version.members.iter().map(String::as_str).filter(|name| !serves(name)).collect()
@@ -234,4 +241,39 @@ pub(super) fn key_suspended(facts: &Facts) -> Vec<Found> {
             found(&key.alias, what, administer(facts, &command).note(note))
         })
         .collect()
+}
+
+pub(super) fn destruction_unasked(facts: &Facts) -> Vec<Found> {
+    let said = all_keys(facts).flat_map(|key| key.destroyed_by.iter().map(move |it| (key, it)));
+    said.map(|(key, (node, done))| {
+        let alias = &key.alias;
+        if !done {
+            let what = format!(
+                "{node} says that it will destroy its shares of \"{alias}\", and no document asks for that"
+            );
+            let note = "It may lack the newest version of the key's document, which this brings it. If it says so still, it \
+                        lies. The key is used and dealt anew all the same.";
+            let command = format!("{} cluster sync", facts.quorate());
+            return found(node, what, Remedy::here(command).note(note));
+        }
+        let what = format!(
+            "{node} says that it has destroyed its shares of \"{alias}\", and no document asks for that"
+        );
+        let has = |name: &&String| key.destroyed_by.iter().any(|(node, done)| node == *name && *done);
+        let too_few = newest_made(key).is_some_and(|version| {
+            version.members.len() - version.members.iter().filter(has).count() < version.threshold
+        });
+        if too_few {
+            let note = "So many nodes say so that no others can be dealt. If they say the truth, what is sealed under the \
+                        key is lost; this makes a version for new objects.";
+            let command = format!("{} key rotate {}", facts.quorate(), quoted(alias));
+            return found(node, what, Remedy::here(command).note(note));
+        }
+        let note = "Either the key was kept too late for this node, which then serves it never again; or the node lies. This \
+                    deals the key to the others alone; --replace has another node take its place.";
+        let command =
+            format!("{} key move {} --without {}", facts.quorate(), quoted(alias), quoted(node));
+        found(node, what, Remedy::here(command).note(note))
+    })
+    .collect()
 }

@@ -166,6 +166,16 @@ const FAULTS: &[Fault] = &[
         "\"docs\" waits for its destruction",
     ),
     (
+        |f| cluster(f).keys[0].destroyed_by = vec![("node-2".into(), true)],
+        &["destruction_unasked"],
+        "node-2 says that it has destroyed its shares of \"docs\", and no document asks for that",
+    ),
+    (
+        |f| cluster(f).keys[0].destroyed_by = vec![("node-3".into(), false)],
+        &["destruction_unasked"],
+        "node-3 says that it will destroy its shares of \"docs\"",
+    ),
+    (
         |f| f.profile_problem = Some(("open to others".into(), Some("chmod 600 x".into()))),
         &["profile_unusable"],
         "open to others",

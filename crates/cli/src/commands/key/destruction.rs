@@ -16,6 +16,9 @@ pub struct ShownDestruction {
     /// Before this no node that has run by true clocks erases anything.
     not_before: Option<u64>,
     nodes: Vec<ShownFate>,
+    /// A document asks for it, or so many nodes say that they have destroyed their shares that the others are too few.
+    #[serde(skip)]
+    over: bool,
     /// So many nodes' disks, copied before the erasure, bring the key back together with their root keys.
     copies_that_bring_it_back: u16,
 }
@@ -40,6 +43,8 @@ pub fn shown(key: &Key, name: &impl Fn(&NodeId) -> String) -> Option<ShownDestru
         ShownFate { node: name(node), waits_seconds, destroyed_at }
     };
     let asked = status.asked;
+    let versions = key.versions();
+    let mut made = versions.iter().rev().filter(|version| version.generation.is_some());
     let mut nodes: Vec<ShownFate> = status.nodes.iter().map(fate).collect();
     nodes.sort_by(|one, other| one.node.cmp(&other.node));
     Some(ShownDestruction {
@@ -47,6 +52,7 @@ pub fn shown(key: &Key, name: &impl Fn(&NodeId) -> String) -> Option<ShownDestru
         wait_seconds: asked.map(|asked| asked.wait_seconds),
         not_before: asked.map(|asked| asked.requested_at.0.saturating_add(asked.wait_seconds)),
         nodes,
+        over: asked.is_some() || made.next().is_none_or(|v| key.is_destroyed(v.number)),
         copies_that_bring_it_back: key
             .versions()
             .iter()
@@ -57,14 +63,17 @@ pub fn shown(key: &Key, name: &impl Fn(&NodeId) -> String) -> Option<ShownDestru
 }
 
 impl ShownDestruction {
-    /// One word for a list.
-    pub fn word(&self) -> &'static str {
-        let destroyed = self.nodes.iter().filter(|fate| fate.destroyed_at.is_some()).count();
-        match (destroyed, self.requested_at) {
-            (0, _) => "to be destroyed",
-            (n, _) if n == self.nodes.len() => "destroyed",
-            _ => "partly destroyed",
+    /// One word for a list; none where nothing but the word of single nodes speaks for it.
+    pub fn word(&self) -> Option<&'static str> {
+        if !self.over {
+            return None;
         }
+        let destroyed = self.nodes.iter().filter(|fate| fate.destroyed_at.is_some()).count();
+        Some(match destroyed {
+            0 => "to be destroyed",
+            n if n == self.nodes.len() => "destroyed",
+            _ => "partly destroyed",
+        })
     }
 
     /// Lines for people.
@@ -77,7 +86,8 @@ impl ShownDestruction {
                 wait / SECONDS_PER_DAY,
                 output::time(not_before),
             ),
-            _ => "cancelled, too late for the nodes that have destroyed it".to_owned(),
+            _ if self.over => "cancelled, too late for the nodes that have destroyed it".to_owned(),
+            _ => "no document asks for it; what these nodes say stops nothing".to_owned(),
         };
         rows.push(vec!["destruction".into(), asked]);
         for fate in &self.nodes {
@@ -92,7 +102,8 @@ impl ShownDestruction {
             };
             rows.push(vec![String::new(), format!("{}: {text}", fate.node)]);
         }
-        if self.nodes.iter().any(|fate| fate.waits_seconds.is_some()) {
+        if self.requested_at.is_some() && self.nodes.iter().any(|fate| fate.waits_seconds.is_some())
+        {
             let keep = format!("until then `quorate key keep {alias}` cancels it");
             rows.push(vec![String::new(), keep]);
         }
