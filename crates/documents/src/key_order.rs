@@ -136,8 +136,8 @@ pub struct Orders {
     heads: Vec<Digest>,
     /// What does not count, by the digests of the documents' versions.
     lost: BTreeMap<Digest, Known>,
-    /// Digests of orders that do not count, and by which nothing is judged.
-    doubted: BTreeSet<Digest>,
+    /// What does not count, and by which nothing is judged, likewise.
+    doubted: BTreeMap<Digest, Known>,
 }
 
 /// Several orders contend: none of them has seen the others. No ceremony begins until one follows them all.
@@ -194,7 +194,7 @@ impl Orders {
         let counts = |digest: &Digest| heads.contains(digest) || behind.contains(digest);
         let (later, lost) = known.into_iter().partition(|(digest, _)| counts(digest));
         let heads = heads.into_iter().filter(|head| !behind.contains(head)).collect();
-        let doubted = BTreeSet::new();
+        let doubted = BTreeMap::new();
         Self { key, version, first, first_digest, later, heads, lost, doubted }
     }
 
@@ -202,15 +202,23 @@ impl Orders {
     #[must_use]
     pub(crate) fn doubting(mut self, believed: impl Fn(&Self, &Order) -> bool) -> Self {
         let lost = core::mem::take(&mut self.lost);
-        let (lost, doubted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (lost, doubted) =
             lost.into_iter().partition(|(_, known)| believed(&self, &known.order));
-        let doubted = doubted.into_values().map(|known| known.order_digest).collect();
         Self { lost, doubted, ..self }
     }
 
-    /// Whether this is an order that is shown, does not count, and is not to be judged by.
-    pub(crate) fn doubts(&self, digest: &Digest) -> bool {
-        self.doubted.contains(digest)
+    /// The order with this digest, where it is shown, does not count, and is not to be judged by.
+    #[must_use]
+    pub fn doubted(&self, digest: &Digest) -> Option<&Order> {
+        let mut doubted = self.doubted.values().filter(|known| known.order_digest == *digest);
+        let known = self.find(digest).or_else(|| self.lost(digest));
+        doubted.next().filter(|_| known.is_none()).map(|known| &known.order)
+    }
+
+    /// Whether this is an order that is shown and does not count, believed or not. An honest node may have shares by it.
+    #[must_use]
+    pub fn counts_no_more(&self, digest: &Digest) -> bool {
+        self.lost(digest).or_else(|| self.doubted(digest)).is_some()
     }
 
     /// The largest T of the orders that count.
@@ -298,7 +306,8 @@ impl Orders {
         let mut all = self.heads.clone();
         if let Some(in_use) = in_use.filter(|in_use| self.find(in_use).is_none()) {
             let says = |known: &Known| known.order_digest == *in_use;
-            all.extend(self.lost.iter().find(|(_, known)| says(known)).map(|(digest, _)| *digest));
+            let mut others = self.lost.iter().chain(&self.doubted);
+            all.extend(others.find(|(_, known)| says(known)).map(|(digest, _)| *digest));
             all.sort_unstable();
         }
         all

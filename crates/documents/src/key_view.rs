@@ -1,11 +1,13 @@
 //! What a client does with a key that nodes show it: verify everything from the pinned roster on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use quorate_types::{Digest, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, UnixSeconds};
 use quorate_wire::proto::v1;
 
 use crate::admit_error::AdmitError;
-use crate::body::Roster;
-use crate::certificate::{Certificate, CertificateError};
+use crate::body::{KeyPurpose, Roster};
+use crate::certificate::{Certificate, CertificateError, Rank};
 use crate::document::{DocumentError, SignedDocument};
 use crate::heads::{BodyOf, Heads};
 use crate::key::{Key, KeyVersionEntry};
@@ -114,6 +116,22 @@ pub struct VerifiedVersion {
     pub root: Option<Certificate>,
     /// The highest certificate that a node has shown: the DKG's, or that of a reshare below it.
     pub certificate: Option<Certificate>,
+    /// Certificates of higher ranks that are complete, and not believed: by orders that do not count, of which nothing
+    /// shows that they ever did.
+    pub doubted: Vec<Doubted>,
+    /// The digest of the order of some of these, which the next order adopts ([`VerifiedKey::adopt_doubted`]).
+    adopted_next: Option<Digest>,
+}
+
+/// A certificate that is complete, and not believed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Doubted {
+    /// The digest of its order.
+    pub order: Digest,
+    /// Its rank.
+    pub rank: Rank,
+    /// The position of the view that shows it.
+    pub view: usize,
 }
 
 /// A key of which every document, signature and certificate has been verified.
@@ -136,14 +154,39 @@ impl VerifiedVersion {
     /// Nothing is dealt anew before an order follows it.
     #[must_use]
     pub fn unadopted(&self) -> Option<&Order> {
-        self.orders.lost(&self.certificate.as_ref()?.statement().order())
+        let lost = self.orders.lost(&self.certificate.as_ref()?.statement().order());
+        lost.or_else(|| self.adopted_next())
+    }
+
+    /// The order, believed by nobody, by which so many nodes say that they hold shares that what is believed is of no use
+    /// any more. Administrators adopt it.
+    #[must_use]
+    pub fn adopted_next(&self) -> Option<&Order> {
+        self.orders.doubted(self.adopted_next.as_ref()?)
     }
 
     /// The versions of order documents that the next order must follow, sorted: none while order 1 is in force.
     #[must_use]
     pub fn followed_by_next(&self) -> Vec<Digest> {
         let dealt_by = self.certificate.as_ref().map(|certificate| certificate.statement().order());
-        self.orders.followed_by_next(dealt_by.as_ref())
+        self.orders.followed_by_next(self.adopted_next.as_ref().or(dealt_by.as_ref()))
+    }
+
+    /// See [`VerifiedKey::adopt_doubted`].
+    fn adopt_doubted(&mut self, shown_by: &[NodeId]) {
+        let Some(believed) = self.certificate.as_ref().map(Certificate::statement) else { return };
+        let held = believed.threshold();
+        let left = usize::from(held.n()).saturating_sub(usize::from(held.t()));
+        let mut by_order: BTreeMap<Digest, (Rank, BTreeSet<NodeId>)> = BTreeMap::new();
+        for Doubted { order, rank, view } in &self.doubted {
+            let (highest, nodes) =
+                by_order.entry(*order).or_insert_with(|| (*rank, BTreeSet::new()));
+            *highest = (*highest).max(*rank);
+            let node = shown_by.get(*view).filter(|node| believed.participant(node).is_some());
+            nodes.extend(node);
+        }
+        let shown = by_order.into_iter().filter(|(_, (_, nodes))| nodes.len() > left);
+        self.adopted_next = shown.max_by_key(|(_, (rank, _))| *rank).map(|(order, _)| order);
     }
 }
 
@@ -218,8 +261,22 @@ impl VerifiedKey {
         if before.is_some_and(|before| statement.rank() <= before) {
             return Ok(false);
         }
-        add_certificate(&self.heads, &mut self.versions, 0, shown, false)?;
+        add_certificate(&self.heads, &mut self.versions, None, shown, false)?;
         Ok(rank(self, statement.version()) > before)
+    }
+
+    /// Lets the next order of each version adopt one that does not count and that nobody believes, where so many holders
+    /// of the shares that are believed show a certificate by it, each in a view of its own, that fewer than T are left.
+    /// `shown_by` says whose each view is.
+    ///
+    /// # Security
+    /// What is adopted counts, so that holders take its certificate and erase what they have. That gives nobody a power
+    /// which those who show it would not have: they could erase their own shares, and fewer than T are left without them.
+    /// The shares are dealt anew by the next order, which says of itself who gets them.
+    pub fn adopt_doubted(&mut self, shown_by: &[NodeId]) {
+        for version in &mut self.versions {
+            version.adopt_doubted(shown_by);
+        }
     }
 
     /// The version with this number.
@@ -290,7 +347,7 @@ pub fn verify(
     insert_all(&mut set, waiting)?;
     roster_believed(&set, now)?;
     let heads: Heads<Key> = set.heads(&id.into()).ok_or(KeyViewError::NotCounted)?;
-    let mut versions = agreed_versions(&heads, &set);
+    let mut versions = agreed_versions(&heads, &set, now);
     for version in &versions {
         in_rosters(&set, version)?;
     }
@@ -298,9 +355,14 @@ pub fn verify(
     for made in [true, false] {
         for (view, shown) in views.iter().enumerate() {
             for envelope in &shown.certificates {
-                add_certificate(&heads, &mut versions, view, envelope, made)?;
+                add_certificate(&heads, &mut versions, Some(view), envelope, made)?;
             }
         }
+    }
+    for version in &mut versions {
+        let believed =
+            version.certificate.as_ref().map(|certificate| certificate.statement().rank());
+        version.doubted.retain(|doubted| Some(doubted.rank) > believed);
     }
     Ok(VerifiedKey { id, heads, versions })
 }
@@ -341,7 +403,11 @@ fn roster_believed(set: &DocumentSet, now: UnixSeconds) -> Result<(), KeyViewErr
     Ok(())
 }
 
-fn agreed_versions(heads: &Heads<Key>, set: &DocumentSet) -> Vec<VerifiedVersion> {
+fn agreed_versions(
+    heads: &Heads<Key>,
+    set: &DocumentSet,
+    now: UnixSeconds,
+) -> Vec<VerifiedVersion> {
     let numbers = heads.newest_version().map(|v| v.number.get()).unwrap_or(0);
     (1..=numbers)
         .filter_map(KeyVersion::new)
@@ -351,9 +417,11 @@ fn agreed_versions(heads: &Heads<Key>, set: &DocumentSet) -> Vec<VerifiedVersion
             Some(VerifiedVersion {
                 number: entry.number,
                 order: entry.order.clone(),
-                orders: orders.doubting(|orders, lost| believed(set, orders, lost)),
+                orders: orders.doubting(|orders, lost| believed(set, orders, lost, now)),
                 root: None,
                 certificate: None,
+                doubted: Vec::new(),
+                adopted_next: None,
             })
         })
         .collect()
@@ -369,16 +437,29 @@ fn in_some_roster(set: &DocumentSet, member: &Member) -> bool {
         .any(|node| node.identity_key == member.identity_key)
 }
 
+/// Whether every roster in force accepts the identity key that an order gives a member.
+fn accepted(set: &DocumentSet, member: &Member, now: UnixSeconds) -> bool {
+    let roster = set.roster();
+    let mut rosters = roster.versions().iter().filter_map(|v| Roster::of(v.body()));
+    rosters.all(|roster| {
+        roster
+            .node(&member.node)
+            .is_some_and(|node| node.accepts(KeyPurpose::Identity, &member.identity_key, now))
+    })
+}
+
 /// Whether a complete certificate under an order that does not count is one all the same: all its participants are nodes
-/// of the cluster, and they are at least T, so one of them is honest; and that one signed only because the order
-/// counted at it when it did. Otherwise a tenant version that does not keep an order which was carried out,
-/// whoever's doing that is, would take the key from everybody.
+/// of the cluster, and at least T of them have keys that the roster accepts now, so one of these is honest; and that one
+/// signed only because the order counted at it when it did. Otherwise a tenant version that does not keep an order which
+/// was carried out, whoever's doing that is, would take the key from everybody.
 ///
 /// # Security
 /// Of orders that administrators who were removed date back as they like, anybody could else complete the
-/// certificate with nodes that lie, or with keys of his own.
-fn believed(set: &DocumentSet, orders: &Orders, lost: &Order) -> bool {
-    lost.threshold().n() >= orders.largest_t()
+/// certificate with nodes that lie, with keys of his own, or with keys that were replaced because they had been stolen: of
+/// those there may be more over the years than T, of nodes that lie at one time there are not.
+fn believed(set: &DocumentSet, orders: &Orders, lost: &Order, now: UnixSeconds) -> bool {
+    let now_accepted = lost.members().iter().filter(|member| accepted(set, member, now)).count();
+    now_accepted >= usize::from(orders.largest_t())
         && lost.members().iter().all(|member| in_some_roster(set, member))
 }
 
@@ -398,10 +479,11 @@ fn in_rosters(set: &DocumentSet, version: &VerifiedVersion) -> Result<(), KeyVie
 fn add_certificate(
     heads: &Heads<Key>,
     versions: &mut [VerifiedVersion],
-    view: usize,
+    shown_in: Option<usize>,
     envelope: &v1::Envelope,
     made: bool,
 ) -> Result<(), KeyViewError> {
+    let view = shown_in.unwrap_or(0);
     let fault = |source| KeyViewError::Certificate { view, source };
     let statement = crate::Statement::from_payload(&envelope.payload).map_err(fault)?;
     if statement.parent().is_none() != made {
@@ -420,9 +502,15 @@ fn add_certificate(
         let dealt_by = statement.order();
         let order = version.orders.find(&dealt_by).or_else(|| version.orders.lost(&dealt_by));
         let Some(order) = order else {
+            let unknown = KeyViewError::OrderUnknown { view, version: number };
+            let order = version.orders.doubted(&dealt_by).ok_or(unknown)?;
             // What an honest node may show, and what nobody need believe.
-            let unknown = Err(KeyViewError::OrderUnknown { view, version: number });
-            return if version.orders.doubts(&dealt_by) { Ok(()) } else { unknown };
+            Certificate::verify_reshare(envelope.clone(), order, root.statement())
+                .map_err(fault)?;
+            let rank = statement.rank();
+            let doubted = shown_in.map(|view| Doubted { order: dealt_by, rank, view });
+            version.doubted.extend(doubted);
+            return Ok(());
         };
         let certificate = Certificate::verify_reshare(envelope.clone(), order, root.statement())
             .map_err(fault)?;

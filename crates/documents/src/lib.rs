@@ -38,7 +38,7 @@ pub use grant::{Grant, Policy};
 pub use heads::{BodyOf, Head, Heads, HeadsError};
 pub use key::{Destruction, Key, KeyVersionEntry, StateChange};
 pub use key_order::{KeyOrder, Orders, OrdersContested};
-pub use key_view::{KeyViewError, VerifiedKey, VerifiedVersion};
+pub use key_view::{Doubted, KeyViewError, VerifiedKey, VerifiedVersion};
 pub use lookup::{Lookup, StateCache};
 pub use order::{Member, Order};
 pub use principal::{Permission, Principal};

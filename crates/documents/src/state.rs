@@ -296,13 +296,17 @@ fn counts_for_some<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> 
 enum Signer {
     Stands,
     Falls,
-    /// A principal its own next key: as long as the version before counts.
+    /// A principal its own next key, or an order: as long as the version before counts.
     AsBefore,
 }
 
 /// What a principal signed counts as long as the principal's document does, or stands behind one that
 /// does; its own next key, as long as the version before does. Everything else was signed by
 /// administrators, or not admitted.
+///
+/// # Security
+/// An order by a principal weakens nothing of the version before, so that must count of itself: else whoever administered
+/// the tenant once could date back an order with a small T, and a principal let it count.
 fn signer<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> Signer {
     if signed_by_administrators(version, lookup) {
         return Signer::Stands;
@@ -316,7 +320,11 @@ fn signer<L: Lookup + ?Sized>(version: &SignedDocument, lookup: &L) -> Signer {
             .into_iter()
             .any(|principal| stood_on(&principal.id(), lookup).contains(&principal.digest()))
     });
-    if stands { Signer::Stands } else { Signer::Falls }
+    match version.kind() {
+        _ if !stands => Signer::Falls,
+        Kind::KeyOrder => Signer::AsBefore,
+        _ => Signer::Stands,
+    }
 }
 
 pub(crate) fn signed_by_administrators<L: Lookup + ?Sized>(

@@ -499,6 +499,137 @@ fn attack_32_an_order_dated_back_makes_no_certificate() {
     assert_ne!(highest(&two, &[1, 2]), root);
 }
 
+/// The same with keys that were in a roster once and were replaced since: over the years T of them may have been stolen,
+/// one after another, and each of these nodes healed.
+///
+/// Fails where any roster of the chain is enough.
+#[test]
+fn attack_32_replaced_keys_make_no_certificate_by_an_order_dated_back() {
+    let mut c = cluster();
+    let mut known = DocumentSet::partial(c.roster.id().into());
+    known.insert(c.roster.clone()).unwrap();
+    let mut roster = roster_of(&c.roster);
+    for replaced in &mut roster.nodes[..2] {
+        let mut card = replaced.clone();
+        card.identity_key = public(100 + replaced.id.as_bytes()[0]);
+        // Node 1's is accepted for a while.
+        let until = if replaced.id == node(1).id { NOW + 100 } else { NOW - 100 };
+        *replaced = replaced.succeeded_by(&card, UnixSeconds(until));
+    }
+    let rotated =
+        next(&[&c.roster], Body::Roster(roster), None, c.set.frontier(&c.roster.id()), &[1]);
+    known.insert(rotated.clone()).unwrap();
+    let root = root(&c);
+    let mut changed = tenant_of(&c.tenant);
+    changed.administrators = administrators(&[3], 1);
+    let frontier = c.set.frontier(&c.tenant.id());
+    let removed = next(&[&c.tenant], Body::Tenant(changed), Some(&c.tenant), frontier, &[2]);
+    c.add(&removed);
+    let made = envelope(&root, &[1, 2, 3]);
+    let highest = |seed: u64, by: &[u8], at: u64| {
+        let two = second(&c, seed, numbered(2, 2, by, &[]), &[2]);
+        let moved = reshared(&root, &KeyOrder::of(two.body()).unwrap().order, 2);
+        let mut shown = view(&c, &[&c.key, &two], vec![envelope(&moved, by), made.clone()]);
+        shown.authority.push(removed.envelope().clone());
+        let key = key_view::verify(&known, &[shown], UnixSeconds(at)).unwrap();
+        key.versions()[0].certificate.as_ref().unwrap().statement().clone()
+    };
+    // One key that was replaced is as good as none; with two that are in use one of them is an honest node's.
+    assert_eq!(highest(73, &[2, 3], NOW), root, "one key that is accepted, of T = 2");
+    assert_ne!(highest(74, &[2, 3, 4], NOW), root, "two, and a former one");
+    assert_ne!(highest(75, &[1, 3], NOW), root, "accepted still");
+    assert_eq!(highest(75, &[1, 3], NOW + 100), root, "and no more");
+}
+
+/// `attacks.md` line 32: what who administered a tenant once dates back, no principal lets count by an order that weakens
+/// nothing of it; administrators do. Fails where an order by a principal counts whatever it stands on.
+#[test]
+fn attack_32_a_principal_adopts_no_order() {
+    let mut c = cluster();
+    let mut changed = tenant_of(&c.tenant);
+    changed.administrators = administrators(&[3], 1);
+    let frontier = c.set.frontier(&c.tenant.id());
+    let removed = next(&[&c.tenant], Body::Tenant(changed), Some(&c.tenant), frontier, &[2]);
+    c.add(&removed);
+    let weak = second(&c, 80, numbered(2, 1, &[1], &[]), &[2]);
+    c.add(&weak);
+    let follows = |by: u8| {
+        let order = Body::KeyOrder(body(&c, numbered(3, 1, &[1], &[]), false));
+        next(&[&weak], order, Some(&removed), Vec::new(), &[by])
+    };
+    let (by_principal, by_administrator) = (follows(10), follows(3));
+    c.add(&by_principal);
+    assert_eq!(orders(&c).newest().unwrap().number(), 1);
+    // What stands on an order that counts does.
+    let good = Body::KeyOrder(body(&c, numbered(2, 2, &[1, 2, 4], &[4]), true));
+    let good = first(good, Some(&removed), 81, &[10]);
+    c.add(&good);
+    let order = Body::KeyOrder(body(&c, numbered(3, 2, &[1, 2, 4], &[]), false));
+    c.add(&next(&[&good], order, Some(&removed), Vec::new(), &[10]));
+    assert_eq!(orders(&c).newest().unwrap().number(), 3);
+    c.add(&by_administrator);
+    assert!(orders(&c).newest().is_err(), "now both count");
+}
+
+/// An order with fewer members than an earlier T that was carried out and not kept is believed by nobody: all its members
+/// may lie. So that its key is not lost, the next order may follow it, where so many holders show that they went
+/// over that what is believed is of no use any more.
+///
+/// Fails where fewer are enough, where a node counts twice, or whoever holds nothing of it.
+#[test]
+fn an_order_that_nobody_believes_is_adopted_where_its_holders_have_gone_over() {
+    let mut c = cluster();
+    let mut known = DocumentSet::partial(c.roster.id().into());
+    known.insert(c.roster.clone()).unwrap();
+    let root = root(&c);
+    let frontier = c.set.frontier(&c.tenant.id());
+    let two = second(&c, 76, numbered(2, 1, &[1], &[]), &[2]);
+    c.add(&two);
+    let carried_out = KeyOrder::of(two.body()).unwrap().clone();
+    let moved = reshared(&root, &carried_out.order, 2);
+    let mut changed = tenant_of(&c.tenant);
+    changed.support_contact.push('x');
+    let unaware = next(&[&c.tenant], Body::Tenant(changed), Some(&c.tenant), frontier, &[2]);
+    c.add(&unaware);
+    let made = envelope(&root, &[1, 2, 3]);
+    let view_of = |certificates: Vec<v1::Envelope>| {
+        let mut shown = view(&c, &[&c.key, &two], certificates);
+        shown.authority.push(unaware.envelope().clone());
+        shown
+    };
+    let gone = view_of(vec![envelope(&moved, &[1]), made.clone()]);
+    let stays = view_of(vec![made.clone()]);
+    let adopts = |views: &[&v1::KeyView], nodes: &[u8]| {
+        let views: Vec<v1::KeyView> = views.iter().map(|view| (*view).clone()).collect();
+        let mut key = key_view::verify(&known, &views, UnixSeconds(NOW)).unwrap();
+        let shown_by: Vec<NodeId> = nodes.iter().map(|n| node(*n).id).collect();
+        key.adopt_doubted(&shown_by);
+        let version = key.version(KeyVersion::FIRST).unwrap().clone();
+        assert_eq!(version.certificate.as_ref().unwrap().statement(), &root);
+        assert_eq!(version.in_use(), Some(version.orders.first()));
+        let follows = version.adopted_next().map(|order| order.threshold().n());
+        assert_eq!(version.unadopted(), version.adopted_next());
+        let next = if follows.is_some() { vec![two.digest()] } else { Vec::new() };
+        assert_eq!(version.followed_by_next(), next);
+        follows
+    };
+    // Of three holders with T = 2.
+    assert_eq!(adopts(&[&gone, &stays, &stays], &[1, 2, 3]), None);
+    assert_eq!(adopts(&[&gone, &gone, &stays], &[1, 1, 3]), None, "one node twice");
+    assert_eq!(adopts(&[&gone, &gone, &gone], &[1, 4, 5]), None, "others than holders");
+    assert_eq!(adopts(&[&gone, &gone, &stays], &[1, 2, 3]), Some(1));
+
+    // Adopted, it counts, and is believed.
+    let next_order = body(&c, numbered(3, 2, &[1, 2, 3], &[2, 3]), false);
+    let three = next(&[&two], Body::KeyOrder(next_order), Some(&unaware), Vec::new(), &[2]);
+    let mut shown = view(&c, &[&c.key, &two, &three], vec![envelope(&moved, &[1]), made.clone()]);
+    shown.authority.push(unaware.envelope().clone());
+    let key = key_view::verify(&known, &[shown], UnixSeconds(NOW)).unwrap();
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!(version.certificate.as_ref().unwrap().statement(), &moved);
+    assert_eq!((version.unadopted(), version.followed_by_next()), (None, vec![three.digest()]));
+}
+
 /// Seats: who takes part by order, parent and dealers, and who may come in without a share.
 #[test]
 fn attack_11_seats_follow_order_and_parent() {

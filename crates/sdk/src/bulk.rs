@@ -157,7 +157,9 @@ impl Client {
             for (mut job, key) in core::mem::take(&mut rest).into_iter().zip(keys) {
                 let others = || Patience::with(run.seen().remembered.of_others());
                 let patience = job.patience.take().unwrap_or_else(others);
-                let machine = |key: Key| {
+                let mut patience = patience;
+                let machine = |(key, shown): (Key, Vec<NodeId>)| {
+                    patience.remembered.have_shown(shown);
                     let remembered = &patience.remembered;
                     Ok::<_, Error>((self.reshare_machine(&key, job.version, remembered)?, key))
                 };
@@ -208,13 +210,21 @@ impl Client {
 
     /// The keys of these jobs: as one node shows them, which takes part itself and knows the order in force; or as
     /// most do, and nodes that lack something are brought it.
-    async fn look_up(&self, jobs: &[Job], thoroughly: bool, run: &Run) -> Vec<Result<Key, Error>> {
-        let mut found: Vec<Option<Result<Key, Error>>> = jobs.iter().map(|_| None).collect();
-        let mut waiting = jobs.iter().map(|job| (job.key, job.version)).enumerate();
+    ///
+    /// With each, who has shown it.
+    async fn look_up(
+        &self,
+        jobs: &[Job],
+        thoroughly: bool,
+        run: &Run,
+    ) -> Vec<Result<(Key, Vec<NodeId>), Error>> {
+        let mut found: Vec<Option<Result<_, Error>>> = jobs.iter().map(|_| None).collect();
+        let to_ask = |job: &Job| job.patience.as_ref().map(|patience| patience.remembered.to_ask());
+        let mut waiting = jobs.iter().map(|job| (job.key, job.version, to_ask(job))).enumerate();
         let mut looking = JoinSet::new();
         loop {
             while looking.len() < LOOKUPS
-                && let Some((at, (id, version))) = waiting.next()
+                && let Some((at, (id, version, also))) = waiting.next()
             {
                 let client = self.clone();
                 let one = if thoroughly { None } else { self.quickest(run) };
@@ -227,13 +237,15 @@ impl Client {
                     let mut slow = None;
                     if let Some(node) = one {
                         match timeout(LOOKUP, client.key_of_one(id, node)).await {
-                            Ok(Some(key)) if made(&key) => return (at, Ok(key), None),
+                            Ok(Some(key)) if made(&key) => {
+                                return (at, Ok((key, vec![node])), None);
+                            }
                             Ok(_) => {}
                             Err(_) => slow = Some(node),
                         }
                     }
                     let known = client.cached_key(id).is_some();
-                    let key = client.gather_key(id).await;
+                    let key = client.gather_key_of(id, &also.unwrap_or_default()).await;
                     // Hundreds of thousands of keys are not kept in memory.
                     if !known {
                         client.forget_key(id);

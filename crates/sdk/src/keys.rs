@@ -572,6 +572,23 @@ impl Client {
         self.get_key(which, &id.to_string()).await
     }
 
+    /// What these nodes show of the key of this id; those that show nothing are left out.
+    pub(crate) async fn views_at(
+        &self,
+        id: KeyId,
+        nodes: &[NodeId],
+    ) -> Vec<(NodeId, Vec<KeyView>)> {
+        let request = |node: NodeId| v1::GetKeyRequest {
+            node: node.as_bytes().to_vec(),
+            which: Some(v1::get_key_request::Which::Id(id.as_bytes().to_vec())),
+        };
+        let answers = self.ask(nodes, Method::GetKey, request, nodes.len()).await;
+        let shown = |(node, answer): (NodeId, Result<Answered<v1::GetKeyReply>, NodeFailure>)| {
+            Some((node, answer.ok()?.reply.keys))
+        };
+        answers.into_iter().filter_map(shown).filter(|(_, views)| !views.is_empty()).collect()
+    }
+
     /// More than half of the roster's nodes.
     pub(crate) fn most(&self) -> usize {
         self.roster().nodes.len() / 2 + 1
@@ -665,7 +682,11 @@ impl Client {
         let verify = move || loop {
             let only: Vec<KeyView> = views.iter().map(|(_, view)| view.clone()).collect();
             let error = match key_view::verify(&known, &only, now()) {
-                Ok(verified) => return Key::new(verified, &only, fates(&views)),
+                Ok(mut verified) => {
+                    let shown_by: Vec<NodeId> = views.iter().map(|(node, _)| *node).collect();
+                    verified.adopt_doubted(&shown_by);
+                    return Key::new(verified, &only, fates(&views));
+                }
                 Err(error) => error,
             };
             match &error {

@@ -292,8 +292,12 @@ impl Client {
         }
         // One that the tenant's documents do not keep is followed, and so adopted.
         let in_force = orders.newest().ok().filter(|_| verified.unadopted().is_none());
-        // Of orders that contend none says what stays as before: the shares in use do.
-        let before = in_force.or_else(|| verified.in_use()).unwrap_or(&verified.order);
+        // Of orders that contend none says what stays as before: the shares in use do. Of one that nobody believes nothing
+        // does: what counts says it.
+        let adopted = verified.adopted_next();
+        let counts = || adopted.and_then(|_| orders.newest().ok());
+        let before = in_force.or_else(counts).or_else(|| verified.in_use());
+        let before = before.unwrap_or(&verified.order);
         // T is nobody's default that is smaller than what one of them asks for.
         let contends = |head: &&SignedDocument| {
             orders.newest().is_err() && orders.heads().contains(&head.digest())
@@ -337,7 +341,8 @@ impl Client {
             new.t() < old.t() || new.n() < old.n()
         });
         let may = signing.own.as_ref().is_some_and(|own| own.permits(Action::Change, Some(&id)));
-        let by_administrators = weakens || signing.critical || !may;
+        let by_administrators =
+            weakens || signing.critical || !may || verified.unadopted().is_some();
         let signer = match (by_administrators, signing.administrator) {
             (false, _) => &self.inner.key,
             (true, Some(administrator)) => administrator.signing_key(),
@@ -362,7 +367,9 @@ impl Client {
         let highest =
             heads.iter().filter_map(|head| Some(KeyOrder::of(head.body())?.order.number()));
         let mut number = highest.max().unwrap_or(1).saturating_add(1);
-        match heads.split_first() {
+        // What does not count is stored everywhere with a version of its own document that does.
+        let counts = |head: &&SignedDocument| orders.heads().contains(&head.digest());
+        match heads.iter().find(|head| !counts(head)).or(heads.first()) {
             None => {
                 let base = key.heads().first().map(|head| head.digest());
                 let draft = Draft::first(
@@ -373,7 +380,7 @@ impl Client {
                 );
                 documents.push(document(draft)?);
             }
-            Some((continued, _)) => {
+            Some(continued) => {
                 let (mut before, others): (Vec<SignedDocument>, Vec<SignedDocument>) =
                     heads.iter().cloned().partition(|head| head.id() == continued.id());
                 let mut others: Vec<FrontierEntry> =
@@ -445,7 +452,11 @@ impl Client {
             }
             nodes.push((entry.id, entry.identity_key));
         }
-        let holders = key.committee_of(version).unwrap_or_default();
+        let adopted = key.verified_version(version).ok().and_then(|known| known.adopted_next());
+        let holders = match adopted {
+            Some(adopted) => adopted.members().iter().map(|member| member.node).collect(),
+            None => key.committee_of(version).unwrap_or_default(),
+        };
         let new = |node: &&NodeId| !holders.contains(node) || change.entering.contains(node);
         let entering: Vec<NodeId> = members.iter().filter(new).copied().collect();
         let refresh = change.refresh_seconds.unwrap_or(before.refresh_seconds());
@@ -587,6 +598,21 @@ pub(crate) fn effects(
             said.push(format!(
                 "lets {} in again without showing the share of {of} that it had",
                 name(&member.node)
+            ));
+        }
+    }
+    let orders = key.as_ref().and_then(|key| set.orders(key, after.version));
+    for before in &followed {
+        let digest = before.digest(after.key, after.version);
+        if orders.as_ref().is_some_and(|orders| orders.counts_no_more(&digest)) {
+            let members: Vec<String> =
+                before.members().iter().map(|member| name(&member.node)).collect();
+            said.push(format!(
+                "adopts order {} of {of}, which does not count: {} by {}; nodes that have another generation erase it where \
+                 these show one by that order",
+                before.number(),
+                before.threshold(),
+                members.join(", ")
             ));
         }
     }

@@ -30,7 +30,7 @@ const BEGINNINGS: u32 = 3;
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// How often one waits for places of which this principal has all that it may have.
-const WAITS: u64 = 8;
+const WAITS: u64 = 30;
 
 /// How long each time, so that it is longer in all than what is left of an earlier run keeps its places.
 const FOR_PLACES: Duration = Duration::from_millis(1250 * SESSION_PLACE_SECONDS / WAITS);
@@ -133,7 +133,8 @@ impl Client {
     ) -> Result<Reshared, Error> {
         let mut patience = Patience::with(Remembered::default());
         loop {
-            let known = self.gather_key(key).await?;
+            let (known, shown) = self.gather_key_of(key, &patience.remembered.to_ask()).await?;
+            patience.remembered.have_shown(shown);
             let machine = self.reshare_machine(&known, version, &patience.remembered)?;
             let (outcome, reasons) = self.drive_ceremony(machine, &mut progress).await;
             patience.remembered.note(&outcome);
@@ -152,7 +153,22 @@ impl Client {
 
     /// The key as most nodes show it together; nodes that lack something of that are brought it.
     pub(crate) async fn gather_key(&self, id: KeyId) -> Result<Key, Error> {
-        let shown = self.views_of(id).await?;
+        self.gather_key_of(id, &[]).await.map(|(key, _)| key)
+    }
+
+    /// The same, with what these nodes in particular show, however long they take to answer. Says who has shown it.
+    pub(crate) async fn gather_key_of(
+        &self,
+        id: KeyId,
+        also: &[NodeId],
+    ) -> Result<(Key, Vec<NodeId>), Error> {
+        let mut shown = self.views_of(id).await?;
+        let mut missing = also.to_vec();
+        missing.retain(|node| self.roster().node(node).is_some());
+        missing.retain(|node| shown.iter().all(|(other, _)| other != node));
+        if !missing.is_empty() {
+            shown.extend(self.views_at(id, &missing).await);
+        }
         let key = self.cache_key(&self.verify_views(id, &shown).await?);
         let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
         let mut all = BTreeMap::new();
@@ -179,7 +195,7 @@ impl Client {
             // Whoever does not take them refuses the rounds, and says why.
             self.put_each(each).await;
         }
-        Ok(key)
+        Ok((key, shown.into_iter().map(|(node, _)| node).collect()))
     }
 
     /// What drives a reshare of this key version.
@@ -196,7 +212,7 @@ impl Client {
         if let Some(order) = known.unadopted() {
             return Err(RequestError::Invalid(format!(
                 "order {} of {}, by which its shares were dealt, does not count any more, since the tenant's documents do \
-                 not keep it; the next order adopts it: `quorate key refresh` signs one",
+                 not keep it; the next order adopts it: `quorate key refresh` by an administrator signs one",
                 order.number(),
                 key.alias()
             ))
@@ -326,11 +342,19 @@ impl Client {
             return Stopped::Full(error);
         }
         let again = !failed.order_unknown.is_empty()
+            || !failed.order_not_kept.is_empty()
             || failed.cancelled.is_some()
             || (failed.unreachable.is_empty()
                 && passing.into_iter().any(|code| said(code).is_some()));
         let provable = failed.blamed.iter().any(|blame| blame.evidence.is_some());
+        let not_kept = failed.order_not_kept.iter().map(|node| self.node_name(*node));
+        let not_kept: Vec<String> = not_kept.collect();
         let what = match (failed.holders, failed.signed.len()) {
+            (_, 0) if !not_kept.is_empty() => format!(
+                "the shares were not dealt anew: {} shows shares by an order that the tenant's documents do not keep; once \
+                 enough nodes show them, the next order adopts it",
+                not_kept.join(", ")
+            ),
             (Some((have, must)), _) => format!(
                 "the shares were not dealt anew: {must} nodes must deal, and {have} of those that answer hold \
                  the share in use"

@@ -3,7 +3,7 @@
 use quorate_documents::{Certificate, Orders, Statement};
 use quorate_schemes::dkg::{Ristretto255, merkle};
 use quorate_schemes::reshare::Participant;
-use quorate_types::NodeId;
+use quorate_types::{Digest, NodeId};
 use quorate_wire::PayloadType;
 use quorate_wire::proto::v1;
 
@@ -41,19 +41,33 @@ pub(super) fn unproven(fault: impl Into<ReplyFault>) -> Accusation {
     (Finding::Reply(fault.into()), None)
 }
 
-/// What a node shows of its generations, verified; nothing where it shows an order that is not known.
+/// What a node shows of its generations.
+pub(super) enum Shown {
+    /// Verified.
+    Verified(Surveyed),
+    /// By an order that is not known, of this digest.
+    OrderUnknown(Digest),
+    /// By one that is known and does not count.
+    OrderNotKept,
+}
+
+/// What a node shows of its generations, verified where its order counts.
 pub(super) fn surveyed(
     orders: &Orders,
     root: &Certificate,
     node: NodeId,
     reply: &v1::ReshareStateReply,
-) -> Result<Option<Surveyed>, ReplyFault> {
+) -> Result<Shown, ReplyFault> {
     let certificate = match &reply.certificate {
         None => None,
         Some(envelope) => {
             let statement =
                 Statement::from_payload(&envelope.payload).map_err(ReplyFault::Certificate)?;
-            let Some(order) = orders.find(&statement.order()) else { return Ok(None) };
+            let dealt_by = statement.order();
+            let Some(order) = orders.find(&dealt_by) else {
+                let known = orders.counts_no_more(&dealt_by);
+                return Ok(if known { Shown::OrderNotKept } else { Shown::OrderUnknown(dealt_by) });
+            };
             let verified = if statement.parent().is_none() {
                 let (key, version) = (orders.key(), orders.version());
                 Certificate::verify(envelope.clone(), key, version, orders.first())
@@ -72,7 +86,7 @@ pub(super) fn surveyed(
         let signature = envelope.signatures.first().cloned().ok_or(EnvelopeFault::Signer)?;
         promised.push((statement, signature));
     }
-    Ok(Some(Surveyed { certificate, holds: reply.holds, promised }))
+    Ok(Shown::Verified(Surveyed { certificate, holds: reply.holds, promised }))
 }
 
 /// Checks a participant's round 0.

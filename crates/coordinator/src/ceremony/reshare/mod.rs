@@ -18,7 +18,7 @@ use quorate_types::{Digest, NodeId, SessionId};
 use quorate_wire::proto::v1;
 use rand_core::CryptoRng;
 
-use self::answers::{Accusation, dealt, deliveries, opened, surveyed, unproven};
+use self::answers::{Accusation, Shown, dealt, deliveries, opened, surveyed, unproven};
 use self::judge::weigh;
 use self::stages::{Deal, Deliver, Open, Sign, Stage};
 use self::terms::signature;
@@ -233,18 +233,23 @@ impl Reshare {
         let checked: Result<(), Accusation> = match (&mut self.stage, reply) {
             (Stage::Survey(roll), Reply::State(reply)) => {
                 match surveyed(&self.orders, &self.root, node, &reply) {
-                    Ok(Some(found)) => {
+                    Ok(Shown::Verified(found)) => {
                         roll.answer(position, found);
                         Ok(())
                     }
-                    // All documents were fetched since it first showed one: no node has it.
-                    Ok(None) if self.remembered.strange.contains(&node) => {
+                    // It has shown its documents since it first did so, and not that order.
+                    Ok(Shown::OrderUnknown(_)) if self.remembered.hides(node, &self.orders) => {
                         Err(unproven(ReplyFault::Order))
                     }
-                    Ok(None) => {
-                        // Without an old holder it goes on.
-                        if self.order.member(&node).is_some() {
-                            self.failed.order_unknown.push(node);
+                    // Without an old holder it goes on.
+                    Ok(other) => {
+                        let member = self.order.member(&node).is_some();
+                        match other {
+                            Shown::OrderUnknown(order) if member => {
+                                self.failed.order_unknown.push((node, order));
+                            }
+                            Shown::OrderNotKept if member => self.failed.order_not_kept.push(node),
+                            _ => {}
                         }
                         roll.lose(position);
                         Ok(())

@@ -1,10 +1,10 @@
 //! What a reshare comes to, and what is remembered of it for the next try.
 
 use core::fmt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_documents::{Certificate, Statement};
-use quorate_types::{Generation, NodeId};
+use quorate_documents::{Certificate, Orders, Statement};
+use quorate_types::{Digest, Generation, NodeId};
 use quorate_wire::proto::v1;
 
 use crate::ceremony::blame::Blame;
@@ -111,9 +111,13 @@ pub struct Failed {
     pub highest: Option<Certificate>,
     /// How many nodes hold the highest generation's share and how many must deal, where too few do.
     pub holders: Option<(usize, u16)>,
-    /// Members that showed a certificate under an order that this coordinator does not know: fetch documents again. Who
-    /// does so once more is to blame ([`Remembered`]).
-    pub order_unknown: Vec<NodeId>,
+    /// Members that showed a certificate under an order that this coordinator does not know, and the order's digest: fetch
+    /// documents again, theirs among them ([`Remembered::to_ask`]). Who does not show that order then, and once more a
+    /// certificate under one that is not known, is to blame.
+    pub order_unknown: Vec<(NodeId, Digest)>,
+    /// Members that showed a certificate under an order that is known and does not count. That is nobody's fault: a tenant's
+    /// version may fail to keep an order that was carried out. The next order adopts it.
+    pub order_not_kept: Vec<NodeId>,
     /// Members that have signed. If they are not all, another session can follow; each keeps its share.
     pub signed: Vec<NodeId>,
     /// All dealings are valid, and what they add up to is no sharing. Nobody can prove whose doing it is;
@@ -168,8 +172,10 @@ impl Failed {
 pub struct Remembered {
     /// Who failed. It deals only where too few others hold their shares.
     pub(super) failed: BTreeSet<NodeId>,
-    /// Who showed an order that this coordinator did not know.
-    pub(super) strange: BTreeSet<NodeId>,
+    /// Who showed an order that this coordinator did not know, or that does not count, of which nothing is known.
+    strange: BTreeMap<NodeId, Option<Digest>>,
+    /// Of these, who has shown its documents since.
+    shown: BTreeSet<NodeId>,
 }
 
 impl Remembered {
@@ -179,21 +185,49 @@ impl Remembered {
             Outcome::Reshared(reshared) => self.failed.extend(&reshared.stepped_over),
             Outcome::Failed(failed) => {
                 self.failed.extend(failed.failing());
-                self.strange.extend(&failed.order_unknown);
+                let unknown =
+                    failed.order_unknown.iter().map(|(node, order)| (*node, Some(*order)));
+                for (node, order) in
+                    unknown.chain(failed.order_not_kept.iter().map(|it| (*it, None)))
+                {
+                    self.strange.insert(node, order);
+                    self.shown.remove(&node);
+                }
             }
         }
+    }
+
+    /// Nodes whose own documents are to be fetched before the next try, since they showed an order that was not known.
+    #[must_use]
+    pub fn to_ask(&self) -> Vec<NodeId> {
+        self.strange.keys().filter(|node| !self.shown.contains(node)).copied().collect()
+    }
+
+    /// These nodes have shown their documents of the key since the last try, and what they showed is known now.
+    pub fn have_shown(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        let known = &self.strange;
+        self.shown.extend(nodes.into_iter().filter(|node| known.contains_key(node)));
+    }
+
+    /// Whether a node has shown a certificate under an order that was not known, and then documents without that order. An
+    /// honest node shows the order that it has a certificate under.
+    pub(super) fn hides(&self, node: NodeId, orders: &Orders) -> bool {
+        let known = |order: &Digest| orders.find(order).is_some() || orders.counts_no_more(order);
+        let shown = self.strange.get(&node).copied().flatten();
+        shown.is_some_and(|order| !known(&order)) && self.shown.contains(&node)
     }
 
     /// As much of it as holds for another key version too: who fails for one will mostly fail for the next, and what
     /// it knows of one says nothing of the next.
     #[must_use]
     pub fn of_others(&self) -> Self {
-        Self { failed: self.failed.clone(), strange: BTreeSet::new() }
+        Self { failed: self.failed.clone(), ..Self::default() }
     }
 
     /// Remembers what another has noted, too.
     pub fn merge(&mut self, other: &Self) {
         self.failed.extend(&other.failed);
         self.strange.extend(&other.strange);
+        self.shown.extend(&other.shown);
     }
 }

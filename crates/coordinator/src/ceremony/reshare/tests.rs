@@ -1,7 +1,7 @@
 //! What a message must be before it is relayed or judged by, and promises that one node makes alone. The machine with
 //! nodes is played in the simulator.
 
-use quorate_documents::{KeyVersionEntry, Order, Statement};
+use quorate_documents::{Body, Document, Draft, KeyOrder, KeyVersionEntry, Order, Statement};
 use quorate_schemes::dkg::{Ristretto255, Suite};
 use quorate_secret::{Secret, SigningSeed};
 use quorate_types::{Digest, Generation, KeyId, KeyVersion, NodeId, UnixSeconds};
@@ -158,15 +158,24 @@ fn attack_06_round_1_of_something_else_is_not_of_the_session() {
     }
 }
 
+fn signed_by(statement: &Statement, nodes: &[u8]) -> Certificate {
+    let signed = |i: &u8| identity(*i).envelop(PayloadType::Certificate, statement.payload());
+    let signatures = nodes.iter().flat_map(|i| signed(i).signatures).collect();
+    Certificate::assemble(statement.clone(), signatures).unwrap()
+}
+
+/// Order 1, and these versions of order documents, of which none counts.
+fn orders_with<'a>(lost: impl IntoIterator<Item = &'a Document>) -> Orders {
+    let version = KeyVersion::FIRST;
+    let first = order(1, [1, 2, 3], &[]);
+    let entry = KeyVersionEntry { number: version, created_at: UnixSeconds(1), order: first };
+    Orders::new(KEY, &entry, &[], lost)
+}
+
 /// A reshare of the first order that has asked all nodes what they have. Node 2 shows this promise.
 fn surveyed_with(promise: v1::Envelope) -> (Reshare, Received) {
-    let (first, statement) = (order(1, [1, 2, 3], &[]), parent());
-    let signed = |i| identity(i).envelop(PayloadType::Certificate, statement.payload());
-    let signatures = (1..=3).flat_map(|i| signed(i).signatures).collect();
-    let root = Certificate::assemble(statement.clone(), signatures).unwrap();
-    let version = KeyVersion::FIRST;
-    let entry = KeyVersionEntry { number: version, created_at: UnixSeconds(1), order: first };
-    let orders = Orders::new(KEY, &entry, &[], []);
+    let root = signed_by(&parent(), &[1, 2, 3]);
+    let orders = orders_with([]);
     let rng = &mut ChaCha20Rng::from_seed([4; 32]);
     let mut reshare = Reshare::new(&orders, &root, &root, ROSTER, 1, rng).unwrap();
     let mut received = Received::Ignored;
@@ -220,4 +229,82 @@ fn attack_08_what_one_node_promises_alone_is_no_certificate() {
     let (reshare, received) = surveyed_with(promise);
     assert_eq!(received, Received::Taken);
     assert_eq!(reshare.step(), Step::Open);
+}
+
+/// A try of the first order at which node 2 shows a certificate by order 2, and the others the DKG's.
+fn tried(orders: &Orders, remembered: &Remembered) -> Outcome {
+    let (root, second) = (signed_by(&parent(), &[1, 2, 3]), order(2, [2, 3, 4], &[id(4)]));
+    let (key, generation) = (parent().commitments().to_vec(), Generation::from_bytes([6; 32]));
+    let moved = Statement::of_reshare(&parent(), &second, key, generation).unwrap();
+    let moved = signed_by(&moved, &[2, 3, 4]);
+    let rng = &mut ChaCha20Rng::from_seed([4; 32]);
+    let reshare = Reshare::new(orders, &root, &root, ROSTER, 1, rng).unwrap();
+    let mut reshare = reshare.remembering(remembered);
+    for send in reshare.poll() {
+        let shown = if send.node == id(2) { &moved } else { &root };
+        let certificate = Some(shown.envelope().clone());
+        let reply = v1::ReshareStateReply { certificate, holds: true, ..Default::default() };
+        let _ = reshare.on_reply(send.node, Reply::State(reply));
+    }
+    reshare.outcome().unwrap()
+}
+
+/// Who shows an order that is not known is to blame only where it has shown its own documents since, and that order is not
+/// among them: that no other node shows it says nothing, since orders reach nodes at different times.
+///
+/// Fails where the second try is enough for blame, or where it is not asked whether the documents had the order.
+#[test]
+fn nobody_is_blamed_for_an_order_before_its_own_documents_were_seen() {
+    let orders = orders_with([]);
+    let mut remembered = Remembered::default();
+    let mut try_again = |have_shown: &[NodeId], expected: &[NodeId]| {
+        assert_eq!(remembered.to_ask(), expected);
+        remembered.have_shown(have_shown.iter().copied());
+        let outcome = tried(&orders, &remembered);
+        remembered.note(&outcome);
+        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        assert!(failed.order_not_kept.is_empty());
+        (failed.order_unknown.len(), failed.blamed.len())
+    };
+    assert_eq!(try_again(&[], &[]), (1, 0));
+    assert_eq!(try_again(&[id(1), id(3)], &[id(2)]), (1, 0));
+    assert_eq!(try_again(&[id(2)], &[id(2)]), (0, 1));
+
+    // It has shown the order that it showed first; this one may have been signed since.
+    let mut other = Remembered::default();
+    let failed =
+        Failed { order_unknown: vec![(id(2), orders.first_digest())], ..Failed::default() };
+    other.note(&Outcome::Failed(Box::new(failed)));
+    other.have_shown([id(2)]);
+    let Outcome::Failed(failed) = tried(&orders, &other) else { panic!() };
+    assert_eq!((failed.order_unknown.len(), failed.blamed), (1, Vec::new()));
+}
+
+/// Nor for one that is known and does not count: a tenant's version that does not keep it is not the doing of those who
+/// carried it out. Fails where it is taken for one that is not known.
+#[test]
+fn nobody_is_blamed_for_an_order_that_was_not_kept() {
+    let first = orders_with([]).first_digest();
+    let it = KeyOrder {
+        tenant: quorate_types::TenantId::from_bytes([3; 32]),
+        key: KEY,
+        version: KeyVersion::FIRST,
+        first,
+        base: Some(Digest::from_bytes([1; 32])),
+        settles: Vec::new(),
+        order: order(2, [2, 3, 4], &[id(4)]),
+    };
+    let rng = &mut ChaCha20Rng::from_seed([4; 32]);
+    let draft = Draft::first(Body::KeyOrder(it), Some(first), UnixSeconds(1), rng).unwrap();
+    let lost = draft.sign(&[&identity(9)]).unwrap();
+    let orders = orders_with([lost.document()]);
+    let mut remembered = Remembered::default();
+    for _ in 0..3 {
+        let outcome = tried(&orders, &remembered);
+        remembered.note(&outcome);
+        remembered.have_shown([id(2)]);
+        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failed.order_not_kept, [id(2)]);
+        assert!(failed.order_unknown.is_empty() && failed.blamed.is_empty(), "{failed:?}");
+    }
 }

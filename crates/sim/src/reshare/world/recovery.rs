@@ -35,6 +35,8 @@ impl World {
             let Some((Actor::Honest(reshare), _)) = self.actors.pop() else { break };
             let outcome = reshare.outcome();
             outcome.iter().for_each(|outcome| remembered.note(outcome));
+            // It knows all documents that there are.
+            remembered.have_shown(remembered.to_ask());
             let found = match outcome {
                 Some(Came::Reshared(reshared)) => {
                     self.judge_reshared(&reshared);
