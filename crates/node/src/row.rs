@@ -172,10 +172,22 @@ impl RowKey {
         Self::of(Table::Counting, &[&[kind], tenant.as_bytes(), id.as_bytes()])
     }
 
-    /// An order document in the list of those that count, or did, of one key.
+    /// An order document in the list of those that count, of one key.
     #[must_use]
     pub fn order(key: KeyId, order: DocumentId) -> Self {
         Self::of(Table::Counting, &[&orders_prefix(key), order.as_bytes()])
+    }
+
+    /// The same in the list of those that counted once.
+    #[must_use]
+    pub fn order_once(key: KeyId, order: DocumentId) -> Self {
+        Self::of(Table::Counting, &[&orders_once_prefix(key), order.as_bytes()])
+    }
+
+    /// The same in the list of those that one which counts settles, or did.
+    #[must_use]
+    pub fn order_settled(key: KeyId, order: DocumentId) -> Self {
+        Self::of(Table::Counting, &[&orders_settled_prefix(key), order.as_bytes()])
     }
 
     /// A grant in the list of those that count, of one key to one principal.
@@ -296,10 +308,22 @@ pub fn version_prefix(key: KeyId, version: KeyVersion) -> Vec<u8> {
     [key.as_bytes().as_slice(), &version.get().to_be_bytes()].concat()
 }
 
-/// What the rows of all order documents of a key begin with.
+/// What the rows of all order documents of a key that count begin with.
 #[must_use]
 pub fn orders_prefix(key: KeyId) -> Vec<u8> {
     [&[20], key.as_bytes().as_slice()].concat()
+}
+
+/// What the rows of those begin with that counted once.
+#[must_use]
+pub fn orders_once_prefix(key: KeyId) -> Vec<u8> {
+    [&[0x80 | 20], key.as_bytes().as_slice()].concat()
+}
+
+/// What the rows of those begin with that one which counts settles, or did.
+#[must_use]
+pub fn orders_settled_prefix(key: KeyId) -> Vec<u8> {
+    [&[0xc0 | 20], key.as_bytes().as_slice()].concat()
 }
 
 /// What the rows of other nodes' checkpoints begin with.

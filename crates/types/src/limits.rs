@@ -39,8 +39,9 @@ pub const MAX_DOCUMENTS_PER_TENANT: u32 = 10_000;
 /// [`MAX_FRONTIER`]; then there is room for fewer other documents.
 pub const MAX_ORDERS_PER_TENANT: u32 = 10_000;
 
-/// Documents of orders beyond the first of one key that count: each is read for a reshare. A key version needs one
-/// for ever, of which the orders are versions; there are more where people did not know of one another.
+/// Documents of orders beyond the first of one key that count: each is read for a reshare, and as many of those that
+/// counted once, and that one settles. A key version needs one for ever, of which the orders are versions; there are more where people did not know
+/// of one another.
 pub const MAX_ORDERS_PER_KEY: usize = 1024;
 
 /// Documents under one tenant at a node, whether they count or not, in use or over. What an authority
@@ -159,8 +160,9 @@ pub const MAX_PROMISES_PER_PARENT: usize = 16;
 pub const SESSION_SECONDS: u64 = 600;
 
 /// Seconds after which a principal that has all its places at a node gives up that of its oldest reshare for another
-/// one. What is under way takes a second or two; what a coordinator left that was killed must not hold up the next.
-pub const SESSION_PLACE_SECONDS: u64 = 10;
+/// one. What is under way is done by then, also in batches of large committees on slow machines; what a coordinator left that
+/// was killed must not hold up the next for long.
+pub const SESSION_PLACE_SECONDS: u64 = 60;
 
 /// Seconds that an object's creation time may differ from a node's clock when encrypting.
 pub const CLOCK_TOLERANCE_SECONDS: u64 = 60;

@@ -224,7 +224,7 @@ impl Ready<'_> {
             .with_certificate(Some(certificate.envelope().clone()))
         })?;
         // What the backup does not know may be gone everywhere else: the caller, the key, its tenant. A share dealt
-        // since comes from nodes that do know.
+        // since comes from nodes that do know; or, where all were restored, after documents were brought (spec/backup.md).
         if held.restored {
             let message = format!(
                 "this node's share of version {} of the key came out of a backup: it deals others and evaluates \

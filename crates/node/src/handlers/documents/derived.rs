@@ -84,7 +84,7 @@ pub(super) fn store(
 }
 
 /// Where a document that counts stands in the lists that authorization reads, and one that does not
-/// stands no more. An order stays: shares may have been dealt by it, and clients are shown by what.
+/// stands no more.
 fn derived_lists(
     loaded: &Loaded,
     id: DocumentId,
@@ -93,15 +93,41 @@ fn derived_lists(
     writes: &mut Vec<Write>,
 ) {
     let body = loaded.versions(&id).first().map(|version| version.body());
-    let stays = counts || matches!(body, Some(Body::KeyOrder(_)));
     let row = match body {
         Some(Body::Policy(_)) => RowKey::counting(kind_byte(Kind::Policy), tenant, id),
-        Some(Body::KeyOrder(order)) => RowKey::order(order.key, id),
+        Some(Body::KeyOrder(order)) => {
+            orders_once(loaded, order, id, counts, writes);
+            RowKey::order(order.key, id)
+        }
         Some(Body::Terms(_)) => RowKey::counting(kind_byte(Kind::Terms), tenant, id),
         Some(Body::Grant(grant)) => RowKey::granted(grant.grantee, grant.key, id),
         _ => return,
     };
-    writes.push(if stays { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
+    writes.push(if counts { Write::Put(row, Vec::new()) } else { Write::Delete(row) });
+}
+
+/// An order that counts no more stands in a list of its own: shares may have been dealt by it, and clients are shown by
+/// what; but it takes no place from one that is to count. So does what an order settles, which counts behind it; in another
+/// list, since whoever may order settles what it likes.
+fn orders_once(
+    loaded: &Loaded,
+    order: &KeyOrder,
+    id: DocumentId,
+    counts: bool,
+    writes: &mut Vec<Write>,
+) {
+    let row = RowKey::order_once(order.key, id);
+    if !counts {
+        writes.push(Write::Put(row, Vec::new()));
+        return;
+    }
+    writes.push(Write::Delete(row));
+    let bodies =
+        loaded.versions(&id).into_iter().filter_map(|version| KeyOrder::of(version.body()));
+    let settled: BTreeSet<DocumentId> =
+        bodies.flat_map(|order| order.settles.iter().map(|entry| entry.id)).collect();
+    let rows = settled.into_iter().map(|settled| RowKey::order_settled(order.key, settled));
+    writes.extend(rows.map(|row| Write::Put(row, Vec::new())));
 }
 
 /// The principals that count and have a public key, or are offered it.

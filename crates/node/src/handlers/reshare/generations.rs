@@ -23,7 +23,10 @@ use crate::handlers::documents::{all_versions, version as document};
 use crate::handlers::evaluate::{certificate, held};
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
-use crate::row::{RESTORED, RowKey, Table, orders_prefix, version_prefix};
+use crate::row::{
+    RESTORED, RowKey, Table, orders_once_prefix, orders_prefix, orders_settled_prefix,
+    version_prefix,
+};
 use crate::rows;
 use crate::step::Write;
 use crate::view::{Entry, Read};
@@ -323,7 +326,7 @@ impl SharedShare {
     }
 }
 
-/// The order documents of a key that count, or did: all versions of each, and the digests of their heads.
+/// The order documents of a key that count, or did, or are settled: all versions of each, and the digests of their heads.
 pub(crate) struct OrderDocuments {
     heads: Vec<Digest>,
     versions: Vec<Arc<quorate_documents::SignedDocument>>,
@@ -346,15 +349,22 @@ impl OrderDocuments {
 
 /// Reads the order documents of a key that count, or did.
 pub(crate) fn order_documents(reads: &Reads<'_>, key: KeyId) -> Result<OrderDocuments, Stop> {
-    let prefix = orders_prefix(key);
-    let length = prefix.len();
-    let list =
-        Read::Range { table: Table::Counting, prefix, after: None, limit: MAX_ORDERS_PER_KEY };
-    let mut ids = Vec::new();
-    for entry in reads.range(list)? {
-        let id = entry.key().key.get(length..).and_then(|id| DocumentId::from_slice(id).ok());
-        ids.push(id.ok_or_else(|| rows::damaged(entry))?);
+    let list = |prefix| {
+        let (table, limit) = (Table::Counting, MAX_ORDERS_PER_KEY);
+        reads.range(Read::Range { table, prefix, after: None, limit })
+    };
+    // Of each list as many as may count, so that nothing is read in place of what counts.
+    let prefixes = [orders_prefix(key), orders_once_prefix(key), orders_settled_prefix(key)];
+    let length = orders_prefix(key).len();
+    let lists = prefixes.map(list);
+    let mut ids = BTreeSet::new();
+    for entries in lists {
+        for entry in entries? {
+            let id = entry.key().key.get(length..).and_then(|id| DocumentId::from_slice(id).ok());
+            ids.insert(id.ok_or_else(|| rows::damaged(entry))?);
+        }
     }
+    let ids: Vec<DocumentId> = ids.into_iter().collect();
     let (mut heads, mut versions, mut unread) = (Vec::new(), Vec::new(), false);
     for id in &ids {
         let (row, all) = (reads.row(&RowKey::heads(*id)), reads.range(all_versions(*id)));
