@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use prost::Message;
 use quorate_authz::Caller;
-use quorate_documents::{Body, Draft, KeyOrder, Order, Quota, SignedDocument, Terms};
+use quorate_documents::{Body, BodyOf, Draft, KeyOrder, Order, Quota, SignedDocument, Terms};
 use quorate_node::{Call, Request, RowKey, Table};
 use quorate_types::limits::{
     MAX_DOCUMENTS_PER_TENANT, MAX_FRONTIER, MAX_ORDERS_PER_KEY, MAX_ORDERS_PER_TENANT,
     MAX_POLICIES_PER_TENANT, MAX_STORED_BY_PRINCIPALS, MAX_STORED_PER_TENANT,
 };
-use quorate_types::{Action, DocumentId, KeyVersion, TenantId};
+use quorate_types::{Action, Digest, DocumentId, KeyVersion, TenantId};
 use quorate_wire::SigningKey;
 use quorate_wire::proto::store::v1::{GrantsOver, TenantCountsRow};
 use quorate_wire::proto::v1;
@@ -483,6 +483,72 @@ fn orders_and_other_documents_take_no_room_from_one_another() {
     }
     let refused = put(&mut world, std::slice::from_ref(&second)).remove(0).unwrap();
     assert!(refused.contains("1024 documents of orders of this key"), "{refused}");
+}
+
+/// Digests of the order documents that a node shows with a key.
+fn shown_orders(world: &mut World, at: usize, key: &SignedDocument) -> Vec<Digest> {
+    let which = Some(v1::get_key_request::Which::Id(key.id().as_bytes().to_vec()));
+    let node = &mut world.nodes[at];
+    let request = v1::GetKeyRequest { node: node.id(), which };
+    let shown = match node.ask(&world.owner, Request::GetKey(request)) {
+        Ok(quorate_node::Reply::GetKey(reply)) => reply.keys.into_iter().next().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let documents = shown.documents.into_iter().map(|it| SignedDocument::parse(it).unwrap());
+    documents.filter(|it| KeyOrder::of(it.body()).is_some()).map(|it| it.digest()).collect()
+}
+
+/// Orders that count no more take no place from those that are to count: a key that was filled with orders can move once a
+/// version of the tenant has dropped them. They are shown still, since shares may have been dealt by them; so is one that
+/// never counted here and that another settles. Fails where they stay in the list of those that count, or in none.
+#[test]
+fn orders_that_count_no_more_take_no_place() {
+    let mut world = World::new(2);
+    let (key, owner) = (world.order_key(2, "files"), world.owner_document.clone());
+    let signer = seed_of(&world.owner);
+    let lost = order_by(&mut world, &key, 1, &signer);
+    assert_eq!(put(&mut world, std::slice::from_ref(&lost)), [None]);
+    let row = RowKey::order(key.id().into(), lost.id());
+    let once = RowKey::order_once(key.id().into(), lost.id());
+    let has = |world: &World, at: usize, row: &RowKey| world.nodes[at].store.rows.contains_key(row);
+    assert_eq!((has(&world, 0, &row), has(&world, 0, &once)), (true, false));
+
+    let next = next_version(&world, &world.acme, &[&owner, &key]);
+    world.put_all(std::slice::from_ref(&next));
+    world.acme = next;
+    assert_eq!((has(&world, 0, &row), has(&world, 0, &once)), (false, true));
+    for number in 1..MAX_ORDERS_PER_KEY {
+        let mut id = [255; 32];
+        id[24..].copy_from_slice(&(number as u64).to_be_bytes());
+        let row = RowKey::order_once(key.id().into(), DocumentId::from_bytes(id));
+        world.nodes[0].store.rows.insert(row, (Vec::new(), quorate_node::Sequence(1)));
+    }
+    let other = order_by(&mut world, &key, 2, &signer);
+    assert_eq!(put(&mut world, std::slice::from_ref(&other)), [None]);
+    let mut both = vec![lost.digest(), other.digest()];
+    both.sort_unstable();
+    let sorted = |mut shown: Vec<Digest>| {
+        shown.sort_unstable();
+        shown
+    };
+    assert_eq!(sorted(shown_orders(&mut world, 0, &key)), both);
+
+    // Node 1 has never had it. It is settled by one that counts, and so shown.
+    let Body::KeyOrder(body) = other.body().clone() else { panic!("an order") };
+    let mut order = body.order.to_proto();
+    order.number = 3;
+    let order = Order::from_proto(&order).unwrap();
+    let settles = vec![lost.frontier_entry()];
+    let body = KeyOrder { order, settles, ..body };
+    let acme = Some(world.acme.digest());
+    let draft = Draft::first(Body::KeyOrder(body), acme, NOW, &mut world.rng);
+    let settling = draft.unwrap().sign(&[&signer]).unwrap();
+    let results = world.put(1, &[lost.clone(), settling.clone()]).results;
+    assert!(results.iter().all(|result| result.refusal.is_none()), "{results:?}");
+    assert_eq!((has(&world, 1, &row), has(&world, 1, &once)), (false, false));
+    let mut both = vec![lost.digest(), settling.digest()];
+    both.sort_unstable();
+    assert_eq!(sorted(shown_orders(&mut world, 1, &key)), both);
 }
 
 fn put_at(world: &mut World, seconds: u64, document: &SignedDocument) -> Option<String> {
