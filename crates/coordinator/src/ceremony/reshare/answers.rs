@@ -44,7 +44,7 @@ pub(super) fn unproven(fault: impl Into<ReplyFault>) -> Accusation {
 /// What a node shows of its generations.
 pub(super) enum Shown {
     /// Verified.
-    Verified(Surveyed),
+    Verified(Box<Surveyed>),
     /// By an order that is not known, of this digest.
     OrderUnknown(Digest),
     /// By one that is known and does not count.
@@ -86,7 +86,7 @@ pub(super) fn surveyed(
         let signature = envelope.signatures.first().cloned().ok_or(EnvelopeFault::Signer)?;
         promised.push((statement, signature));
     }
-    Ok(Shown::Verified(Surveyed { certificate, holds: reply.holds, promised }))
+    Ok(Shown::Verified(Box::new(Surveyed { certificate, holds: reply.holds, promised })))
 }
 
 /// Checks a participant's round 0.

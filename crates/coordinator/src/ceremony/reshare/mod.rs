@@ -234,7 +234,7 @@ impl Reshare {
             (Stage::Survey(roll), Reply::State(reply)) => {
                 match surveyed(&self.orders, &self.root, node, &reply) {
                     Ok(Shown::Verified(found)) => {
-                        roll.answer(position, found);
+                        roll.answer(position, *found);
                         Ok(())
                     }
                     // It has shown its documents since it first did so, and not that order.
