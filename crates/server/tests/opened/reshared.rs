@@ -67,8 +67,8 @@ async fn stored_certificates_of_reshares_count_and_old_shares_are_gone() {
             assert_eq!(made.verifying_key(), root.statement().verifying_key());
             heights.insert((known.order, known.height));
 
-            let all = set.known.reshared.iter();
-            let last = all.filter(|k| (k.key, k.version) == (known.key, known.version)).next_back();
+            let mut all = set.known.reshared.iter();
+            let last = all.rfind(|k| (k.key, k.version) == (known.key, known.version));
             let in_use = last.unwrap().generation == known.generation;
             for node in &mut nodes {
                 assert!(share(node, known.key, version, root.statement().generation()).is_none());
