@@ -92,7 +92,7 @@ pub enum AdmitError {
     NotPermitted(PublicKey),
     /// A principal weakened a key's protection, which takes the administrators.
     #[error(
-        "only administrators may lower a key's minimum committee, its threshold or its number of nodes, allow a fragile one, add jurisdictions, drop the fragment, or take back that it was suspended, deactivated, reported compromised or is to be destroyed, or a grant that it was revoked"
+        "only administrators may lower a key's minimum committee, its threshold or its number of nodes, allow a fragile one, add jurisdictions, drop the fragment, settle orders that contend, or take back that it was suspended, deactivated, reported compromised or is to be destroyed, or a grant that it was revoked"
     )]
     Weakens,
     /// Tenants too deep.

@@ -567,6 +567,15 @@ fn attack_32_a_principal_adopts_no_order() {
     let order = Body::KeyOrder(body(&c, numbered(3, 2, &[1, 2, 4], &[]), false));
     c.add(&next(&[&good], order, Some(&removed), Vec::new(), &[10]));
     assert_eq!(orders(&c).newest().unwrap().number(), 3);
+    // Nor by settling it, though what is ordered is as strong as can be.
+    let settling = |by: u8| {
+        let mut order = body(&c, numbered(3, 2, &[1, 2, 4], &[4]), true);
+        order.settles = vec![weak.frontier_entry()];
+        first(Body::KeyOrder(order), Some(&removed), 82, &[by])
+    };
+    let refused = admit(&settling(10), &c.set);
+    assert_eq!(refused.unwrap_err(), AdmitError::Weakens);
+    assert!(admit(&settling(3), &c.set).is_ok());
     c.add(&by_administrator);
     assert!(orders(&c).newest().is_err(), "now both count");
 }

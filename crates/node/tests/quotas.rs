@@ -542,7 +542,7 @@ fn orders_that_count_no_more_take_no_place() {
     let body = KeyOrder { order, settles, ..body };
     let acme = Some(world.acme.digest());
     let draft = Draft::first(Body::KeyOrder(body), acme, NOW, &mut world.rng);
-    let settling = draft.unwrap().sign(&[&signer]).unwrap();
+    let settling = draft.unwrap().sign(&[&world.administrator]).unwrap();
     let results = world.put(1, &[lost.clone(), settling.clone()]).results;
     assert!(results.iter().all(|result| result.refusal.is_none()), "{results:?}");
     assert_eq!((has(&world, 1, &row), has(&world, 1, &once)), (false, false));

@@ -341,8 +341,10 @@ impl Client {
             new.t() < old.t() || new.n() < old.n()
         });
         let may = signing.own.as_ref().is_some_and(|own| own.permits(Action::Change, Some(&id)));
+        // What stands in several documents is settled, and a principal may not say what counts.
+        let settles = heads.first().is_some_and(|one| heads.iter().any(|it| it.id() != one.id()));
         let by_administrators =
-            weakens || signing.critical || !may || verified.unadopted().is_some();
+            weakens || settles || signing.critical || !may || verified.unadopted().is_some();
         let signer = match (by_administrators, signing.administrator) {
             (false, _) => &self.inner.key,
             (true, Some(administrator)) => administrator.signing_key(),

@@ -42,7 +42,11 @@ async fn orders_that_contend_are_settled_by_one_that_follows_all() {
     assert_eq!(client.decrypt(&sealed, &context()).await.unwrap(), b"x");
     client.encrypt(&contested, b"y", &context()).await.unwrap();
 
-    let settled = client.new_order(id, version, change(&members, 30), None).await.unwrap();
+    // Which of them counts is for administrators to say.
+    let refused = client.new_order(id, version, change(&members, 30), None).await.unwrap_err();
+    assert!(refused.to_string().contains("administrators"), "{refused}");
+    let admin = Some(&cluster.admin);
+    let settled = client.new_order(id, version, change(&members, 30), admin).await.unwrap();
     assert_eq!(settled.number, 3);
     let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
     assert_eq!((order.number, order.refresh_seconds, order.fulfilled), (3, 30, false));
@@ -79,8 +83,7 @@ async fn orders_that_contend_take_back_nothing() {
     };
     assert_eq!((plan(None)[0].to.t(), plan(None)[0].lowers), (3, None));
     assert_eq!((plan(Some(2))[0].to.t(), plan(Some(2))[0].lowers), (2, Some(3)));
-    // No administrator's key: nothing is weakened.
-    client.new_order(id, version, OrderChange::default(), None).await.unwrap();
+    client.new_order(id, version, OrderChange::default(), Some(&cluster.admin)).await.unwrap();
     let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
     assert_eq!((order.number, order.threshold.t(), order.refresh_seconds), (3, 3, 10));
     assert_eq!(order.members, members);
@@ -104,8 +107,7 @@ async fn orders_that_contend_keep_the_largest_threshold_of_them() {
     let wanted = CommitteeChange { refresh_seconds: Some(30), ..CommitteeChange::default() };
     let plan = client.plan_committees(client.roster(), &[contested], &wanted).unwrap();
     assert_eq!((plan.orders[0].to.t(), plan.orders[0].lowers), (3, None));
-    // No administrator's key: nothing is weakened.
-    client.new_order(id, version, OrderChange::default(), None).await.unwrap();
+    client.new_order(id, version, OrderChange::default(), Some(&cluster.admin)).await.unwrap();
     let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
     assert_eq!((order.number, order.threshold.t()), (3, 3));
 }
@@ -125,7 +127,8 @@ async fn one_order_in_two_documents_is_one() {
     let twice = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
     assert_eq!((twice.number, twice.refresh_seconds), (2, 10));
     client.reshare_key(id, version, |_| ()).await.unwrap();
-    let next = client.new_order(id, version, change(&members, 20), None).await.unwrap();
+    let admin = Some(&cluster.admin);
+    let next = client.new_order(id, version, change(&members, 20), admin).await.unwrap();
     assert_eq!(next.number, 3);
     let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
     assert_eq!((order.number, order.refresh_seconds), (3, 20));
