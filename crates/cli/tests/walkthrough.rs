@@ -92,7 +92,8 @@ fn chapter_on_operating() {
             return text.to_owned();
         };
         let folder = root.join(machine).display().to_string();
-        text.replace("/var/lib/quorate", &format!("{folder}/data"))
+        however_full(text)
+            .replace("/var/lib/quorate", &format!("{folder}/data"))
             .replace("/etc/quorate", &format!("{folder}/etc"))
             .replace("0.0.0.0:7843", &addresses[number])
             .replace("a.example:7843", &addresses[number])
@@ -102,6 +103,14 @@ fn chapter_on_operating() {
             .replace("a.json", &format!("{machine}.json"))
     };
     run(chapter.adapted(at), 18, 6);
+}
+
+/// A node that is made in a chapter says nothing of how full the tester's disk is.
+fn however_full(text: &str) -> String {
+    let card = "cp /var/lib/quorate/node-card.json";
+    let config = "/var/lib/quorate/node.toml";
+    let bounds = "disk_warning_percent = 101\\ndisk_alarm_percent = 101\\n";
+    text.replace(card, &format!("grep -q disk_ {config} || printf '{bounds}' >> {config}\n{card}"))
 }
 
 /// Ends the services of a chapter, whatever became of it: each by the id that was written down when it was started.
@@ -144,7 +153,8 @@ fn chapter_on_backup() {
             "kill $(cat {folder}/pid)\nwhile kill -0 $(cat {folder}/pid) 2> /dev/null; do sleep 0.05; done\n\
              rm {folder}/pid {folder}/log"
         );
-        text.replace("systemctl start quorate-node", &start)
+        however_full(text)
+            .replace("systemctl start quorate-node", &start)
             .replace("systemctl stop quorate-node", &stop)
             .replace("/var/lib/quorate", &format!("{folder}/data"))
             .replace("/etc/quorate", &format!("{folder}/etc"))
@@ -198,12 +208,7 @@ fn chapter_on_upgrade() {
             "kill $(cat {folder}/pid)\nwhile kill -0 $(cat {folder}/pid) 2> /dev/null; do sleep 0.05; done\n\
              rm {folder}/pid {folder}/log"
         );
-        // However full the tester's disk is.
-        let card = "cp /var/lib/quorate/node-card.json a.json";
-        let bounds = format!(
-            "printf 'disk_warning_percent = 101\\ndisk_alarm_percent = 101\\n' >> {folder}/data/node.toml\n{card}"
-        );
-        text.replace(card, &bounds)
+        however_full(text)
             .replace("systemctl start quorate-node", &start)
             .replace("systemctl stop quorate-node", &stop)
             .replace("quorate node finalize", &format!("{folder}/bin/quorate node finalize"))
@@ -238,7 +243,8 @@ fn chapter_on_membership() {
             return text.to_owned();
         };
         let folder = root.join(machine).display().to_string();
-        text.replace("/var/lib/quorate", &format!("{folder}/data"))
+        however_full(text)
+            .replace("/var/lib/quorate", &format!("{folder}/data"))
             .replace("/etc/quorate", &format!("{folder}/etc"))
             .replace("0.0.0.0:7843", &addresses[number])
             .replace(&format!("{machine}.example:7843"), &addresses[number])

@@ -204,8 +204,9 @@ struct Shared {
     /// For benchmarks only: audit records are dropped.
     without_audit: bool,
     format: StoreFormat,
-    /// Held as long as anything here is: the writer's thread has a share of this too.
-    _lock: Lock,
+    /// Held until the store is closed, and as long as anything here is where nobody closes it: the writer's thread has a
+    /// share of this too.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// A store in one SQLite file. Clones are handles of the same store.
@@ -223,8 +224,9 @@ struct WriterThread {
 impl WriterThread {
     /// Ends the writer after what waits for it. Blocks.
     fn end(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        // Held meanwhile: whoever ends it besides waits as well.
+        let mut thread = lock_of(&self.thread);
+        if let Some(thread) = thread.take() {
             // Both fail only where the thread has ended already.
             let _ = self.jobs.send(Job::Close);
             let _ = thread.join();
@@ -272,7 +274,7 @@ impl SqliteStore {
             without_audit: options.without_audit_for_benchmarks,
             format: StoreFormat::of(schema::format(&connection).map_err(database)?),
             path: path.clone(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         let (jobs, waiting) = std::sync::mpsc::sync_channel(MAX_WAITING);
         let mut writer = Writer::new(connection, Arc::clone(&shared)).map_err(database)?;
@@ -462,5 +464,7 @@ impl Store for SqliteStore {
         // Blocks: the queue may be full, and the last checkpoint takes a sync.
         let _ = tokio::task::spawn_blocking(move || writer.end()).await;
         self.shared.readers.close();
+        // The directory is free for the next process, though somebody who reads may still have a handle of this one.
+        drop(lock_of(&self.shared.lock).take());
     }
 }
