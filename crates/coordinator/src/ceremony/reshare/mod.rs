@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_documents::{Certificate, Order, Orders, Rank};
 use quorate_types::{Digest, NodeId, SessionId};
 use quorate_wire::proto::v1;
+use quorate_wire::{digests, strict};
 use rand_core::CryptoRng;
 
 use self::answers::{Accusation, Shown, dealt, deliveries, opened, surveyed, unproven};
@@ -61,6 +62,10 @@ pub struct Reshare {
     holders: Vec<NodeId>,
     /// Nodes without the highest certificate.
     lacking: Vec<NodeId>,
+    /// The sessions that have begun, of which all but the one that runs are over.
+    begun: Vec<SessionId>,
+    /// What was to be signed in them.
+    statements: Vec<Vec<u8>>,
 }
 
 impl Reshare {
@@ -106,6 +111,8 @@ impl Reshare {
             doubted: BTreeMap::new(),
             holders: Vec::new(),
             lacking: Vec::new(),
+            begun: Vec::new(),
+            statements: Vec::new(),
         };
         reshare.stage = Stage::Survey(Roll::of(reshare.everybody()));
         Ok(reshare)
@@ -230,6 +237,9 @@ impl Reshare {
             Stage::Over => None,
         };
         let Some(position) = position else { return Received::Ignored };
+        if self.is_of_an_earlier_session(&reply) {
+            return Received::Ignored;
+        }
         let checked: Result<(), Accusation> = match (&mut self.stage, reply) {
             (Stage::Survey(roll), Reply::State(reply)) => {
                 match surveyed(&self.orders, &self.root, node, &reply) {
@@ -302,8 +312,45 @@ impl Reshare {
         received
     }
 
+    /// Whether a reply, late or doubled on the way, belongs to a session that others were to deal in: the node that is
+    /// asked for something else meanwhile has done nothing wrong. One that sends such a reply on purpose is as one
+    /// that sends none.
+    fn is_of_an_earlier_session(&self, reply: &Reply) -> bool {
+        match (&self.stage, reply) {
+            (Stage::Open(_), Reply::Open(reply)) => {
+                let payload = reply.round0.as_ref().map(|envelope| envelope.payload.as_slice());
+                let message = payload.and_then(|it| strict::decode("ReshareRound0", it).ok());
+                message.is_some_and(|it: v1::ReshareRound0| self.is_over(&it.session))
+            }
+            (Stage::Deal(_), Reply::Deal(reply)) => {
+                let payload = reply.round1.as_ref().map(|envelope| envelope.payload.as_slice());
+                let message = payload.and_then(|it| strict::decode("Round1", it).ok());
+                message.is_some_and(|it: v1::Round1| self.is_over(&it.session))
+            }
+            (Stage::Sign(_), Reply::Sign(reply)) => {
+                let signed = reply.statement.as_ref().map(|envelope| &envelope.payload);
+                signed.is_some_and(|it| {
+                    self.statements.contains(it) && self.statements.last() != Some(it)
+                })
+            }
+            _ => false,
+        }
+    }
+
+    fn is_over(&self, session: &[u8]) -> bool {
+        let known = self.begun.iter().any(|id| id.as_bytes() == session);
+        known && self.begun.last().is_some_and(|now| now.as_bytes() != session)
+    }
+
     /// A node that gave no answer, or said no. A request that may succeed a little later is sent again.
     pub fn on_failure(&mut self, node: NodeId, failure: Failure) {
+        // What it shows was weighed with that session, if it came in time.
+        if let Failure::Refused(refusal) = &failure
+            && let Some(session) = refusal.evidence.as_ref().and_then(|it| it.session.as_ref())
+            && self.is_over(digests::session_id(session).as_bytes())
+        {
+            return;
+        }
         if let Stage::Deliver(deliver) = &mut self.stage {
             if deliver.roll.on_failure(node, &failure) {
                 deliver.lacking.push((node, failure));

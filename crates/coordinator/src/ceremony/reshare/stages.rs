@@ -259,6 +259,7 @@ impl Reshare {
         };
         match Terms::new(&session, &self.order, self.highest.statement()) {
             Some(terms) => {
+                self.begun.push(terms.id());
                 let roll = Roll::of(terms.seats.all().iter().map(|seat| seat.node));
                 Stage::Open(Box::new(Open { terms, roll }))
             }
@@ -304,6 +305,7 @@ impl Reshare {
             self.failed.cancelled = Some(error);
             return Stage::Over;
         }
+        self.statements.push(statement.payload());
         let roll = Roll::of(terms.seats.members().iter().map(|seat| seat.node));
         Stage::Sign(Box::new(Sign { terms, round0, dealt, statement, roll }))
     }
