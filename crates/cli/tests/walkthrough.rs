@@ -113,28 +113,12 @@ fn however_full(text: &str) -> String {
     text.replace(card, &format!("grep -q disk_ {config} || printf '{bounds}' >> {config}\n{card}"))
 }
 
-/// Ends the services of a chapter, whatever became of it: each by the id that was written down when it was started.
-struct Services(std::path::PathBuf);
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        for machine in ["a", "b", "c"] {
-            let id = fs::read_to_string(self.0.join(machine).join("pid")).unwrap_or_default();
-            let id = id.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(id) = id {
-                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
-            }
-        }
-    }
-}
-
 /// Three providers on this machine, whose services are processes that the test starts and stops in the place of
 /// systemd; where each keeps its data, and at which address it listens, is all that differs besides.
 #[test]
 fn chapter_on_backup() {
     let chapter = Chapter::new("docs/backup.md");
     let root = chapter.path().to_owned();
-    let _services = Services(root.clone());
     let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = listeners.map(|listener| listener.local_addr().unwrap().to_string());
     for machine in ["a", "b", "c"] {
@@ -177,7 +161,6 @@ fn chapter_on_backup() {
 fn chapter_on_upgrade() {
     let chapter = Chapter::new("docs/upgrade.md");
     let root = chapter.path().to_owned();
-    let _services = Services(root.clone());
     let new = std::env::var_os("QUORATE_NEXT_BUILD").unwrap_or_else(|| support::PROGRAM.into());
     std::os::unix::fs::symlink(new, root.join("quorate-new")).unwrap();
     let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

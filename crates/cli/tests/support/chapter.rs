@@ -285,6 +285,22 @@ pub struct Count {
     pub not_run: usize,
 }
 
+/// Ends the services of a chapter, whatever became of it: each by the id that was written down when it was started,
+/// and before the folder with these ids goes.
+struct Services(PathBuf);
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for machine in ["a", "b", "c"] {
+            let id = fs::read_to_string(self.0.join(machine).join("pid")).unwrap_or_default();
+            let id = id.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(id) = id {
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Chapter {
     /// A chapter of docs/, or the README.
     pub fn new(name: &str) -> Self {
@@ -327,6 +343,7 @@ impl Chapter {
     /// # Panics
     /// Where a command ends otherwise, or prints something else, than the chapter says.
     pub fn run(mut self) -> Count {
+        let _services = Services(self.path().to_owned());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(&self.name);
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let mut count = Count { commands: 0, not_run: 0 };
