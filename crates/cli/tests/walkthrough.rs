@@ -110,7 +110,7 @@ fn however_full(text: &str) -> String {
     let card = "cp /var/lib/quorate/node-card.json";
     let config = "/var/lib/quorate/node.toml";
     let bounds = "disk_warning_percent = 101\\ndisk_alarm_percent = 101\\n";
-    text.replace(card, &format!("grep -q disk_ {config} || printf '{bounds}' >> {config}\n{card}"))
+    text.replace(card, &format!("grep -q ^disk_ {config} || printf '{bounds}' >> {config}\n{card}"))
 }
 
 /// Three providers on this machine, whose services are processes that the test starts and stops in the place of
