@@ -53,6 +53,13 @@ fn whatever_happens_the_invariants_hold() {
     }
 }
 
+/// A certificate that a liar alone held is brought to the others, and all hold a higher one before anybody looks. Without
+/// what the coordinator brought (tried) the evidence against a dealer of the session between convicts nobody.
+#[test]
+fn evidence_convicts_below_a_certificate_that_was_held_for_a_moment() {
+    play(14121, &Scenario::random(14121));
+}
+
 /// Answers of a session in which others were to deal arrive late or twice, when the next one has begun. Each of these seeds
 /// fails (tried) where they are taken for answers of that one, and honest nodes are blamed for them.
 #[test]

@@ -38,6 +38,12 @@ impl World {
         }
     }
 
+    /// Remembers what an honest coordinator brings to nodes, which it has verified: nodes may have it for a moment only.
+    pub(super) fn carried(&mut self, put: &v1::PutCertificateRequest) {
+        let carried = put.certificate.clone();
+        self.certified(carried.and_then(|it| Certificate::verified_before(it).ok()));
+    }
+
     pub(super) fn judge_reshared(&mut self, reshared: &Reshared) {
         self.judge_blame(&reshared.blamed);
         self.certified([reshared.certificate.clone()]);

@@ -61,10 +61,14 @@ impl World {
             }
             Actor::Dead => return,
         };
+        let honest = matches!(self.actors.get(at), Some((Actor::Honest(_), _)));
         for (send, guise) in asks {
             let Some(position) = self.position(send.node) else { continue };
             if self.dies(at) {
                 return;
+            }
+            if let (true, machine::Request::PutCertificate(put)) = (honest, &send.request) {
+                self.carried(put);
             }
             self.sequence += 1;
             let call = self.sequence;
