@@ -12,7 +12,7 @@ use quorate_schemes::prf::Labels;
 use quorate_types::limits::MAX_BATCH;
 use quorate_types::{Action, KeyVersion, NodeId, UnixSeconds};
 use quorate_wire::proto::v1;
-use quorate_wire::{EncryptionContext, Label, RefusalCode};
+use quorate_wire::{EncryptionContext, Label};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,16 +20,18 @@ use crate::client::{Client, Warning};
 use crate::error::{Error, NodeRefusal, NotQuorate, RequestError, WrongAnswer};
 use crate::generations::rank;
 use crate::keys::Key;
-use crate::rng::{now, os_rng};
+use crate::rng::now;
 use crate::shares_lost::SharesLost;
-use crate::transport::{CallError, FanOut, Method, Unreachable, UnreachableReason};
+use crate::transport::{
+    CallError, FanOut, Method, Unreachable, UnreachableReason, may_pass, pause,
+};
 
 /// Bytes of encryption contexts in one request; with 4096 items it stays below the largest request.
 const MAX_CONTEXTS_BYTES: usize = 1 << 20;
 /// Labels up to which combining (about 40 us each) runs where the caller runs.
 const INLINE_LABELS: usize = 8;
 
-/// How often a request is sent again to nodes that are overloaded: no more than twice the load.
+/// How often a request is sent again to nodes that cannot answer just now: no more than twice the load.
 const MAX_RETRIES: u32 = 2;
 
 /// How often one request follows a key from one generation to the next, or brings nodes along: more often than shares
@@ -219,7 +221,7 @@ impl Client {
                 }
                 Err(FinishError::NotQuorate(missing)) => {
                     self.learn(&missing.report);
-                    if retries < MAX_RETRIES && overloaded(&missing.report) {
+                    if retries < MAX_RETRIES && passing(&missing.report) {
                         retries += 1;
                         tokio::time::sleep(pause(retries)).await;
                         start = Start::Fresh(proofs);
@@ -402,19 +404,9 @@ impl Client {
     }
 }
 
-/// Whether a node said that it has too much to do at present.
-fn overloaded(report: &Report) -> bool {
-    let code = RefusalCode::Overloaded.code();
-    report.refused.iter().any(|(_, refusal)| refusal.code == code)
-}
-
-/// 100 to 300 ms, then 200 to 600 ms: at random, so that clients that were turned away together do not
-/// come back together.
-fn pause(retry: u32) -> Duration {
-    let mut random = [0];
-    rand_core::Rng::fill_bytes(&mut os_rng(), &mut random);
-    let [random] = random;
-    Duration::from_millis((50 << retry) + (u64::from(random) * (100 << retry)) / 255)
+/// Whether a node said that it cannot answer at present.
+fn passing(report: &Report) -> bool {
+    report.refused.iter().any(|(_, refusal)| may_pass(refusal))
 }
 
 /// A silence in the coordinator's words.

@@ -226,7 +226,7 @@ impl Client {
         let fan_out = Some(FanOut::new());
         let mut bringing = tokio::task::JoinSet::new();
         for (node, had) in nodes {
-            let (node, had, transport) = (*node, had.clone(), self.inner.transport.clone());
+            let (node, had, transport) = (*node, had.clone(), self.inner.transport.once());
             let bytes = node.as_bytes().to_vec();
             let request = v1::PutCertificateRequest { node: bytes, ..request.clone() };
             bringing.spawn(async move {

@@ -77,6 +77,8 @@ mod transport;
 mod usage;
 
 #[cfg(test)]
+mod again_tests;
+#[cfg(test)]
 mod generation_tests;
 #[cfg(test)]
 mod key_tests;

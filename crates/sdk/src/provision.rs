@@ -32,7 +32,6 @@ use crate::kept::{self, KeepDealings, KeptDkg};
 use crate::keys::{KeySpecRequest, fingerprint};
 use crate::profile::AdminKey;
 use crate::rng::os_rng;
-use crate::rounds::{PAUSE, may_pass};
 use crate::transport::{CallError, FanOut, Method, Unreachable};
 use crate::{NodeRefusal, Permission};
 
@@ -40,9 +39,6 @@ use crate::{NodeRefusal, Permission};
 /// that nodes compute while this client does.
 pub(crate) const LANES: usize = 2;
 const KEYS_OF_A_LANE: usize = MAX_CEREMONIES_PER_REQUEST / LANES;
-
-/// How often documents are offered to a node that could not take them just now.
-const PUTS: usize = 4;
 
 const ORDER: &str = "quorate-key-order-1:";
 const CHECKSUM_BYTES: usize = 4;
@@ -569,20 +565,9 @@ impl Client {
                 };
                 let (transport, node) = (self.inner.transport.clone(), entry.id);
                 asking.spawn(async move {
-                    let mut tries = 0;
-                    loop {
-                        let answer: Result<v1::PutDocumentsReply, CallError> =
-                            transport.call_of(fan_out, node, Method::PutDocuments, &request).await;
-                        tries += 1;
-                        match &answer {
-                            Err(CallError::Refused(refusal))
-                                if tries < PUTS && may_pass(refusal) =>
-                            {
-                                tokio::time::sleep(PAUSE).await;
-                            }
-                            _ => return (node, answer),
-                        }
-                    }
+                    let answer: Result<v1::PutDocumentsReply, CallError> =
+                        transport.call_of(fan_out, node, Method::PutDocuments, &request).await;
+                    (node, answer)
                 });
             }
             while let Some(joined) = asking.join_next().await {

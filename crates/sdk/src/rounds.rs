@@ -17,7 +17,7 @@ use v1::ceremony_result::Result as Answer;
 use crate::client::Client;
 use crate::evaluate::failure;
 use crate::keys::Progress;
-use crate::transport::{CallError, Method, Transport, Unreachable};
+use crate::transport::{CallError, Method, Transport, Unreachable, may_pass};
 
 /// How much longer than one request a round may take, for repetitions.
 const ROUND_GRACE: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const ROUND_GRACE: Duration = Duration::from_secs(60);
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// How long to wait before rounds are sent again that a node could not take just now.
-pub(crate) const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(300);
 
 pub(crate) type OnProgress<'a> = &'a mut (dyn FnMut(Progress) + core::marker::Send);
 
@@ -263,8 +263,14 @@ impl Client {
                 progress(Progress { step, of: C::STEPS, what });
             }
             for (node, request) in ceremony.poll() {
-                let transport = self.inner.transport.clone();
-                asking.spawn(async move { (node, request.ask(&transport, node).await) });
+                let transport = self.inner.transport.once();
+                asking.spawn(async move {
+                    let answer = request.ask(&transport, node).await;
+                    if matches!(&answer, Err(CallError::Refused(it)) if may_pass(it)) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    (node, answer)
+                });
             }
             let joined = tokio::time::timeout_at(round_ends, asking.join_next()).await;
             match joined {
@@ -388,11 +394,6 @@ fn broken(what: &str) -> Failure {
 fn answer_of<C: Ceremony>(answer: Answer) -> Result<<C::Request as Round>::Reply, Failure> {
     let strange = || broken("it answered a round with the answer to another");
     <C::Request as Round>::reply(answer).ok_or_else(strange)
-}
-
-/// Whether a refusal may be over in a moment.
-pub(crate) fn may_pass(refusal: &v1::Refusal) -> bool {
-    Failure::Refused(Box::new(refusal.clone())).may_pass()
 }
 
 /// How many messages of participants a node must check for a round.

@@ -64,6 +64,8 @@ pub(crate) enum Behaviour {
     Stalls,
     /// Says so many times that it has too much to do, and then answers.
     Overloaded(u32),
+    /// Says so many times that its disk hangs, to whatever leaves a record, and then answers.
+    DiskHangs(u32),
     /// Says no to every evaluation.
     Refuses,
     /// Says no to requests with an item whose nonce begins with an even byte, and names the first.
@@ -605,7 +607,16 @@ impl FakeNode {
     fn answer(&self, path: &str, body: &[u8]) -> Answer {
         let mut state = self.state.lock().unwrap();
         let time = UnixSeconds(now().0.saturating_add_signed(state.clock_offset));
-        Ok(match path.rsplit('/').next().unwrap() {
+        let method = path.rsplit('/').next().unwrap();
+        if let Behaviour::DiskHangs(times @ 1..) = &mut state.behaviour
+            && !["Info", "Status", "GetProof", "PutMarks"].contains(&method)
+        {
+            *times -= 1;
+            return Err(Box::new(
+                RefusalCode::StorageFailed.message("the disk hangs".into(), time),
+            ));
+        }
+        Ok(match method {
             "Info" => v1::InfoReply { time: time.0, ..Default::default() }.encode_to_vec(),
             "Status" => v1::StatusReply {
                 node: self.id.as_bytes().to_vec(),

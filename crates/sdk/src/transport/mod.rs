@@ -1,5 +1,6 @@
 //! Connections to nodes: one pooled HTTP/2 connection each, and the Connect protocol's unary form.
 
+mod again;
 mod connection;
 mod fan_out;
 mod reply;
@@ -9,7 +10,7 @@ mod version;
 use core::fmt;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use quorate_audit::SignedCheckpoint;
@@ -23,6 +24,9 @@ use quorate_wire::{RefusalCode, SigningKey, Versioned, WireVersion};
 use crate::NodeEntry;
 use crate::marks::{self, Judged, Marks};
 
+use again::{Tries, Troubles};
+
+pub(crate) use again::{may_pass, pause};
 pub(crate) use fan_out::FanOut;
 pub use tls::TlsSetupError;
 #[cfg(test)]
@@ -177,6 +181,22 @@ impl Method {
         !self.of_any_log() && !matches!(self, Self::GetDocuments)
     }
 
+    /// Whether a node that cannot answer just now is asked again. Not for evaluations, which others are asked for
+    /// meanwhile, nor for the rounds of ceremonies, whose machines count their tries; nor what a node says of how it is.
+    const fn is_sent_again(self) -> bool {
+        matches!(
+            self,
+            Self::PutDocuments
+                | Self::GetDocuments
+                | Self::GetKey
+                | Self::ListKeys
+                | Self::PutCertificate
+                | Self::ReshareState
+                | Self::GetAudit
+                | Self::GetUsage
+        )
+    }
+
     /// How long one answer may take. A batch may take longer than one label: its node may share its
     /// cores with others.
     const fn limit(self, timeouts: &Timeouts, request_bytes: usize) -> Duration {
@@ -229,6 +249,9 @@ impl Method {
 pub(crate) struct Transport {
     nodes: Arc<HashMap<NodeId, Arc<connection::NodeConnection>>>,
     timeouts: Timeouts,
+    troubles: Arc<Troubles>,
+    /// Whether nodes that cannot answer just now are asked again.
+    patient: bool,
     pub(crate) marks: Arc<Marks>,
 }
 
@@ -247,7 +270,13 @@ impl Transport {
                 Ok((node.id, Arc::new(connection::NodeConnection::new(node, &identity, timeouts)?)))
             })
             .collect::<Result<_, TlsSetupError>>()?;
-        Ok(Self { nodes: Arc::new(nodes), timeouts, marks: Arc::new(marks) })
+        let (nodes, marks) = (Arc::new(nodes), Arc::new(marks));
+        Ok(Self { nodes, timeouts, troubles: Arc::default(), patient: true, marks })
+    }
+
+    /// The same by which no node is asked again: for what cannot wait, or is tried again by whoever asks.
+    pub(crate) fn once(&self) -> Self {
+        Self { patient: false, ..self.clone() }
     }
 
     pub(crate) const fn timeouts(&self) -> Timeouts {
@@ -264,7 +293,8 @@ impl Transport {
         self.call_of(None, node, method, request).await
     }
 
-    /// The same, as one of the requests that are made of several nodes for one purpose.
+    /// The same, as one of the requests that are made of several nodes for one purpose. A node that cannot answer just now is
+    /// asked again for a few seconds, where the method is [`Method::is_sent_again`].
     pub(crate) async fn call_of<Q: Versioned, R: Message + Default>(
         &self,
         fan_out: Option<FanOut>,
@@ -272,7 +302,14 @@ impl Transport {
         method: Method,
         request: &Q,
     ) -> Result<R, CallError> {
-        let bytes = self.call_bytes(fan_out, node, method, request).await?;
+        let mut tries = Tries::of(method, self.timeouts.request);
+        let bytes = loop {
+            let answer = self.call_bytes(fan_out, node, method, request).await;
+            match tries.after(&self.troubles, node, &answer, Instant::now()) {
+                Some(pause) if self.patient => tokio::time::sleep(pause).await,
+                _ => break answer?,
+            }
+        };
         R::decode(bytes).map_err(|_| {
             self.unreachable(node, UnreachableReason::Protocol("a malformed message".into()))
         })
