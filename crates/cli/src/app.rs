@@ -189,25 +189,6 @@ impl App {
         Ok(delivered)
     }
 
-    /// Fails where every node was waited for and not every one has confirmed.
-    pub fn waited(delivered: &quorate_sdk::Delivered, wait: WaitArgs) -> Outcome {
-        if delivered.confirmed() == delivered.of() {
-            return Ok(());
-        }
-        if wait.wait.is_none() {
-            return crate::commands::principal::effective(delivered);
-        }
-        Err(Failure::new(
-            Code::NotConfirmed,
-            format!(
-                "{} of {} nodes have not confirmed within {} seconds",
-                delivered.of() - delivered.confirmed(),
-                delivered.of(),
-                wait.wait_seconds
-            ),
-        ))
-    }
-
     /// Keeps documents that were delivered to some nodes and not to all.
     pub fn keep_undelivered(&self, delivered: &quorate_sdk::Delivered) -> Outcome {
         if delivered.confirmed() == delivered.of() {

@@ -216,6 +216,32 @@ pub struct Failure {
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 impl Failure {
+    /// The end of work on many files before all were come to: how many are done, failed and left, what is as it was, and the
+    /// sentence that says how to go on.
+    pub fn amid(
+        self,
+        done: usize,
+        failed: usize,
+        left: usize,
+        unchanged: &str,
+        again: &str,
+    ) -> Self {
+        let all = done + failed + left;
+        let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+        Self {
+            message: format!(
+                "{}; {done} of {all} files are done{failed}, and {left} were not come to",
+                self.message
+            ),
+            unchanged: unchanged.to_owned(),
+            next: match self.exit {
+                Exit::Interrupted => again.to_owned(),
+                _ => format!("{} Then: {again}", self.next),
+            },
+            ..self
+        }
+    }
+
     /// A failure with the texts of its code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{Admin as Command, ScopeArgs, WaitArgs};
-use crate::commands::principal::Confirmed;
+use crate::commands::confirmed::Confirmed;
 use crate::commands::tenant::proven;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -110,10 +110,7 @@ async fn done(
     delivered: Delivered,
 ) -> Outcome {
     let delivered = app.settle(client, delivered, wait).await?;
-    let confirmed = Confirmed::control(client, &delivered);
-    app.out.result(&confirmed, || format!("done: {what}; {}", confirmed.text()));
-    app.warnings(client);
-    App::waited(&delivered, wait)
+    Confirmed::control(client, &delivered).tell(app, client, &format!("done: {what}"), wait)
 }
 
 async fn list(app: &App, scope: ScopeArgs) -> Outcome {
@@ -171,11 +168,9 @@ async fn rotate(app: &App, wait: WaitArgs) -> Outcome {
     app.carry(&client).await;
     let rotated = profile.rotate_admin_key(&client).await?;
     let mut confirmed = Vec::new();
-    let mut settled = Vec::new();
     for delivered in rotated.delivered {
         let delivered = app.settle(&client, delivered, wait).await?;
         confirmed.push(Confirmed::control(&client, &delivered));
-        settled.push(delivered);
     }
     for change in &rotated.unfinished {
         crate::commands::change::keep(app, change)?;
@@ -220,5 +215,5 @@ async fn rotate(app: &App, wait: WaitArgs) -> Outcome {
     }
     app.out.note("Copy the profile's folder to its safe place again: a new admin.key is in it.");
     app.warnings(&client);
-    settled.iter().try_for_each(|delivered| App::waited(delivered, wait))
+    value.confirmed.iter().try_for_each(|confirmed| confirmed.outcome(wait))
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::app::{App, shown};
 use crate::args::{Change as Command, WaitArgs};
-use crate::commands::principal::{Confirmed, read_text_to};
+use crate::commands::confirmed::Confirmed;
+use crate::commands::principal::read_text_to;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic;
 
@@ -123,7 +124,7 @@ async fn submit(app: &App, files: &[PathBuf], wait: WaitArgs) -> Outcome {
     };
     app.out.result(&value, || format!("{}\n{}", value.effects.join("\n"), value.confirmed.text()));
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    value.confirmed.outcome(wait)
 }
 
 /// Where a change of the folder stands.

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::app::{App, shown};
 use crate::args::{Cluster as Command, NodeArgs, WaitArgs};
+use crate::commands::confirmed::Confirmed;
 use crate::commands::node::{root_key, whole};
-use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::files::atomic;
 use crate::output;
@@ -418,5 +418,5 @@ async fn update(app: &App, cards: &[NodeCard], hand_over: Duration, wait: WaitAr
         format!("{}\n{}", output::table(&rows), value.confirmed.text())
     });
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    value.confirmed.outcome(wait)
 }

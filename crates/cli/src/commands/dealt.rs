@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::commands::confirmed::Confirmed;
 use crate::commands::healed::{self, ShownHealing};
-use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::{App, FileFailure, context, shown, with_suffix};
 use crate::args::Encrypt;
 use crate::commands::fragment;
-use crate::failure::{Code, Exit, Failure, Outcome, plain_line};
+use crate::failure::{Code, Failure, Outcome, plain_line};
 use crate::files::atomic;
 use crate::files::grown::{GrownTree, Standing};
 use crate::files::jobs::{self, Done, Job, Manner};
@@ -101,23 +101,9 @@ impl Summary {
         let done = self.files + self.already;
         let all = done + self.failed.len() + self.left;
         if let Some(stopped) = stopped {
-            let failed = match self.failed.len() {
-                0 => String::new(),
-                n => format!(", {n} failed"),
-            };
-            let again = "run it again with --resume for the rest.";
-            return Err(Failure {
-                message: format!(
-                    "{}; {done} of {all} files are done{failed}, and {} were not come to",
-                    stopped.message, self.left
-                ),
-                unchanged: "What is done is whole and has its name; for the rest nothing was written, and no original was touched.".to_owned(),
-                next: match stopped.exit {
-                    Exit::Interrupted => format!("R{}", again.trim_start_matches('r')),
-                    _ => format!("{} Then {again}", stopped.next),
-                },
-                ..stopped
-            });
+            let unchanged = "What is done is whole and has its name; for the rest nothing was written, and no original was touched.";
+            let again = "Run it again with --resume for the rest.";
+            return Err(stopped.amid(done, self.failed.len(), self.left, unchanged, again));
         }
         if self.failed.is_empty() {
             return Ok(());

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::app::{self, App};
 use crate::args::{Grant as Command, Grantable, WaitArgs};
-use crate::commands::principal::Confirmed;
+use crate::commands::confirmed::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -57,9 +57,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             let delivered = client.revoke_grant(id, admin.as_ref()).await?;
             let delivered = app.settle(&client, delivered, wait).await?;
             let confirmed = Confirmed::count(&client, None, &delivered).await;
-            app.out.result(&confirmed, || format!("revoked {grant}; {}", confirmed.text()));
-            app.warnings(&client);
-            App::waited(&delivered, wait)
+            confirmed.tell(app, &client, &format!("revoked {grant}"), wait)
         }
     }
 }
@@ -113,7 +111,7 @@ async fn create(app: &App, client: &Client, new: &NewGrant, wait: WaitArgs) -> O
         value.id
     ));
     app.warnings(client);
-    App::waited(&delivered, wait)
+    value.confirmed.outcome(wait)
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{Key as Command, KeyChangeArgs};
-use crate::commands::principal::Confirmed;
+use crate::commands::confirmed::Confirmed;
 use crate::commands::shares::ShownShares;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -17,8 +17,10 @@ use crate::output;
 mod batch;
 mod destruction;
 mod signing;
+mod spec;
 
 use destruction::{SECONDS_PER_DAY, ShownDestruction};
+use spec::Spec;
 
 /// A key, as it is shown.
 #[derive(Debug, Serialize)]
@@ -255,7 +257,7 @@ async fn change(app: &App, args: KeyChangeArgs, change: KeyChange, done: &str) -
         text
     });
     app.warnings(&client);
-    App::waited(&delivered, args.wait)
+    confirmed.outcome(args.wait)
 }
 
 fn tag(text: &str) -> Outcome<(String, Option<String>)> {
@@ -287,11 +289,12 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             }
             let alias = alias.unwrap_or_default();
             let admin = critical(app, by_administrators)?;
-            let jurisdictions = jurisdiction
-                .iter()
-                .map(|law| law.parse::<Jurisdiction>())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+            let spec = Spec {
+                alias: alias.clone(),
+                threshold,
+                jurisdictions: spec::jurisdictions(&jurisdiction)?,
+                fragment_required,
+            };
             let client = app.administrator().await?;
             let bar = app.out.steps();
             let progress = |p: quorate_sdk::Progress| {
@@ -300,31 +303,11 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             let made = if resume {
                 client.resume_key(&alias, progress).await.map_err(|e| resumable(e, &alias))?
             } else {
-                let allowed = |law| jurisdictions.is_empty() || jurisdictions.contains(law);
-                let nodes = client.roster().nodes.iter();
-                let n = nodes.filter(|node| allowed(&node.jurisdiction)).count() as u16;
-                if n == 0 {
-                    let why = "no node of the cluster is where the key's shares may be";
-                    return Err(Failure::new(Code::Usage, why));
-                }
-                let threshold = threshold.unwrap_or(n / 2 + 1);
-                if threshold == n && n > 1 && !allow_fragile {
-                    return Err(Failure::new(
-                        Code::Usage,
-                        format!("the key would be fragile: all {n} nodes would have to answer, and losing one would lose it"),
-                    )
-                    .next("Choose a lower --threshold, or add --allow-fragile."));
-                }
                 let request = KeySpecRequest {
-                    alias: alias.clone(),
-                    threshold,
                     minimum_committee,
                     allow_absent,
-                    allow_fragile,
                     refresh_seconds: refresh_every,
-                    jurisdictions,
-                    fragment_required,
-                    ..KeySpecRequest::default()
+                    ..spec::request(&client, spec, allow_fragile)?
                 };
                 let made = client.create_key_by(request, admin.as_ref(), progress).await;
                 made.map_err(|e| resumable(e, &alias))?
@@ -334,9 +317,9 @@ pub async fn run(app: &App, command: Command) -> Outcome {
             app.warnings(&client);
         }
         Command::Order { alias, coordinator, threshold, jurisdiction, fragment_required } => {
-            let line =
-                batch::Spec { alias, threshold, jurisdictions: jurisdiction, fragment_required };
-            batch::order(app, line, &coordinator).await?;
+            let jurisdictions = spec::jurisdictions(&jurisdiction)?;
+            let spec = Spec { alias, threshold, jurisdictions, fragment_required };
+            batch::order(app, spec, &coordinator).await?;
         }
         Command::List => {
             let client = app.client()?;

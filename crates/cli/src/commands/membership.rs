@@ -13,10 +13,10 @@ use quorate_sdk::{
 use crate::app::App;
 use crate::args::{DealtArgs, Membership as Command, MoveArgs, WaitArgs};
 use crate::commands::cluster::{check_newest_chain, read_cards, write_newest_chain};
+use crate::commands::confirmed::Confirmed;
 use crate::commands::dealt::{Dealt, Done, Left, ShownKey};
 use crate::commands::healed::ShownHealing;
 use crate::commands::leaving::{self, agree};
-use crate::commands::principal::Confirmed;
 use crate::failure::{Code, Failure, Outcome};
 
 /// How long to wait before it is looked again whether a node is there.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod backup;
 pub mod change;
 pub mod cluster;
+pub mod confirmed;
 pub mod coordinator;
 pub mod datakey;
 pub mod dealt;

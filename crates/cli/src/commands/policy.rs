@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{Policy as Command, WaitArgs};
-use crate::commands::principal::{Confirmed, read_text};
+use crate::commands::confirmed::Confirmed;
+use crate::commands::principal::read_text;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -212,9 +213,7 @@ async fn done(
 ) -> Outcome {
     let delivered = app.settle(client, delivered, wait).await?;
     let confirmed = Confirmed::count(client, None, &delivered).await;
-    app.out.result(&confirmed, || format!("{what}; {}", confirmed.text()));
-    app.warnings(client);
-    App::waited(&delivered, wait)
+    confirmed.tell(app, client, what, wait)
 }
 
 #[derive(Serialize)]

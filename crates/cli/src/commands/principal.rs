@@ -1,7 +1,6 @@
 //! `quorate principal`.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_sdk::{
@@ -12,6 +11,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{Allow, Principal as Command, WaitArgs};
+use crate::commands::confirmed::Confirmed;
 use crate::commands::encrypt::is_dash;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -31,108 +31,6 @@ impl From<Allow> for Action {
             Allow::Audit => Self::Audit,
         }
     }
-}
-
-/// How many nodes confirmed a change, and what that holds against.
-#[derive(Debug, Serialize)]
-pub struct Confirmed {
-    confirmed: usize,
-    of: usize,
-    /// Lying nodes against which the change holds; negative: not yet effective.
-    holds_against_lying_nodes: Option<i64>,
-    /// For keys of which so many nodes must answer, where it is not counted in committees that are known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    for_threshold: Option<u16>,
-    missing: Vec<String>,
-}
-
-impl Confirmed {
-    /// Counts, in the smallest committee of the keys that the client sees. `keys` are those that it saw before
-    /// a change after which it may see none any more. What was confirmed is told in any case.
-    pub async fn count(
-        client: &Client,
-        keys: Option<Vec<Key>>,
-        delivered: &quorate_sdk::Delivered,
-    ) -> Self {
-        let keys = match keys {
-            Some(keys) => keys,
-            None => client.list_keys().await.unwrap_or_default(),
-        };
-        let versions = keys.iter().flat_map(Key::versions);
-        let holds = versions.map(|v| delivered.holds_against_in(v.threshold, &v.members)).min();
-        note(holds);
-        Self {
-            confirmed: delivered.confirmed(),
-            of: delivered.of(),
-            holds_against_lying_nodes: holds,
-            for_threshold: None,
-            missing: missing(delivered),
-        }
-    }
-
-    /// Counts for a change that concerns keys which the client is not shown: for keys of which a majority of the
-    /// nodes must answer, as they are made by default.
-    pub fn control(client: &Client, delivered: &quorate_sdk::Delivered) -> Self {
-        let n = u16::try_from(client.roster().nodes.len()).unwrap_or(u16::MAX);
-        let threshold = quorate_sdk::Threshold::new(n / 2 + 1, n).ok();
-        note(threshold.map(|t| delivered.holds_against(t)));
-        Self {
-            confirmed: delivered.confirmed(),
-            of: delivered.of(),
-            holds_against_lying_nodes: threshold.map(|t| delivered.holds_against(t)),
-            for_threshold: threshold.map(|t| t.t()),
-            missing: missing(delivered),
-        }
-    }
-
-    /// In words.
-    pub fn text(&self) -> String {
-        let mut text = format!("confirmed by {} of {} nodes", self.confirmed, self.of);
-        match self.holds_against_lying_nodes {
-            None => {}
-            Some(n) if n < 0 => {
-                text.push_str("; NOT YET EFFECTIVE: enough nodes to serve have not confirmed");
-            }
-            Some(1) => text.push_str("; holds against 1 lying node"),
-            Some(n) => text.push_str(&format!("; holds against {n} lying nodes")),
-        }
-        if let (Some(t), Some(0..)) = (self.for_threshold, self.holds_against_lying_nodes) {
-            text.push_str(&format!(" for keys of which {t} of {} nodes are needed", self.of));
-        }
-        for missing in &self.missing {
-            text.push_str(&format!("\n  not confirmed by {missing}"));
-        }
-        if !self.missing.is_empty() {
-            text.push_str("\n  the next administering command, such as `quorate cluster status`, offers it to them again, and so does `quorate cluster sync`");
-        }
-        text
-    }
-}
-
-/// Whether what was confirmed last was shown as not yet effective.
-static NOT_EFFECTIVE: AtomicBool = AtomicBool::new(false);
-
-fn note(holds: Option<i64>) {
-    NOT_EFFECTIVE.store(holds.is_some_and(|holds| holds < 0), Ordering::Relaxed);
-}
-
-/// Fails where what was shown of a change is that it is not yet effective.
-pub fn effective(delivered: &quorate_sdk::Delivered) -> Outcome {
-    if !NOT_EFFECTIVE.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let (have, of) = (delivered.confirmed(), delivered.of());
-    let why = format!(
-        "{have} of {of} nodes have confirmed the change, and those that have not can serve without it"
-    );
-    Err(Failure::new(Code::NotEffective, why))
-}
-
-fn missing(delivered: &quorate_sdk::Delivered) -> Vec<String> {
-    let why = |n: &quorate_sdk::NodeConfirmation| {
-        n.result.as_ref().err().map(|e| format!("{}: {e}", n.name))
-    };
-    delivered.nodes.iter().filter_map(why).collect()
 }
 
 fn days_from_now(days: u64) -> Option<UnixSeconds> {
@@ -265,7 +163,7 @@ pub async fn run(app: &App, command: Command) -> Outcome {
                 format!("revoked {principal}; {}{}", value.confirmed.text(), value.grants.text())
             });
             app.warnings(&client);
-            App::waited(&delivered, wait)
+            value.confirmed.outcome(wait)
         }
         Command::List => list(app).await,
     }
@@ -479,7 +377,7 @@ async fn rotate(app: &App, wait: WaitArgs) -> Outcome {
         format!("this profile's key is {} now; {}", value.public_key, value.confirmed.text())
     });
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    value.confirmed.outcome(wait)
 }
 
 async fn add(
@@ -539,9 +437,7 @@ async fn changed(
 ) -> Outcome {
     let delivered = app.settle(client, delivered, wait).await?;
     let confirmed = Confirmed::count(client, keys, &delivered).await;
-    app.out.result(&confirmed, || format!("{verb} {principal}; {}", confirmed.text()));
-    app.warnings(client);
-    App::waited(&delivered, wait)
+    confirmed.tell(app, client, &format!("{verb} {principal}"), wait)
 }
 
 #[derive(Serialize)]

@@ -206,19 +206,9 @@ impl Summary {
             text
         });
         if let Some(stopped) = stopped {
-            let again = "run it again for the rest; files that are done are left as they are.";
-            return Err(Failure {
-                message: format!(
-                    "{}; {done} of {all} files are done, and {} were not come to",
-                    stopped.message, self.left
-                ),
-                unchanged: "What is done is done; the other files are as they were.".to_owned(),
-                next: match stopped.exit {
-                    Exit::Interrupted => format!("R{}", again.trim_start_matches('r')),
-                    _ => format!("{} Then {again}", stopped.next),
-                },
-                ..stopped
-            });
+            let unchanged = "What is done is done; the other files are as they were.";
+            let again = "Run it again for the rest; files that are done are left as they are.";
+            return Err(stopped.amid(done, self.failed.len(), self.left, unchanged, again));
         }
         if self.failed.is_empty() {
             return Ok(());

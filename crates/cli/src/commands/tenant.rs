@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{CriticalAction, Tenant as Command, WaitArgs};
-use crate::commands::principal::{Confirmed, read_text};
+use crate::commands::confirmed::Confirmed;
+use crate::commands::principal::read_text;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 
@@ -121,10 +122,7 @@ async fn changed(
     wait: WaitArgs,
 ) -> Outcome {
     let delivered = app.settle(client, delivered, wait).await?;
-    let confirmed = Confirmed::control(client, &delivered);
-    app.out.result(&confirmed, || format!("{verb} {tenant}; {}", confirmed.text()));
-    app.warnings(client);
-    App::waited(&delivered, wait)
+    Confirmed::control(client, &delivered).tell(app, client, &format!("{verb} {tenant}"), wait)
 }
 
 fn told(tenant: &str, fingerprint: &str) -> String {
@@ -231,7 +229,7 @@ async fn create(app: &App, named: Option<&str>, new: NewTenant, wait: WaitArgs) 
         app.out.result(&one, || one.invitation.clone());
     }
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    Confirmed::control(&client, &delivered).outcome(wait)
 }
 
 async fn accept(
@@ -290,7 +288,7 @@ async fn accept(
         )
     });
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    value.confirmed.outcome(wait)
 }
 
 #[derive(Serialize)]
@@ -466,5 +464,5 @@ async fn critical(app: &App, set: &[CriticalAction], none: bool, wait: WaitArgs)
         format!("{}; {confirmed}", text(&value))
     });
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    value.confirmed.map_or(Ok(()), |confirmed| confirmed.outcome(wait))
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_sdk::{
-    Action, BatchedKey, Client, Error, Jurisdiction, KeepDealings, KeyOrder, KeySpecRequest,
-    ManagedKey, NewPrincipal, PrincipalId, ProvisionedKey, PublicKey,
+    Action, BatchedKey, Client, Error, KeepDealings, KeyOrder, ManagedKey, NewPrincipal,
+    PrincipalId, ProvisionedKey, PublicKey,
 };
 use serde::{Deserialize, Serialize};
 
 use super::signing::Signing;
+use super::spec::{self, Spec};
 use crate::app::App;
 use crate::commands::progress::Progress;
 use crate::failure::{Code, Failure, Outcome};
@@ -20,21 +21,6 @@ use crate::output;
 
 /// Bytes of a batch at most: half a million lines.
 const MAX_BATCH_BYTES: u64 = 1 << 28;
-
-/// Seconds after which a key's shares may be refreshed without a further order, as `key create` has it by default.
-const REFRESH_SECONDS: u64 = 30 * 86_400;
-
-/// What a key is to be.
-#[derive(Debug, Default, Deserialize)]
-pub struct Spec {
-    pub alias: String,
-    #[serde(default)]
-    pub threshold: Option<u16>,
-    #[serde(default)]
-    pub jurisdictions: Vec<String>,
-    #[serde(default)]
-    pub fragment_required: bool,
-}
 
 /// A line of a batch.
 #[derive(Debug, Deserialize)]
@@ -95,40 +81,6 @@ struct MadePrincipal {
     principal: String,
     invitation: String,
     fingerprint: String,
-}
-
-/// The key that nodes are asked for.
-fn request(client: &Client, spec: Spec, allow_fragile: bool) -> Outcome<KeySpecRequest> {
-    let Spec { alias, threshold, jurisdictions, fragment_required } = spec;
-    let jurisdictions = jurisdictions
-        .iter()
-        .map(|law| law.parse::<Jurisdiction>())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
-    let allowed = |law| jurisdictions.is_empty() || jurisdictions.contains(law);
-    let nodes = client.roster().nodes.iter();
-    let n = nodes.filter(|node| allowed(&node.jurisdiction)).count() as u16;
-    if n == 0 {
-        let why = "no node of the cluster is where the key's shares may be";
-        return Err(Failure::new(Code::Usage, why));
-    }
-    let threshold = threshold.unwrap_or(n / 2 + 1);
-    if threshold == n && n > 1 && !allow_fragile {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("the key would be fragile: all {n} nodes would have to answer, and losing one would lose it"),
-        )
-        .next("Choose a lower --threshold, or add --allow-fragile."));
-    }
-    Ok(KeySpecRequest {
-        alias,
-        threshold,
-        allow_fragile,
-        jurisdictions,
-        fragment_required,
-        refresh_seconds: REFRESH_SECONDS,
-        ..KeySpecRequest::default()
-    })
 }
 
 fn principal(new: Principal) -> Outcome<NewPrincipal> {
@@ -244,17 +196,17 @@ pub async fn run(app: &App, path: &Path, threshold: Option<u16>, allow_fragile: 
         let admin = app.profile()?.admin_key()?;
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
         for (number, line, new) in managed {
+            let wrong = |failure: Failure| at(path, number, failure.message);
             let spec = Spec {
                 alias: new.alias,
                 threshold: new.threshold.or(threshold),
-                jurisdictions: new.jurisdictions,
+                jurisdictions: spec::jurisdictions(&new.jurisdictions).map_err(wrong)?,
                 fragment_required: new.fragment_required,
             };
-            let wrong = |failure: Failure| at(path, number, failure.message);
             let principals = new.principal.map(principal).transpose().map_err(wrong)?;
             let new = ManagedKey {
                 tenant: new.tenant,
-                key: request(&client, spec, allow_fragile).map_err(wrong)?,
+                key: spec::request(&client, spec, allow_fragile).map_err(wrong)?,
                 principals: principals.into_iter().collect(),
             };
             wanted.push(BatchedKey { new, before: signed.remove(line) });
@@ -367,7 +319,7 @@ pub async fn order(app: &App, spec: Spec, coordinator: &str) -> Outcome {
         .map_err(|_| Failure::new(Code::Usage, "--coordinator is not a principal's id (pr-...)"))?;
     let admin = app.profile()?.admin_key()?;
     let client = app.client()?;
-    let request = request(&client, spec, false)?;
+    let request = spec::request(&client, spec, false)?;
     let order = client.admin(&admin).order_key(request, coordinator).await?;
     #[derive(Serialize)]
     struct Order {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::{Created, administrator, proven, under};
 use crate::app::App;
 use crate::args::WaitArgs;
+use crate::commands::confirmed::Confirmed;
 use crate::commands::encrypt::is_dash;
-use crate::commands::principal::Confirmed;
 use crate::commands::progress::Progress;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -111,15 +111,15 @@ pub async fn run(
     let signed: Vec<SignedTenant> = signed.into_iter().map(|tenant| tenant.tenant).collect();
     let (made, delivered) = client.admin(&admin).make_tenants(above, &signed).await?;
     let delivered = app.settle(&client, delivered, wait).await?;
-    let text = Confirmed::control(&client, &delivered).text();
+    let confirmed = Confirmed::control(&client, &delivered);
     let there = if before > 0 { format!(", {before} were there") } else { String::new() };
     let number = output::counted(made.len().saturating_sub(before), "tenant");
-    app.out.note(&format!("made {number}{there}; {text}"));
+    app.out.note(&format!("made {number}{there}; {}", confirmed.text()));
     // A line each, so that a list of any length can be read piece by piece.
     for tenant in &made {
         let tenant = Created::new(&client, tenant, &delivered);
         output::print_line(&serde_json::to_string(&tenant).unwrap_or_default());
     }
     app.warnings(&client);
-    App::waited(&delivered, wait)
+    confirmed.outcome(wait)
 }
