@@ -31,7 +31,11 @@ pub struct NodeKeys {
 }
 
 impl NodeKeys {
-    fn new(number: usize, rng: &mut dyn CryptoRng) -> Result<Self, DocumentError> {
+    /// A node with fresh keys.
+    ///
+    /// # Errors
+    /// [`DocumentError`] never.
+    pub fn new(number: usize, rng: &mut dyn CryptoRng) -> Result<Self, DocumentError> {
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
         let identity = SigningKey::generate(rng);
@@ -244,13 +248,31 @@ impl Cluster {
         self.owner_document.id().into()
     }
 
+    /// The courier's principal id.
+    #[must_use]
+    pub fn courier_id(&self) -> PrincipalId {
+        self.courier_document.id().into()
+    }
+
     /// The documents that every node is given, besides the roster.
     #[must_use]
     pub fn documents(&self) -> Vec<Envelope> {
         self.signed().map(|document| document.envelope().clone()).to_vec()
     }
 
-    const fn signed(&self) -> [&SignedDocument; 6] {
+    /// The tenant's document.
+    #[must_use]
+    pub const fn tenant_document(&self) -> &SignedDocument {
+        &self.tenant
+    }
+
+    /// Who signs rosters and tenants.
+    #[must_use]
+    pub const fn administrator(&self) -> &SigningKey {
+        &self.administrator
+    }
+
+    pub(crate) const fn signed(&self) -> [&SignedDocument; 6] {
         [
             &self.tenant,
             &self.owner_document,

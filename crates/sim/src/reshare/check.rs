@@ -76,6 +76,20 @@ invariants! {
     AlwaysUsable, "T honest participants of the highest certificate that an honest node knows hold its shares, always";
     /// Documents stay.
     AcknowledgedIsKept, "a document that an honest node has acknowledged is there";
+    /// Nothing wrong is taken.
+    AcceptsWhatFits, "an honest node answers in a reshare only where all that it is shown fits";
+    /// What is refused is refused for what was wrong.
+    RefusesWithReason, "an honest node refuses in a reshare for what is wrong with what it was shown, and nothing else";
+    /// Permission.
+    OnlyTheEntitled, "an honest node answers only those who may coordinate, and another tenant as if there was nothing";
+    /// Accusations.
+    AccusesJustly, "an honest node accuses with evidence that convicts whom it is to convict";
+    /// Nothing wrong is relayed.
+    RelaysWhatFits, "an honest coordinator relays only what its nodes signed for the session and what is good in itself";
+    /// Who leaves cannot stop it.
+    DealersAreMembers, "who leaves is asked to deal only where too few others hold their shares";
+    /// What is called a certificate is one.
+    ReshareIsCertified, "what an honest coordinator calls carried out has a complete certificate of the key";
     /// The node itself.
     NodeWorks, "a node decides every request";
 }

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod hostile;
 pub mod liar;
+pub mod reference;
 mod scenario;
 pub mod thief;
 mod world;

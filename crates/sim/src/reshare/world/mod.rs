@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use quorate_coordinator::ceremony::reshare::{Outcome as Came, Reshare};
-use quorate_documents::{Certificate, Order, Orders, SignedDocument};
-use quorate_types::{Digest, NodeId, UnixSeconds};
+use quorate_documents::{Certificate, Order, Orders, SignedDocument, Statement};
+use quorate_types::{Digest, NodeId, SessionId, UnixSeconds};
 use quorate_wire::PublicKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -14,6 +14,7 @@ use rand_core::{Rng, SeedableRng};
 use super::check::{Judge, Violation};
 use super::hostile::{Hostile, Strategy};
 use super::liar::{Liar, Lie};
+use super::reference::{Known, Law, Reference};
 use super::scenario::{Change, Operation, Outage, Round, Scenario};
 use crate::cluster::{Cluster, EPOCH, OrderedKey};
 use crate::log::Log;
@@ -27,6 +28,7 @@ mod client;
 mod judging;
 mod play;
 mod recovery;
+mod referee;
 mod setup;
 
 use client::Client;
@@ -187,6 +189,11 @@ struct World {
     heals: Vec<i64>,
     watch: bool,
     traffic: Option<Vec<Relayed>>,
+    reference: Reference,
+    /// What nodes had when they decided what is not durable yet, by arrival, and the time by their clocks.
+    views: BTreeMap<u64, (Known, UnixSeconds)>,
+    /// Sessions of honest coordinators, with order and parent.
+    relayed: BTreeMap<SessionId, Option<(Order, Statement)>>,
 }
 
 /// Plays a scenario from a seed.
@@ -322,6 +329,9 @@ impl World {
             heals: Vec::new(),
             watch: self.watch,
             traffic: self.traffic.clone(),
+            reference: self.reference.clone(),
+            views: BTreeMap::new(),
+            relayed: BTreeMap::new(),
         }
     }
 }
@@ -387,6 +397,7 @@ impl World {
         }
         let root = unmade.make()?;
         let Unmade { rng, cluster, nodes, key, traffic, .. } = unmade;
+        let law = Law::new(&key, cluster.tenant(), &cluster.roster);
         let mut world = Self {
             rng,
             cluster,
@@ -420,6 +431,9 @@ impl World {
             heals: Vec::new(),
             watch: false,
             traffic,
+            reference: Reference::new(law),
+            views: BTreeMap::new(),
+            relayed: BTreeMap::new(),
         };
         world.inspect();
         Ok(world)

@@ -77,6 +77,9 @@ impl World {
                 format_args!("coordinator {at} asks {position} {} ({call})", send.request.method()),
             );
             let request = request(send.request);
+            if honest {
+                self.relays(&request);
+            }
             let of = Call { coordinator: at, node: position, request, guise, settled: false };
             self.calls.insert(call, of);
             self.network.send((at, position), wait, &Event::Arrive { call }, &mut self.rng);
@@ -184,6 +187,7 @@ impl World {
         let now = self.time();
         self.sequence += 1;
         let arrival = self.sequence;
+        self.look(arrival, at, &of.request, now);
         let Some(node) = self.nodes.get_mut(at) else { return };
         if let Err(defect) = node.begin(arrival, caller, of.request, now, &mut self.rng) {
             self.judge.report(Invariant::NodeWorks, defect.to_string());
@@ -209,6 +213,7 @@ impl World {
                 let outcome = match self.liars.get_mut(&at) {
                     Some(liar) => liar.change(&of.request, outcome, now, &mut self.rng),
                     None => {
+                        self.compare(arrival, &of, &outcome);
                         self.seen(id, &outcome);
                         Some(outcome)
                     }
@@ -231,8 +236,11 @@ impl World {
                 let event = Event::Answer { call, outcome: Box::new(outcome) };
                 self.network.send((coordinator, at), 0, &event, &mut self.rng);
             }
-            Ok(Committed::Again) => self.network.after(1, Event::Commit { call, arrival }),
-            Ok(Committed::Lost) => {}
+            Ok(Committed::Again) => {
+                self.look(arrival, at, &of.request, now);
+                self.network.after(1, Event::Commit { call, arrival });
+            }
+            Ok(Committed::Lost) => drop(self.views.remove(&arrival)),
             Err(defect) => self.judge.report(Invariant::NodeWorks, defect.to_string()),
         }
     }

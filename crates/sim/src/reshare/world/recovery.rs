@@ -132,9 +132,13 @@ impl World {
             if self.keeps_old_share(at) {
                 continue;
             }
-            let Some(node) = self.nodes.get_mut(at) else { continue };
             let part = certificate.statement().participant(&id).is_some();
-            match node.ask(caller, request, now, &mut self.rng)? {
+            let asked = request.clone();
+            let outcome = self.compare_at_once(at, &request, now, |world| {
+                let node = world.nodes.get_mut(at).ok_or(crate::node::NodeDefect::Waited)?;
+                node.ask(caller, asked, now, &mut world.rng)
+            })?;
+            match outcome {
                 Ok(_) => {}
                 // A DKG's goes by more than its compact form, and strangers have no part.
                 Err(_) if certificate.statement().height() == 1 || !part => {}
