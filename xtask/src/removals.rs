@@ -26,6 +26,9 @@ pub fn removed(row: &str) -> bool {
 }
 ";
 
+/// The rows of which seeds are seeds of reshares.
+const RESHARES: &str = "4-reshare.txt";
+
 /// What `CHECKS.md` says of a check whose removal nothing noticed.
 const NOTHING: &str = "NOTHING FAILS";
 
@@ -110,7 +113,7 @@ fn options(args: &[String]) -> Outcome<Options> {
 }
 
 /// Removes every check once. `--search N` looks for another seed, up to `N`, or test where the row's does
-/// not fail; `--only ROW,ROW*` removes those checks only; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there;
+/// not fail, and first a seed where the row names a test; `--only ROW,ROW*` removes those checks only; `--write` writes what was found down. `--folder DIR` works in `DIR` and leaves it there;
 /// `--again` takes it as the last run left it, with the changes that were the rows' then.
 pub fn run(args: &[String]) -> Outcome {
     let options = options(args)?;
@@ -143,6 +146,13 @@ fn in_copy(options: &Options, mut rows: Vec<Row>, copy: &Path) -> Outcome {
     let mut missing = Vec::new();
     let mut broken = BTreeMap::new();
     for row in rows.iter_mut().filter(|row| options.chosen(row)) {
+        // A seed shows more than a test that asks for just this.
+        if matches!(row.shown, Shown::Test { .. })
+            && options.search > 0
+            && let Some((seed, _)) = runner.seed(row, options.search)?
+        {
+            row.shown = seed;
+        }
         let mut seen = runner.fails(Some(&row.id), &row.shown)?;
         // What fails with nothing removed shows nothing.
         if seen.is_some() && runner.fails(None, &row.shown)?.is_some() {
@@ -372,20 +382,7 @@ impl Runner<'_> {
     /// The first seed that fails without a row's check; where the row names no strategy, or else the
     /// first test.
     fn search(&self, row: &Row, seeds: u64) -> Outcome<(Shown, Option<String>)> {
-        // A strategy is in few seeds, and scenarios are drawn in no time.
-        let seeds = if row.by.is_empty() { seeds.div_ceil(20) } else { seeds }.to_string();
-        let mut arguments = vec!["--seeds", &seeds, "--until-failure"];
-        let reshare = matches!(row.shown, Shown::Reshare(_));
-        if reshare {
-            arguments.push("--reshare");
-        }
-        if !row.by.is_empty() {
-            arguments.extend(["--with", &row.by]);
-        }
-        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-        let failures = self.campaign(Some(&row.id), &arguments)?;
-        if let Some((seed, what)) = failures.into_iter().min() {
-            let shown = if reshare { Shown::Reshare(seed) } else { Shown::Seed(seed) };
+        if let Some((shown, what)) = self.seed(row, seeds)? {
             return Ok((shown, Some(what)));
         }
         let tested = if row.by.is_empty() { &TESTED[..] } else { &[] };
@@ -396,6 +393,27 @@ impl Runner<'_> {
             }
         }
         Ok((Shown::Nowhere, None))
+    }
+
+    /// The first seed that fails without a row's check, and what is not true in it.
+    fn seed(&self, row: &Row, seeds: u64) -> Outcome<Option<(Shown, String)>> {
+        // A strategy is in few seeds, and scenarios are drawn in no time.
+        let seeds = if row.by.is_empty() { seeds.div_ceil(20) } else { seeds }.to_string();
+        let mut arguments = vec!["--seeds", &seeds, "--until-failure"];
+        let named = row.source.file_name().is_some_and(|name| name == RESHARES);
+        let reshare = named || matches!(row.shown, Shown::Reshare(_));
+        if reshare {
+            arguments.push("--reshare");
+        }
+        if !row.by.is_empty() {
+            arguments.extend(["--with", &row.by]);
+        }
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let failures = self.campaign(Some(&row.id), &arguments)?;
+        Ok(failures.into_iter().min().map(|(seed, what)| {
+            let shown = if reshare { Shown::Reshare(seed) } else { Shown::Seed(seed) };
+            (shown, what)
+        }))
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use quorate_sim::invariants::Invariant;
-use quorate_sim::{Ending, Scenario, coordinator, participant, run};
+use quorate_sim::{Ending, Scenario, coordinator, participant, run, visit};
 
 #[derive(Default)]
 struct Totals {
@@ -25,6 +25,7 @@ struct Totals {
     fault_free: (u64, u64),
     lies: BTreeMap<participant::Strategy, (u64, u64)>,
     hostilities: BTreeMap<coordinator::Strategy, (u64, u64)>,
+    visits: BTreeMap<visit::Strategy, (u64, u64)>,
     events: u64,
     /// Runs that end in two keys, and in which somebody honest was blamed.
     split: u64,
@@ -48,6 +49,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn takes_part(name: &str, scenario: &Scenario) -> bool {
     scenario.liars.iter().any(|(_, strategy)| strategy.name() == name)
         || scenario.hostile.iter().any(|strategy| strategy.name() == name)
+        || scenario.visits.iter().any(|strategy| strategy.name() == name)
 }
 
 /// Plays a seed; says whether something did not hold.
@@ -71,6 +73,10 @@ fn one(seed: u64, scenario: &Scenario, totals: &Mutex<Totals>) -> bool {
             }
             for (strategy, fired) in report.hostilities {
                 let entry = totals.hostilities.entry(strategy).or_default();
+                *entry = (entry.0 + 1, entry.1 + fired);
+            }
+            for (strategy, fired) in report.visits {
+                let entry = totals.visits.entry(strategy).or_default();
                 *entry = (entry.0 + 1, entry.1 + fired);
             }
             for violation in report.violations {
@@ -318,6 +324,7 @@ fn main() -> ExitCode {
         coordinator::Strategy::name,
         &totals.hostilities,
     );
+    let visits = table("visitor", visit::Strategy::ALL, visit::Strategy::name, &totals.visits);
     println!();
     for (seed, failure) in &totals.failures {
         println!("seed {seed}: {failure}");
@@ -327,7 +334,7 @@ fn main() -> ExitCode {
     println!("{:>8} seeds in which honest nodes hold shares of different keys", totals.split);
     println!("{:>8} seeds in which an honest node is blamed", totals.blamed);
     println!("{usable:>8} of {clean} seeds without liars usable at once ({share:.2} %)");
-    let least = lies.into_iter().chain(hostile).min().unwrap_or_default();
+    let least = lies.into_iter().chain(hostile).chain(visits).min().unwrap_or_default();
     println!("{:>8} times the strategy that fired least: {}", least.0, least.1);
     println!("{:>8.0} seconds", began.elapsed().as_secs_f64());
     let whole = seeds < WHOLE || (least.0 >= FIRINGS && usable * 100 >= clean * USABLE);

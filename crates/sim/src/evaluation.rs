@@ -37,23 +37,13 @@ enum Manner {
     Lies(u32),
 }
 
-/// Evaluates labels with different nodes cheating and silent: as long as `T` honest ones are left, every
-/// time to the same outputs, and every cheater that was asked is named; with fewer, to none.
-///
-/// # Errors
-/// [`NodeDefect`]. The inner result says what was wrong.
-pub fn check(
+/// A request about a few labels, and the labels.
+pub(crate) fn items(
     names: &Names,
     key: &OrderedKey,
-    certificate: &Certificate,
-    nodes: &mut [(NodeId, &mut SimNode)],
     now: UnixSeconds,
     rng: &mut ChaCha20Rng,
-) -> Result<Result<(), String>, NodeDefect> {
-    let committee = match Committee::new(certificate) {
-        Ok(committee) => committee,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
+) -> (v1::EvaluateRequest, Vec<Vec<u8>>) {
     let count = 1 + rng.next_u32() as usize % 3;
     let mut template = v1::EvaluateRequest {
         key: key.id.as_bytes().to_vec(),
@@ -85,6 +75,27 @@ pub fn check(
         };
         raw.push(label.canonical_bytes());
     }
+    (template, raw)
+}
+
+/// Evaluates labels with different nodes cheating and silent: as long as `T` honest ones are left, every
+/// time to the same outputs, and every cheater that was asked is named; with fewer, to none.
+///
+/// # Errors
+/// [`NodeDefect`]. The inner result says what was wrong.
+pub fn check(
+    names: &Names,
+    key: &OrderedKey,
+    certificate: &Certificate,
+    nodes: &mut [(NodeId, &mut SimNode)],
+    now: UnixSeconds,
+    rng: &mut ChaCha20Rng,
+) -> Result<Result<(), String>, NodeDefect> {
+    let committee = match Committee::new(certificate) {
+        Ok(committee) => committee,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let (template, raw) = items(names, key, now, rng);
     let labels = match Labels::new(&raw) {
         Ok(labels) => labels,
         Err(error) => return Ok(Err(error.to_string())),

@@ -83,6 +83,12 @@ invariants! {
     OnlyTheEntitled, "an honest node answers only those who may coordinate, and another tenant as if there was nothing";
     /// The coordinator, too, is blamed with reason.
     BlamesRelayJustly, "an honest node blames the coordinator only for what the coordinator changed";
+    /// Whoever is refused learns why.
+    RefusesWithReason, "an honest node refuses with the reason that there is";
+    /// What a coordinator can see, no node has to.
+    RelaysWhatFits, "an honest coordinator relays nothing that it could see is wrong";
+    /// Whoever asks is careful too.
+    ClientsTakeWhatFits, "an honest client or coordinator takes only what it asked for, and says what was wrong";
     /// Evidence is harmless.
     EvidenceRevealsNothing, "no evidence of an honest node opens what another dealer encrypted";
     /// Acknowledgements are true.

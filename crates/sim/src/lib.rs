@@ -8,6 +8,7 @@
 //!   it made durable and everything else; [`disk`] says what may be there of a batch that was being written.
 //! - A [`participant::Strategy`] is one way for a node to lie, a [`coordinator::Strategy`] one for a
 //!   coordinator.
+//! - A [`visit::Strategy`] is what somebody comes with when a run is over, and no ceremony asks.
 //! - [`reference::Reference`] says, from the protocol's text, what an honest node may answer.
 //! - [`reshare::run`] plays refreshes, repairs and moves of one key, with liars and faults of their own.
 //! - [`run`] plays one [`Scenario`] and checks every [`invariants::Invariant`].
@@ -26,6 +27,7 @@ pub mod reference;
 pub mod reshare;
 mod scenario;
 pub mod store;
+pub mod visit;
 mod world;
 
 pub use scenario::{Faults, Outage, SIZES, Scenario};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_authz::Caller;
-use quorate_node::{Call, CommitError, Facts, NodeCore, Outcome, Request, Step, View};
+use quorate_node::{Call, CommitError, Facts, NodeCore, Outcome, Request, RowKey, Step, View};
 use quorate_secret::RootKey;
 use quorate_types::{ClusterId, Digest, UnixSeconds};
 use quorate_wire::proto::v1::Envelope;
@@ -88,6 +88,24 @@ impl SimNode {
     #[must_use]
     pub const fn identity(&self) -> &SigningKey {
         &self.keys.identity
+    }
+
+    /// Its identity key once more, as whoever stole it has it.
+    #[must_use]
+    pub fn identity_again(&self) -> SigningKey {
+        self.keys.identity_again()
+    }
+
+    /// Its own identity key is lost, and it starts with this one; or it has its own again.
+    pub fn take_identity(&mut self, other: Option<SigningKey>) {
+        let identity = other.unwrap_or_else(|| self.keys.identity_again());
+        self.core = NodeCore::new(self.keys.entry.clone(), identity, self.keys.root_again());
+        self.store.forget();
+    }
+
+    /// A row is not what was written any more.
+    pub fn damage(&mut self, row: RowKey, bytes: Vec<u8>) {
+        self.store.damage(row, bytes);
     }
 
     /// Leaves something undone from now on.

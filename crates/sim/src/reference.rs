@@ -4,9 +4,9 @@
 //! A check of the node whose removal does no visible harm yet, since another one stands behind it, is
 //! missed here all the same: the node then answers what it should have refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_documents::Order;
+use quorate_documents::{Order, Statement};
 use quorate_node::{Outcome, Reply, Request};
 use quorate_schemes::dkg::cocktail::{MIN_CIPHERTEXT_BYTES, context};
 use quorate_schemes::dkg::possession::{self, PossessionKind, PossessionStatement};
@@ -31,6 +31,11 @@ pub struct Said<'a> {
     pub guise: Guise,
     /// True time.
     pub now: UnixSeconds,
+    /// When it began to read what it decided on, and when its answer was durable, in a count of events: a refusal may
+    /// rest on what was there in between.
+    pub began: u64,
+    /// See [`Said::began`].
+    pub ended: u64,
     /// What it was asked.
     pub request: &'a Request,
     /// What it answered.
@@ -46,6 +51,13 @@ struct Opened {
 struct Dealt {
     round0: Vec<Envelope>,
     round1: Envelope,
+    at: u64,
+}
+
+/// What a node has signed for a key version, and when.
+struct Signed {
+    session: SessionId,
+    at: u64,
 }
 
 /// What honest nodes have said, and what may follow from it.
@@ -56,7 +68,9 @@ pub struct Reference {
     /// How often each node has dealt under an order.
     attempts: BTreeMap<(NodeId, Digest), u32>,
     /// What each node has signed for a key version.
-    signed: BTreeMap<(NodeId, Vec<u8>, u32), SessionId>,
+    signed: BTreeMap<(NodeId, Vec<u8>, u32), Signed>,
+    /// Of which key versions a node has a certificate.
+    certified: BTreeSet<(NodeId, Vec<u8>, u32)>,
 }
 
 type Found = Result<(), String>;
@@ -68,14 +82,20 @@ fn holds(condition: bool, what: &str) -> Found {
 impl Reference {
     /// Before anybody has said anything, under this roster.
     #[must_use]
-    pub const fn new(roster: Digest) -> Self {
+    pub fn new(roster: Digest) -> Self {
         Self {
             roster,
             opened: BTreeMap::new(),
             dealt: BTreeMap::new(),
             attempts: BTreeMap::new(),
             signed: BTreeMap::new(),
+            certified: BTreeSet::new(),
         }
+    }
+
+    /// Another roster is in force from now on.
+    pub const fn believe(&mut self, roster: Digest) {
+        self.roster = roster;
     }
 
     /// Takes note of an answer; what of it should not have been said.
@@ -106,6 +126,14 @@ impl Reference {
             (Request::DkgSign(asked), Ok(Reply::DkgSign(_))) => {
                 add(Invariant::AcceptsWhatFits, self.sign(keys, said, asked));
             }
+            (Request::PutCertificate(asked), Ok(_)) => {
+                let envelope = asked.certificate.as_ref().map(|envelope| &envelope.payload);
+                let statement = envelope.and_then(|p| Statement::from_payload(p).ok());
+                if let Some(statement) = statement {
+                    let key = statement.key().as_bytes().to_vec();
+                    self.certified.insert((said.node, key, statement.version().get()));
+                }
+            }
             (request, Err(refusal)) if refusal.code == RefusalCode::RelayFault.code() => {
                 let changed = match request {
                     Request::DkgDeal(asked) => self.round0(keys, said.node, asked).is_err(),
@@ -114,6 +142,11 @@ impl Reference {
                 };
                 let found = holds(changed, "it was relayed what was sent");
                 add(Invariant::BlamesRelayJustly, found);
+            }
+            (Request::DkgDeal(_) | Request::DkgSign(_), Err(refusal))
+                if said.guise == Guise::Own =>
+            {
+                add(Invariant::RefusesWithReason, self.reason(keys, said, &refusal.code));
             }
             _ => {}
         }
@@ -146,6 +179,8 @@ impl Reference {
         let used = used.copied().unwrap_or_default();
         holds(used < key.order.max_attempts(), "attempts are used up")?;
         let round0 = reply.round0.clone().ok_or("no round 0")?;
+        let own = key.order.member(&said.node).ok_or("no member")?;
+        signed_by(PayloadType::Round0, own, &round0)?;
         let opened = Opened { session: session.clone(), at: said.now, round0 };
         self.opened.insert((said.node, digests::session_id(session)), opened);
         Ok(())
@@ -167,7 +202,9 @@ impl Reference {
         let messages = self.round0(keys, said.node, asked)?;
         possessed(id, &key.order, &session, &messages)?;
         let round1 = reply.round1.clone().ok_or("no round 1")?;
-        let dealt = Dealt { round0: asked.round0.clone(), round1 };
+        let own = key.order.member(&said.node).ok_or("no member")?;
+        signed_by(PayloadType::Round1, own, &round1)?;
+        let dealt = Dealt { round0: asked.round0.clone(), round1, at: said.ended };
         if let Some(first) = self.dealt.get(&(said.node, id)) {
             return holds(first.round0 == dealt.round0, "another set of round 0");
         }
@@ -186,7 +223,7 @@ impl Reference {
         let place = (said.node, session.key.clone(), session.key_version);
         if let Some(signed) = self.signed.get(&place) {
             // The same answer once more, whatever came with the request.
-            return holds(*signed == id, "another session is signed");
+            return holds(signed.session == id, "another session is signed");
         }
         in_time(opened, said.now)?;
         let key = key_of(keys, &session)?;
@@ -198,15 +235,43 @@ impl Reference {
             .map(|m| m.receive_key.as_slice().try_into().map_err(|_| "a receive key"))
             .collect::<Result<_, _>>()?;
         let context = context::<Ristretto255>(id.as_bytes(), &receive_keys);
+        let mut sums = vec![Ristretto255::identity(); usize::from(key.order.threshold().t())];
         for ((member, message), delivery) in
             key.order.members().iter().zip(&messages).zip(&asked.deliveries)
         {
-            good_dealing(id, &key.order, &session, member, message, &context)?;
+            let points = good_dealing(id, &key.order, &session, member, message, &context)?;
+            sums.iter_mut().zip(points).for_each(|(sum, point)| *sum += point);
             let length = delivery.ciphertext.len();
             holds(length == MIN_CIPHERTEXT_BYTES, "a ciphertext's length")?;
         }
-        self.signed.insert(place, id);
+        let cancelled = sums.contains(&Ristretto255::identity());
+        holds(!cancelled, "what is dealt adds up to nothing")?;
+        self.signed.insert(place, Signed { session: id, at: said.ended });
         Ok(())
+    }
+
+    /// A refusal to deal or to sign, to somebody who may ask: whether there is the reason that it gives.
+    fn reason(&self, keys: &[OrderedKey], said: &Said<'_>, code: &str) -> Found {
+        let (session, fits) = match said.request {
+            Request::DkgDeal(asked) => (&asked.session, self.round0(keys, said.node, asked).err()),
+            Request::DkgSign(asked) => (&asked.session, self.round1(keys, said.node, asked).err()),
+            _ => return Ok(()),
+        };
+        let Ok(id) = SessionId::from_slice(session) else { return Ok(()) };
+        let Some(opened) = self.opened.get(&(said.node, id)) else { return Ok(()) };
+        let dealt = self.dealt.get(&(said.node, id)).is_some_and(|dealt| dealt.at < said.began);
+        let signs = matches!(said.request, Request::DkgSign(_));
+        if code == RefusalCode::SessionConflict.code() && (dealt || !signs) {
+            // Its own trouble, or what another participant did; but the coordinator changed something.
+            let what = fits.as_ref().map_or("", String::as_str);
+            holds(fits.is_none(), &format!("says that the session is in conflict: {what}"))?;
+        }
+        let place = (said.node, opened.session.key.clone(), opened.session.key_version);
+        let signed = self.signed.get(&place);
+        let signed = signed.is_some_and(|signed| signed.session == id && signed.at < said.began);
+        let waits = signs && signed && !self.certified.contains(&place);
+        let unknown = code == RefusalCode::SessionUnknown.code();
+        holds(!(waits && unknown), "does not know a session that it has signed")
     }
 
     /// Round 0 as a node was shown it: signed by everybody for this session, its own unchanged.
@@ -279,7 +344,8 @@ impl Reference {
             if let Ok(root) = Digest::from_slice(&said.ciphertexts_root) {
                 let n = key.order.threshold().n();
                 let under = merkle::verify(&root, n, own, &delivery.ciphertext, &path);
-                holds(under, "a ciphertext that its dealer did not sign")?;
+                let long = path.len() == depth(own.position(), usize::from(n));
+                holds(under && long, "a ciphertext that its dealer did not sign")?;
             }
             messages.push(said);
         }
@@ -324,6 +390,17 @@ fn entitled(said: &Said<'_>) -> Found {
 
 fn addressed(node: NodeId, named: &[u8]) -> Found {
     holds(named == node.as_bytes(), "the request is for another node")
+}
+
+/// How many siblings a leaf has on its way to the root: the left half of a tree is the larger one, and whole.
+fn depth(position: usize, leaves: usize) -> usize {
+    if leaves < 2 {
+        return 0;
+    }
+    let left = leaves.next_power_of_two() / 2;
+    let (position, leaves) =
+        if position < left { (position, left) } else { (position - left, leaves - left) };
+    1 + depth(position, leaves)
 }
 
 fn in_time(opened: &Opened, now: UnixSeconds) -> Found {
@@ -398,6 +475,8 @@ fn possessed(
         let claim =
             statement(id, session, member, PossessionKind::ReceiveKey, &message.receive_key)?;
         let proof = message.proof.as_slice().try_into().map_err(|_| "a proof's length")?;
+        let nothing = Ristretto255::encode_point(&Ristretto255::identity());
+        holds(message.receive_key != nothing, "a receive key that everybody knows")?;
         holds(possession::verify(&claim, &proof), "a receive key that its owner does not know")?;
     }
     Ok(())
@@ -411,18 +490,16 @@ fn good_dealing(
     member: &quorate_documents::Member,
     message: &v1::Round1,
     context: &[u8],
-) -> Found {
+) -> Result<Vec<<Ristretto255 as Suite>::Point>, String> {
     let t = usize::from(order.threshold().t());
     holds(message.commitments.len() == t, "the count of commitments")?;
     let point = |bytes: &[u8]| {
         let bytes: [u8; 32] = bytes.try_into().ok()?;
         Ristretto255::decode_point(&bytes).filter(|point| *point != Ristretto255::identity())
     };
-    for commitment in &message.commitments {
-        point(commitment).ok_or("a commitment is no point")?;
-    }
-    let constant = message.commitments.first().ok_or("no constant")?;
-    let constant = point(constant).ok_or("the constant is no point")?;
+    let points = message.commitments.iter().map(|c| point(c)).collect::<Option<Vec<_>>>();
+    let points = points.ok_or("a commitment is no point")?;
+    let constant = *points.first().ok_or("no constant")?;
     let mut parts: Vec<&[u8]> = vec![context];
     parts.extend(message.commitments.iter().map(Vec::as_slice));
     parts.push(&message.ephemeral_key);
@@ -432,5 +509,6 @@ fn good_dealing(
     let kind = PossessionKind::Ephemeral;
     let claim = statement(id, session, member, kind, &message.ephemeral_key)?;
     let proof = message.ephemeral_proof.as_slice().try_into().map_err(|_| "a proof's length")?;
-    holds(possession::verify(&claim, &proof), "an ephemeral key that its dealer does not know")
+    holds(possession::verify(&claim, &proof), "an ephemeral key that its dealer does not know")?;
+    Ok(points)
 }

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::{coordinator, participant};
+use crate::{coordinator, participant, visit};
 
 /// T and N that runs are drawn from: small enough to be fast, large enough to differ.
 pub const SIZES: [(u16, u16); 7] = [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3), (3, 3), (3, 5)];
@@ -65,6 +65,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// Whether the recovering coordinator waits until all sessions have expired.
     pub waits: bool,
+    /// Who comes when everything else is over, and with what.
+    pub visits: Vec<visit::Strategy>,
     /// Whether to keep the lines of the event log.
     pub keep_log: bool,
 }
@@ -83,6 +85,7 @@ impl Scenario {
             outage: None,
             faults: Faults::NONE,
             waits: false,
+            visits: Vec::new(),
             keep_log: false,
         }
     }
@@ -97,6 +100,12 @@ impl Scenario {
     #[must_use]
     pub fn hostile(t: u16, n: u16, strategy: coordinator::Strategy) -> Self {
         Self { hostile: vec![strategy], ..Self::fault_free(t, n) }
+    }
+
+    /// A visitor to honest nodes.
+    #[must_use]
+    pub fn visited(t: u16, n: u16, strategy: visit::Strategy) -> Self {
+        Self { visits: vec![strategy], ..Self::fault_free(t, n) }
     }
 
     /// A scenario drawn by a seed, from everything there is.
@@ -176,6 +185,12 @@ impl Scenario {
         if matches!(scenario.liars.as_slice(), [(_, lie)] if *lie == taken) && below(4) != 0 {
             scenario.hostile.clear();
             scenario.beside = 1;
+        }
+        // After everything else, of which a visit changes nothing. Floods take long, and are many lies each.
+        if below(2) == 0 {
+            let drawn = visit::Strategy::ALL.get(below(visit::Strategy::ALL.len())).copied();
+            let rare = below(8) != 0;
+            scenario.visits.extend(drawn.filter(|visit| !(visit.takes_long() && rare)));
         }
         scenario
     }

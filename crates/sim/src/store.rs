@@ -126,6 +126,11 @@ impl Store {
         self.cut = loss;
     }
 
+    /// A row is not what was written any more.
+    pub fn damage(&mut self, key: RowKey, bytes: Vec<u8>) {
+        self.write(Write::Put(key, bytes));
+    }
+
     /// From now on there is no room, or there is again.
     pub const fn fill(&mut self, full: bool) {
         self.full = full;

@@ -21,6 +21,8 @@ use rand_core::Rng;
 
 mod sign;
 
+pub(crate) use sign::message as believed;
+
 type S = Ristretto255;
 type Scalar = <S as Suite>::Scalar;
 

@@ -16,7 +16,7 @@ use rand_core::Rng;
 use super::{Liar, S, Strategy, refused};
 
 /// A round-1 message, believed.
-fn message(envelope: &v1::Envelope) -> Option<Round1Message<S>> {
+pub(crate) fn message(envelope: &v1::Envelope) -> Option<Round1Message<S>> {
     let said: v1::Round1 = strict::decode("Round1", &envelope.payload).ok()?;
     let commitments =
         said.commitments.iter().map(|c| c.as_slice().try_into().ok()).collect::<Option<_>>()?;

@@ -4,6 +4,7 @@ use quorate_coordinator::ceremony;
 use quorate_coordinator::{Failure, UnreachableKind};
 use quorate_node::{Outcome, Reply, Request, Table};
 use quorate_types::NodeId;
+use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 use rand_core::Rng;
 
@@ -209,7 +210,7 @@ impl World {
                 {
                     self.judge.took_certificate(id, request);
                 }
-                self.compare(call, id, &outcome);
+                self.compare(call, arrival, id, &outcome);
                 self.seen(id, &outcome);
                 // Power may also go after the decision is durable and before the reply leaves.
                 if !self.crashes(at) {
@@ -223,11 +224,28 @@ impl World {
     }
 
     /// Compares an honest node's answer with what it may say.
-    fn compare(&mut self, call: u64, node: NodeId, outcome: &Outcome) {
+    fn compare(&mut self, call: u64, began: u64, node: NodeId, outcome: &Outcome) {
         let Some(of) = self.calls.get(&call) else { return };
-        let said = Said { node, guise: of.guise, now: self.time(), request: &of.request, outcome };
+        let (guise, request, now) = (of.guise, &of.request, self.time());
+        self.sequence += 1;
+        let said = Said { node, guise, now, began, ended: self.sequence, request, outcome };
         for (invariant, detail) in self.reference.saw(&self.keys, &said) {
             self.judge.report(invariant, detail);
+        }
+        let Err(refusal) = outcome else { return };
+        let detail = || format!("{node}: {}: {}", refusal.code, refusal.message);
+        // No store fails here.
+        if refusal.code == RefusalCode::StorageFailed.code() {
+            self.judge.report(Invariant::RefusesWithReason, detail());
+        }
+        // What only its recipient could see was opened to show it; all else the coordinator could see.
+        let actor = self.actors.get(of.coordinator).map(|(actor, _)| actor);
+        let evidence = refusal.evidence.as_ref();
+        let public = evidence.is_some_and(|evidence| evidence.ephemeral_secret.is_empty());
+        if matches!(actor, Some(Actor::Dkg(_)))
+            && (public || refusal.code == RefusalCode::RelayFault.code())
+        {
+            self.judge.report(Invariant::RelaysWhatFits, detail());
         }
     }
 

@@ -20,7 +20,7 @@ use crate::node::{NodeDefect, SimNode};
 use crate::participant::{Gossip, Liar};
 use crate::reference::Reference;
 use crate::scenario::{Outage, Scenario};
-use crate::{coordinator, participant};
+use crate::{coordinator, participant, visit};
 
 mod events;
 mod recovery;
@@ -61,6 +61,8 @@ pub struct Report {
     pub lies: Vec<(participant::Strategy, u64)>,
     /// How often each lying coordinator lied.
     pub hostilities: Vec<(coordinator::Strategy, u64)>,
+    /// How often each visitor asked what no honest one asks.
+    pub visits: Vec<(visit::Strategy, u64)>,
     /// The event log, where it was kept.
     pub log: Vec<String>,
 }
@@ -124,6 +126,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, SetupError> {
     let promised = world.promised();
     let ending = world.recover(scenario)?;
     world.inspect();
+    let visits = world.visited(scenario);
     let mut lies = Vec::new();
     for server in &world.servers {
         if let Server::Liar(liar) = server {
@@ -141,6 +144,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, SetupError> {
         violations: world.judge.violations().to_vec(),
         lies,
         hostilities: hostile,
+        visits,
         log: world.log.lines().to_vec(),
     })
 }
@@ -288,6 +292,35 @@ impl World {
         let place = RowKey::signed(key.id, key.version);
         let signed = |server: &&Server| matches!(server, Server::Honest(node) if node.store().row(&place).is_some());
         self.servers.iter().filter(signed).count()
+    }
+
+    /// Somebody comes when everything else is over.
+    fn visited(&mut self, scenario: &Scenario) -> Vec<(visit::Strategy, u64)> {
+        let mut fired = Vec::new();
+        for strategy in &scenario.visits {
+            let mut nodes: Vec<(NodeId, &mut SimNode)> = Vec::new();
+            for (keys, server) in self.cluster.nodes.iter().zip(&mut self.servers) {
+                if let Server::Honest(node) = server {
+                    nodes.push((keys.entry.id, node));
+                }
+            }
+            let at = self.rng.next_u32() as usize % nodes.len().max(1);
+            let world = visit::World {
+                rng: &mut self.rng,
+                cluster: &self.cluster,
+                nodes,
+                at,
+                keys: &mut self.keys,
+                judge: &mut self.judge,
+                reference: &mut self.reference,
+                log: &mut self.log,
+                sequence: &mut self.sequence,
+                now: self.network.now,
+            };
+            fired.push((*strategy, visit::pay(*strategy, world)));
+            self.inspect();
+        }
+        fired
     }
 
     fn inspect(&mut self) {
