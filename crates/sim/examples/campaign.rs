@@ -113,6 +113,7 @@ mod resharing {
         AtomicU64, BTreeMap, ExitCode, FIRINGS, Instant, Mutex, Ordering, USABLE, WHOLE, number,
         table,
     };
+    use quorate_sim::reshare::forge::Forgery;
     use quorate_sim::reshare::hostile::Strategy;
     use quorate_sim::reshare::liar::Lie;
     use quorate_sim::reshare::{Ending, Fault, Scenario, run};
@@ -124,6 +125,7 @@ mod resharing {
         clean: (u64, u64),
         lies: BTreeMap<Lie, (u64, u64)>,
         hostilities: BTreeMap<Strategy, (u64, u64)>,
+        forgeries: BTreeMap<Forgery, (u64, u64)>,
         faults: BTreeMap<Fault, (u64, u64)>,
         longest: u64,
         events: u64,
@@ -135,6 +137,8 @@ mod resharing {
         scenario.rounds.iter().any(|round| {
             round.liars.iter().any(|(_, lie)| lie.name() == name)
                 || round.hostile.iter().any(|strategy| strategy.name() == name)
+                || round.forged.iter().any(|forgery| forgery.name() == name)
+                || round.forged_after.iter().any(|forgery| forgery.name() == name)
         })
     }
 
@@ -160,6 +164,10 @@ mod resharing {
                 }
                 for (strategy, fired) in report.hostilities {
                     let entry = totals.hostilities.entry(strategy).or_default();
+                    *entry = (entry.0 + 1, entry.1 + fired);
+                }
+                for (forgery, fired) in report.forgeries {
+                    let entry = totals.forgeries.entry(forgery).or_default();
                     *entry = (entry.0 + 1, entry.1 + fired);
                 }
                 for (fault, times) in report.faults {
@@ -226,6 +234,7 @@ mod resharing {
         let lies = table("lying participant", Lie::ALL, Lie::name, &totals.lies);
         let hostile =
             table("lying coordinator", Strategy::ALL, Strategy::name, &totals.hostilities);
+        let forged = table("forger", Forgery::ALL, Forgery::name, &totals.forgeries);
         println!("\n{:<36}{:>8}{:>10}", "other faults", "seeds", "times");
         for (fault, (runs, times)) in &totals.faults {
             println!("{:<36}{runs:>8}{times:>10}", format!("{fault:?}"));
@@ -240,7 +249,7 @@ mod resharing {
         println!("{violations:>8} violations");
         println!("{good:>8} of {clean} seeds without liars, dead and put back carried out");
         println!("{:>8} simulated ms: the longest wait for an evaluation", totals.longest);
-        let least = lies.into_iter().chain(hostile).min().unwrap_or_default();
+        let least = lies.into_iter().chain(hostile).chain(forged).min().unwrap_or_default();
         println!("{:>8} times the strategy that fired least: {}", least.0, least.1);
         let seconds = began.elapsed().as_secs_f64();
         println!("{seconds:>8.1} seconds, {:.1} seeds a second", seeds as f64 / seconds);

@@ -6,6 +6,7 @@
 //! no mixture of generations that opens anything, and nothing kept of what was erased.
 
 pub mod check;
+pub mod forge;
 pub mod hostile;
 pub mod liar;
 pub mod reference;

@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::forge::Forgery;
 use super::hostile::Strategy;
 use super::liar::Lie;
 use crate::disk::Loss;
@@ -65,6 +66,10 @@ pub struct Round {
     pub full: Vec<usize>,
     /// What changes meanwhile.
     pub changes: Vec<Change>,
+    /// What is forged beside it, on copies of the nodes, before it begins.
+    pub forged: Vec<Forgery>,
+    /// And after it has ended, when a refresh is due again.
+    pub forged_after: Vec<Forgery>,
 }
 
 /// One loss of power at a boundary of a node's work: before it decides on a request, while its decision is made
@@ -126,6 +131,8 @@ impl Round {
             rolled_back: Vec::new(),
             full: Vec::new(),
             changes: Vec::new(),
+            forged: Vec::new(),
+            forged_after: Vec::new(),
         }
     }
 
@@ -265,7 +272,29 @@ impl Scenario {
             now = next;
             rounds.push(round);
         }
+        besides(seed, &mut rounds);
         Self { nodes, away, rounds, faults, skew, ..Self::one(t, n, Round::of(Operation::Refresh)) }
+    }
+}
+
+/// What is played on copies, from draws of its own: so that everything else of a seed is as it was before.
+fn besides(seed: u64, rounds: &mut [Round]) {
+    let rng = &mut ChaCha20Rng::seed_from_u64(seed ^ 0x666f_7267_6572_0000);
+    for round in rounds {
+        let forgery = loop {
+            let Some(forgery) = Forgery::ALL.get(below(rng, Forgery::ALL.len())).copied() else {
+                return;
+            };
+            // What takes many messages is drawn less often.
+            if !forgery.is_long() || below(rng, 4) == 0 {
+                break forgery;
+            }
+        };
+        match below(rng, 4) {
+            0 => round.forged.push(forgery),
+            1 => round.forged_after.push(forgery),
+            _ => {}
+        }
     }
 }
 

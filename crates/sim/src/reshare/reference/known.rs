@@ -193,6 +193,12 @@ impl Known {
         }
     }
 
+    /// When its highest certificate was taken, by its clock.
+    #[must_use]
+    pub const fn taken_at(&self) -> u64 {
+        self.taken_at
+    }
+
     pub(super) fn holds(&self, law: &Law, generation: Generation) -> bool {
         self.shares.contains(&RowKey::share(law.key.id, law.key.version, generation))
     }

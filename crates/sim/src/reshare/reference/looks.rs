@@ -46,12 +46,12 @@ pub enum Look {
 /// A session, its order and its parent, with everybody's place.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    pub(super) id: SessionId,
-    pub(super) session: v1::Session,
-    pub(super) order: Order,
-    pub(super) parent: Statement,
-    pub(super) places: Vec<Place>,
-    pub(super) refresh: bool,
+    pub(in crate::reshare) id: SessionId,
+    pub(in crate::reshare) session: v1::Session,
+    pub(in crate::reshare) order: Order,
+    pub(in crate::reshare) parent: Statement,
+    pub(in crate::reshare) places: Vec<Place>,
+    pub(in crate::reshare) refresh: bool,
 }
 
 fn number(index: ParticipantIndex) -> u32 {
@@ -60,7 +60,7 @@ fn number(index: ParticipantIndex) -> u32 {
 
 impl Terms {
     /// A session under an order, of a parent; what is wrong with it where there is none (checks 4 and 5).
-    pub(super) fn new(
+    pub(in crate::reshare) fn new(
         session: &v1::Session,
         order: &Order,
         parent: &Statement,
@@ -116,7 +116,7 @@ impl Terms {
     }
 
     /// Who deals, in the order of the parent's indices.
-    pub(super) fn dealers(&self) -> Vec<&Place> {
+    pub(in crate::reshare) fn dealers(&self) -> Vec<&Place> {
         let mut dealers: Vec<&Place> = self.places.iter().filter(|place| place.deals).collect();
         dealers.sort_by_key(|place| place.parent_index);
         dealers
@@ -145,7 +145,8 @@ impl Terms {
         Some(self.share_of(index)? * lambdas.get(at)?)
     }
 
-    fn claim(
+    /// What a proof of round 0 or 1 says; none for a place that has no such proof.
+    pub(in crate::reshare) fn claim(
         &self,
         kind: PossessionKind,
         place: &Place,

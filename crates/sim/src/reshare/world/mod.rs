@@ -12,6 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::check::{Judge, Violation};
+use super::forge::Forgery;
 use super::hostile::{Hostile, Strategy};
 use super::liar::{Liar, Lie};
 use super::reference::{Known, Law, Reference};
@@ -24,6 +25,7 @@ use crate::scenario::Faults;
 use crate::store::{Store, Without};
 use crate::world::SetupError;
 
+mod beside;
 mod client;
 mod judging;
 mod play;
@@ -113,6 +115,8 @@ pub struct Report {
     pub lies: Vec<(Lie, u64)>,
     /// How often each lying coordinator lied.
     pub hostilities: Vec<(Strategy, u64)>,
+    /// How often each forger forged.
+    pub forgeries: BTreeMap<Forgery, u64>,
     /// What else went wrong.
     pub faults: BTreeMap<Fault, u64>,
     /// How many boundaries of nodes' work there were in hostile phases, and at which of them a batch of how
@@ -189,6 +193,9 @@ struct World {
     heals: Vec<i64>,
     watch: bool,
     traffic: Option<Vec<Relayed>>,
+    /// What is played beside follows from it.
+    seed: u64,
+    forgeries: BTreeMap<Forgery, u64>,
     reference: Reference,
     /// What nodes had when they decided what is not durable yet, by arrival, and the time by their clocks.
     views: BTreeMap<u64, (Known, UnixSeconds)>,
@@ -282,6 +289,7 @@ impl World {
             violations: world.judge.violations().to_vec(),
             lies,
             hostilities,
+            forgeries: world.forgeries.clone(),
             faults: world.faults.clone(),
             boundaries: (world.boundary, world.sectors.clone()),
             messages: world.messages,
@@ -329,6 +337,8 @@ impl World {
             heals: Vec::new(),
             watch: self.watch,
             traffic: self.traffic.clone(),
+            seed: 0,
+            forgeries: BTreeMap::new(),
             reference: self.reference.clone(),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -344,6 +354,7 @@ impl World {
     /// What is drawn for one run: the clocks, and everything else that follows from its seed.
     fn start(&mut self, seed: u64, scenario: &Scenario) -> Result<(), SetupError> {
         self.rng = ChaCha20Rng::seed_from_u64(seed);
+        self.seed = seed;
         self.log = Log::new(scenario.keep_log);
         self.log.event(0, format_args!("seed {seed}: {scenario:?}"));
         self.watch = scenario.watch;
@@ -431,6 +442,8 @@ impl World {
             heals: Vec::new(),
             watch: false,
             traffic,
+            seed: 0,
+            forgeries: BTreeMap::new(),
             reference: Reference::new(law),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -484,6 +497,7 @@ impl World {
     ) -> Result<(Ending, Vec<(Strategy, u64)>), SetupError> {
         let before = self.known.statement().clone();
         self.begin(round)?;
+        self.forge(&round.forged, 0);
         for (at, lie) in &round.liars {
             if let Some(keys) = self.cluster.nodes.get(*at) {
                 self.liars.insert(*at, Liar::new(*lie, keys.identity_again()));
@@ -536,6 +550,7 @@ impl World {
             && round.changes.is_empty();
         let ending = self.recover(round, &before, clean)?;
         self.ask_client()?;
+        self.forge(&round.forged_after, EVERY + 30);
         Ok((ending, hostile))
     }
 

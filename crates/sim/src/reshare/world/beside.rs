@@ -1,0 +1,43 @@
+//! What is played on copies of the nodes.
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use super::World;
+use crate::node::SimNode;
+use crate::reshare::forge::{Forgery, Side};
+
+impl World {
+    /// A copy of everything, some seconds later, with draws of its own.
+    fn side(&mut self, label: u64, later: u64) -> Side<'_> {
+        self.reference.law.note(&self.documents);
+        let seed = self.seed ^ (label << 32) ^ self.network.now.rotate_left(17);
+        Side {
+            cluster: &self.cluster,
+            key: &self.key,
+            documents: self.documents.clone(),
+            orders: self.orders.clone(),
+            nodes: self.nodes.iter().map(SimNode::again).collect(),
+            reference: self.reference.clone(),
+            root: self.root.clone(),
+            certificates: self.certificates.clone(),
+            now: self.time().plus(later),
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            fired: 0,
+            found: Vec::new(),
+        }
+    }
+
+    /// Forges in these ways, each on a copy of its own.
+    pub(super) fn forge(&mut self, forgeries: &[Forgery], later: u64) {
+        for forgery in forgeries {
+            let mut side = self.side(*forgery as u64, later);
+            side.forge(*forgery);
+            let (fired, found) = (side.fired, side.found);
+            *self.forgeries.entry(*forgery).or_default() += fired;
+            for (invariant, detail) in found {
+                self.judge.report(invariant, format!("{}: {detail}", forgery.name()));
+            }
+        }
+    }
+}
