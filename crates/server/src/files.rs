@@ -93,16 +93,43 @@ fn name(beside: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts a file in the place of another in one step.
+/// Puts a file in the place of another in one step. It belongs to whom the other one belonged: a service that runs as a user
+/// of its own must be able to read what its operator replaced as root.
 pub(crate) fn replace(path: &Path, bytes: &[u8], readable: Readable) -> Result<(), FileError> {
     let mut beside = path.to_owned().into_os_string();
     beside.push(".new");
     let beside = PathBuf::from(beside);
     // Left behind by a write that was interrupted.
     let _ = std::fs::remove_file(&beside);
-    write(&beside, bytes, readable).map_err(FileError::of("cannot write", &beside))?;
+    write(&beside, bytes, readable)
+        .and_then(|()| give(&beside, path))
+        .map_err(FileError::of("cannot write", &beside))?;
     std::fs::rename(&beside, path).map_err(FileError::of("cannot replace", path))?;
     sync_parent(path)
+}
+
+/// Gives a new file to the owner of the one in whose place it comes, where there is one.
+#[cfg(unix)]
+fn give(new: &Path, old: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let (old, own) = match old.metadata() {
+        Ok(old) => (old, new.metadata()?),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if (old.uid(), old.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    match chown(new, Some(old.uid()), Some(old.gid())) {
+        // Who is not root cannot, and could replace the file all the same: it is theirs from then on.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(unix))]
+fn give(_: &Path, _: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A file's name is durable once its directory is.
@@ -152,5 +179,24 @@ mod tests {
         replace(&path, b"third", Readable::Owner).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"third");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// What root replaces for a service (`quorate node rotate`) that service can still read. Only root can show it; fails
+    /// without `give` (tried).
+    #[test]
+    #[cfg(unix)]
+    fn what_is_replaced_keeps_its_owner() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("root-key.slots");
+        create(&path, b"first", Readable::Owner).unwrap();
+        if chown(&path, Some(4711), Some(4712)).is_err() {
+            println!("not shown: only root gives files away");
+            return;
+        }
+        replace(&path, b"second", Readable::Owner).unwrap();
+        let replaced = path.metadata().unwrap();
+        assert_eq!((replaced.uid(), replaced.gid()), (4711, 4712));
+        assert_eq!(replaced.mode() & 0o777, 0o600);
     }
 }
