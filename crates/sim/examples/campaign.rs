@@ -135,10 +135,12 @@ mod resharing {
     /// Whether a strategy of this name takes part.
     fn takes_part(name: &str, scenario: &Scenario) -> bool {
         scenario.rounds.iter().any(|round| {
-            round.liars.iter().any(|(_, lie)| lie.name() == name)
+            let lies = round.tried.iter().chain(&round.tried_after);
+            let mut lies = lies.chain(round.liars.iter().map(|(_, lie)| lie));
+            let mut forged = round.forged.iter().chain(&round.forged_after);
+            lies.any(|lie| lie.name() == name)
                 || round.hostile.iter().any(|strategy| strategy.name() == name)
-                || round.forged.iter().any(|forgery| forgery.name() == name)
-                || round.forged_after.iter().any(|forgery| forgery.name() == name)
+                || forged.any(|forgery| forgery.name() == name)
         })
     }
 
@@ -231,7 +233,8 @@ mod resharing {
         for (ending, count) in &totals.endings {
             println!("{count:>8} {ending:?}");
         }
-        let lies = table("lying participant", Lie::ALL, Lie::name, &totals.lies);
+        let every: Vec<Lie> = Lie::every().collect();
+        let lies = table("lying participant", &every, Lie::name, &totals.lies);
         let hostile =
             table("lying coordinator", Strategy::ALL, Strategy::name, &totals.hostilities);
         let forged = table("forger", Forgery::ALL, Forgery::name, &totals.forgeries);

@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use quorate_sim::reshare::forge::Forgery;
 use quorate_sim::reshare::hostile::Strategy;
 use quorate_sim::reshare::liar::Lie;
 use quorate_sim::reshare::{Ending, Fault, Operation, Report, Round, Scenario, run};
@@ -231,5 +232,52 @@ fn attack_07_every_lying_participant_of_a_reshare_fires_and_is_named() {
             );
             assert_eq!(report.endings == [Ending::Stopped], stops, "{}", lie.name());
         }
+    }
+}
+
+/// Every forger forges indeed, and no honest node answers it as it may not. Each of them is what some row of `CHECKS.md` fails
+/// by without its check.
+#[test]
+fn attack_09_every_forger_forges_and_is_refused() {
+    for forgery in Forgery::ALL {
+        let shapes = match forgery {
+            Forgery::Promises => [(1, 1), (1, 2)],
+            _ => [(2, 3), (2, 4)],
+        };
+        let mut fired = 0;
+        for (t, n) in shapes {
+            let mut round = Round::of(Operation::Refresh);
+            if !matches!(forgery, Forgery::Promises) {
+                // Somebody leaves, somebody comes in.
+                let members = (1..=usize::from(n)).collect();
+                round = Round::of(Operation::Move { t, members });
+            }
+            round.forged = vec![*forgery];
+            round.forged_after = vec![*forgery];
+            let report = play(2, &Scenario::one(t, n, round));
+            assert_eq!(report.endings, [Ending::Done], "{}", forgery.name());
+            fired += report.forgeries.get(forgery).copied().unwrap_or_default();
+        }
+        assert!(fired > 0, "{} does not forge", forgery.name());
+    }
+}
+
+/// Every lie is told to an honest coordinator, before a refresh and after a move, and named as it deserves; and where others
+/// can deal in the place of who lies in a dealing, they do at once.
+#[test]
+fn attack_07_every_lie_is_named_before_and_after() {
+    for lie in Lie::every() {
+        let mut fired = 0;
+        for operation in [Operation::Refresh, Operation::Move { t: 2, members: vec![1, 2, 3, 4] }] {
+            let mut round = Round::of(operation.clone());
+            match operation {
+                Operation::Refresh => round.tried = vec![lie],
+                _ => round.tried_after = vec![lie],
+            }
+            let report = play(2, &Scenario::one(2, 4, round));
+            assert_eq!(report.endings, [Ending::Done], "{}", lie.name());
+            fired += report.lies.iter().map(|(_, fired)| fired).sum::<u64>();
+        }
+        assert!(fired > 0, "{} does not fire", lie.name());
     }
 }

@@ -108,6 +108,24 @@ lies! {
     UnknownOrder, "certificate under an unknown order shown", Missing;
     /// It shows nothing, and acknowledges another certificate than it is brought.
     OtherAcknowledgement, "acknowledgement of another certificate", Missing;
+    /// A round 0 of another session.
+    OtherSession, "round 0 of another session", Seen;
+    /// A round 0 of another order.
+    OtherOrder, "round 0 of another order", Seen;
+    /// A round 0 of another suite.
+    OtherSuite, "round 0 of another suite", Seen;
+    /// A round 0 of another index among the parent's participants.
+    WrongParentIndex, "wrong index in the parent", Seen;
+    /// A dealing of another index.
+    WrongDealerIndex, "wrong index of a dealing", Seen;
+    /// A dealing of another session.
+    DealingOfOther, "dealing of another session", Seen;
+    /// A dealing over another round 0 than was relayed to it.
+    OtherRound0, "dealing over another round 0", Seen;
+    /// It shows a promise whose signature does not verify.
+    UnsignedPromise, "promise with a bad signature", Seen;
+    /// It shows a promise that needs nobody else.
+    LonePromise, "promise that it makes alone", Harmless;
 }
 
 /// The identity's encoding.
@@ -138,6 +156,46 @@ fn beyond_order(scalar: &mut [u8]) {
 }
 
 impl Lie {
+    /// All lies.
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().chain(Self::MORE).copied()
+    }
+
+    /// Whether it is about a dealing alone: who lies so has opened as it should, and signs as it should.
+    #[must_use]
+    pub const fn in_dealing(self) -> bool {
+        matches!(
+            self,
+            Self::WrongCommitment
+                | Self::WrongConstant
+                | Self::FewerCommitments
+                | Self::BadPossession
+                | Self::BadEphemeral
+                | Self::UnsignedCiphertexts
+                | Self::IdentityCommitment
+                | Self::NonCanonicalCommitment
+                | Self::IdentityEphemeral
+                | Self::PossessionBeyondOrder
+                | Self::WrongDealerIndex
+                | Self::DealingOfOther
+                | Self::OtherRound0
+        )
+    }
+
+    /// Whether it is about what a node shows of its generations.
+    #[must_use]
+    pub const fn in_state(self) -> bool {
+        matches!(
+            self,
+            Self::ForgedState
+                | Self::InventedPromise
+                | Self::UnknownOrder
+                | Self::OtherAcknowledgement
+                | Self::UnsignedPromise
+                | Self::LonePromise
+        )
+    }
+
     /// Whether it comes about only where a ceremony comes to its end.
     #[must_use]
     pub const fn late(self) -> bool {
@@ -175,6 +233,16 @@ fn some_point(rng: &mut ChaCha20Rng) -> Vec<u8> {
     rng.fill_bytes(&mut wide);
     let scalar = Ristretto255::scalar_from_wide(&wide);
     Ristretto255::encode_point(&Ristretto255::mul_base(&scalar)).to_vec()
+}
+
+/// A statement of a committee of one, with a key of its own making.
+fn alone(message: &mut v1::CertificateStatement, own: &[u8], rng: &mut ChaCha20Rng) {
+    message.threshold = 1;
+    message.commitments = vec![some_point(rng)];
+    message.participants.retain(|member| member.identity_key == own);
+    for (member, index) in message.participants.iter_mut().zip(1..) {
+        member.index = index;
+    }
 }
 
 fn refusal(code: RefusalCode, evidence: Option<v1::Evidence>, now: UnixSeconds) -> Outcome {
@@ -291,6 +359,10 @@ impl Liar {
                     }
                     Lie::NoShareProof => message.share_proof.clear(),
                     Lie::WrongIndex => message.index += 1,
+                    Lie::WrongParentIndex => message.parent_index += 1,
+                    Lie::OtherSession => flip(&mut message.session, rng),
+                    Lie::OtherOrder => flip(&mut message.order, rng),
+                    Lie::OtherSuite => message.suite.push('2'),
                     Lie::IdentityReceiveKey => message.receive_key = IDENTITY.to_vec(),
                     Lie::NonCanonicalReceiveKey => message.receive_key = NON_CANONICAL.to_vec(),
                     Lie::ShareProofBeyondOrder => {
@@ -357,14 +429,28 @@ impl Liar {
                             flip(&mut signature.signature, rng);
                         }
                     }
-                    (Lie::InventedPromise, Some(envelope)) => {
+                    (
+                        Lie::InventedPromise | Lie::UnsignedPromise | Lie::LonePromise,
+                        Some(envelope),
+                    ) => {
+                        let own = self.identity.public();
                         let change = |message: &mut v1::CertificateStatement| {
                             message.parent.clone_from(&message.generation);
                             message.height += 1;
                             flip(&mut message.generation, rng);
+                            if self.lie == Lie::LonePromise {
+                                alone(message, own.as_bytes(), rng);
+                            }
                         };
                         let kind = PayloadType::Certificate;
                         let made = self.signed(kind, "CertificateStatement", envelope, change);
+                        let made = made.map(|mut made| {
+                            let signature = made.signatures.first_mut();
+                            if let (Lie::UnsignedPromise, Some(it)) = (self.lie, signature) {
+                                flip(&mut it.signature, rng);
+                            }
+                            made
+                        });
                         reply.promised.extend(made);
                     }
                     _ => {}
@@ -412,6 +498,9 @@ impl Liar {
                 }
             }
             Lie::FewerCommitments => drop(message.commitments.pop()),
+            Lie::WrongDealerIndex => message.index += 1,
+            Lie::DealingOfOther => flip(&mut message.session, rng),
+            Lie::OtherRound0 => flip(&mut message.round0, rng),
             Lie::BadPossession => flip(&mut message.proof_of_possession, rng),
             Lie::BadEphemeral => flip(&mut message.ephemeral_proof, rng),
             Lie::IdentityCommitment | Lie::NonCanonicalCommitment => {

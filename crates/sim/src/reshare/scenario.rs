@@ -70,6 +70,10 @@ pub struct Round {
     pub forged: Vec<Forgery>,
     /// And after it has ended, when a refresh is due again.
     pub forged_after: Vec<Forgery>,
+    /// Lies that an honest coordinator meets beside it, one at a time, on copies of the nodes, before it begins.
+    pub tried: Vec<Lie>,
+    /// And after it has ended.
+    pub tried_after: Vec<Lie>,
 }
 
 /// One loss of power at a boundary of a node's work: before it decides on a request, while its decision is made
@@ -133,6 +137,8 @@ impl Round {
             changes: Vec::new(),
             forged: Vec::new(),
             forged_after: Vec::new(),
+            tried: Vec::new(),
+            tried_after: Vec::new(),
         }
     }
 
@@ -293,6 +299,13 @@ fn besides(seed: u64, rounds: &mut [Round]) {
         match below(rng, 4) {
             0 => round.forged.push(forgery),
             1 => round.forged_after.push(forgery),
+            _ => {}
+        }
+        let lies: Vec<Lie> = Lie::every().collect();
+        let lie = lies.get(below(rng, lies.len())).copied();
+        match below(rng, 4) {
+            0 => round.tried.extend(lie),
+            1 => round.tried_after.extend(lie),
             _ => {}
         }
     }

@@ -3,8 +3,8 @@
 use quorate_documents::{Body, DocumentSet, Draft, Order, SignedDocument};
 use quorate_node::{Reply, Request};
 use quorate_types::NodeId;
-use quorate_wire::SigningKey;
 use quorate_wire::proto::v1;
+use quorate_wire::{PublicKey, SigningKey};
 
 use super::Side;
 use crate::node::SimNode;
@@ -51,26 +51,44 @@ impl Side<'_> {
         self.documents.iter().rev().find(|document| is(document.body())).cloned()
     }
 
-    /// A member whose disk is new: it knows the highest certificate and has no share of it.
+    /// A member without its share: one that an order let in before and that has lost its disk since, or one that an order
+    /// names and does not let in.
     pub(super) fn no_share(&mut self) -> Option<()> {
         let run = self.begin()?;
+        let (order, parent) = (run.terms.order.clone(), run.terms.parent.clone());
+        let lets_in = |place: &&crate::reshare::reference::Place| {
+            place.index > 0 && place.parent_index > 0 && order.enters(&place.node)
+        };
+        if let Some(place) = run.terms.places.iter().find(lets_in) {
+            return self.lost_disk(&run, place.node);
+        }
+        let outside = (0..self.nodes.len())
+            .map(|at| self.id(at))
+            .find(|node| order.member(node).is_none() && parent.participant(node).is_none())?;
+        let keys = self.cluster.nodes.get(self.position(outside)?)?;
+        let members = order.members().iter().map(|it| (it.node, it.identity_key));
+        let members: Vec<_> = members.chain([(outside, keys.entry.identity_key)]).collect();
+        let document = self.order_of(order.threshold().t(), members, &[])?;
+        let Body::KeyOrder(body) = document.body() else { return None };
+        let next = body.order.clone();
+        self.give_all(&[document])?;
+        let at = self.position(outside)?;
+        let put = self.put(at, self.highest().envelope());
+        let _ = self.ask(at, put);
+        let session = self.session(&next, &parent, &run.session.dealers)?.session;
+        self.open_everywhere(&session, &[outside]);
+        Some(())
+    }
+
+    /// The disk of this member is new: it knows the highest certificate and has no share of it.
+    fn lost_disk(&mut self, run: &super::Run, node: NodeId) -> Option<()> {
         let highest = self.highest();
-        let members: Vec<_> = run
-            .terms
-            .places
-            .iter()
-            .filter(|it| it.index > 0 && it.parent_index > 0)
-            .cloned()
-            .collect();
-        let place = self.below(members.len());
-        let place = members.get(place)?;
-        let at = self.position(place.node)?;
+        let at = self.position(node)?;
         let keys = self.cluster.nodes.get(at)?;
-        let skew = self.nodes.get(at)?.skew();
-        let mut node = SimNode::new(keys, skew);
+        let mut fresh = SimNode::new(keys, self.nodes.get(at)?.skew());
         let roster = &self.cluster.roster;
-        node.join(roster.envelope(), roster.digest(), self.now).ok()?;
-        *self.nodes.get_mut(at)? = node;
+        fresh.join(roster.envelope(), roster.digest(), self.now).ok()?;
+        *self.nodes.get_mut(at)? = fresh;
         let first: Vec<SignedDocument> = self.cluster.signed().map(Clone::clone).to_vec();
         let documents = self.documents.clone();
         if !self.give(at, &first) || !self.give(at, &documents) {
@@ -78,25 +96,37 @@ impl Side<'_> {
         }
         let put = self.put(at, highest.envelope());
         let _ = self.ask(at, put);
+        // What was taken a moment ago is refreshed only later.
+        self.now = self.now.plus(run.terms.order.refresh_seconds() + 1);
         let mut dealers = self.holders(&run.terms.parent);
         dealers.truncate(usize::from(run.terms.parent.threshold().t()));
         let other = self.session(&run.terms.order, &run.terms.parent, &dealers);
         for session in [Some(run.session.clone()), other.map(|run| run.session)] {
             if let Some(session) = session {
-                self.open_everywhere(&session, &[place.node]);
+                self.open_everywhere(&session, &[node]);
             }
         }
         Some(())
     }
 
+    /// An order of these that follows the newest.
+    fn order_of(
+        &mut self,
+        t: u16,
+        nodes: Vec<(NodeId, PublicKey)>,
+        entering: &[NodeId],
+    ) -> Option<SignedDocument> {
+        let number = u32::try_from(self.orders.len()).ok()? + 2;
+        let order = Order::numbered(number, t, nodes, entering).ok()?.with_refresh_seconds(60);
+        let (key, before) = (self.key, self.orders.last());
+        self.cluster.reorder(key, before, order, self.now, &mut self.rng).ok()
+    }
+
     /// An order of the same committee that follows the newest.
     fn next_order(&mut self, t: u16) -> Option<SignedDocument> {
         let order = self.order();
-        let nodes = order.members().iter().map(|it| (it.node, it.identity_key));
-        let number = u32::try_from(self.orders.len()).ok()? + 2;
-        let order = Order::numbered(number, t, nodes, &[]).ok()?.with_refresh_seconds(60);
-        let (key, before) = (self.key, self.orders.last());
-        self.cluster.reorder(key, before, order, self.now, &mut self.rng).ok()
+        let nodes = order.members().iter().map(|it| (it.node, it.identity_key)).collect();
+        self.order_of(t, nodes, &[])
     }
 
     /// Two orders that follow the same one.
@@ -150,14 +180,37 @@ impl Side<'_> {
     /// Who leaves and deals has another identity key by now.
     pub(super) fn replaced(&mut self) -> Option<()> {
         let run = self.begin()?;
-        let parent = run.terms.parent.clone();
+        let (mut order, parent) = (run.terms.order.clone(), run.terms.parent.clone());
         let holders = self.holders(&parent);
-        let leaves = |index: &u32| {
-            let old = parent.participants().iter().find(|it| u32::from(it.index.get()) == *index);
-            old.filter(|old| run.terms.order.member(&old.node).is_none()).map(|old| old.node)
+        let node_of = |index: u32| {
+            let old = parent.participants().iter().find(|it| u32::from(it.index.get()) == index);
+            old.map(|old| old.node)
         };
-        let outside = holders.iter().copied().find(|index| leaves(index).is_some())?;
-        let node = leaves(&outside)?;
+        let leaves = |order: &Order, index: u32| {
+            node_of(index).is_some_and(|node| order.member(&node).is_none())
+        };
+        let outside = match holders.iter().find(|index| leaves(&order, **index)) {
+            Some(outside) => *outside,
+            None => {
+                // Nobody leaves yet: by the next order, somebody does.
+                let at = self.below(holders.len());
+                let outside = *holders.get(at)?;
+                let node = node_of(outside)?;
+                let members: Vec<_> = order
+                    .members()
+                    .iter()
+                    .filter(|it| it.node != node)
+                    .map(|it| (it.node, it.identity_key))
+                    .collect();
+                let document = self.order_of(1, members, &[])?;
+                let Body::KeyOrder(body) = document.body() else { return None };
+                order = body.order.clone();
+                self.give_all(std::slice::from_ref(&document))?;
+                self.documents.push(document);
+                outside
+            }
+        };
+        let node = node_of(outside)?;
         let t = usize::from(parent.threshold().t());
         let mut dealers: Vec<u32> =
             holders.iter().copied().filter(|it| *it != outside).take(t - 1).collect();
@@ -171,7 +224,7 @@ impl Side<'_> {
         let draft = Draft::succeed(&[&newest], Body::Roster(roster), None, frontier, self.now);
         let next = draft.ok()?.sign(&[self.cluster.administrator()]).ok()?;
         self.give_all(std::slice::from_ref(&next))?;
-        let mut other = self.session(&run.terms.order, &parent, &dealers)?;
+        let mut other = self.session(&order, &parent, &dealers)?;
         other.session.roster = next.digest().as_bytes().to_vec();
         let nodes: Vec<NodeId> = other.terms.places.iter().map(|it| it.node).collect();
         self.open_everywhere(&other.session, &nodes);

@@ -10,6 +10,7 @@ mod floods;
 mod relays;
 mod side;
 mod terms;
+mod trial;
 
 pub(super) use side::{Run, Side};
 

@@ -128,6 +128,16 @@ impl Reference {
         Some(())
     }
 
+    /// Whether it is a complete certificate of a reshare, under an order, of the key that is believed.
+    pub fn certifies(&mut self, envelope: &Envelope, order: &Order, believed: &Statement) -> bool {
+        let Ok(statement) = Statement::from_payload(&envelope.payload) else { return false };
+        let fits = match statement.parent() {
+            Some(_) => is_of(&statement, order, believed),
+            None => statement.generation() == believed.generation(),
+        };
+        fits && self.verified.complete(envelope, &statement)
+    }
+
     /// Whether the node's own identity key has validly signed it.
     fn signed_here(&self, said: &Said<'_>, envelope: &Envelope) -> bool {
         let own = said.known.named.iter().find(|(node, _)| *node == said.node);

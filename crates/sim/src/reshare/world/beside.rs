@@ -6,6 +6,7 @@ use rand_core::SeedableRng;
 use super::World;
 use crate::node::SimNode;
 use crate::reshare::forge::{Forgery, Side};
+use crate::reshare::liar::Lie;
 
 impl World {
     /// A copy of everything, some seconds later, with draws of its own.
@@ -37,6 +38,20 @@ impl World {
             *self.forgeries.entry(*forgery).or_default() += fired;
             for (invariant, detail) in found {
                 self.judge.report(invariant, format!("{}: {detail}", forgery.name()));
+            }
+        }
+    }
+
+    /// An honest coordinator beside one liar each, on a copy of its own.
+    pub(super) fn try_liars(&mut self, lies: &[Lie], later: u64) {
+        for lie in lies {
+            let orders = self.chain();
+            let mut side = self.side(0x100 + *lie as u64, later);
+            let _ = side.trial(&orders, *lie);
+            let (fired, found) = (side.fired, side.found);
+            self.tried.push((*lie, fired));
+            for (invariant, detail) in found {
+                self.judge.report(invariant, format!("{}: {detail}", lie.name()));
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::world::SetupError;
 mod beside;
 mod client;
 mod judging;
-mod play;
+pub(super) mod play;
 mod recovery;
 mod referee;
 mod setup;
@@ -196,6 +196,7 @@ struct World {
     /// What is played beside follows from it.
     seed: u64,
     forgeries: BTreeMap<Forgery, u64>,
+    tried: Vec<(Lie, u64)>,
     reference: Reference,
     /// What nodes had when they decided what is not durable yet, by arrival, and the time by their clocks.
     views: BTreeMap<u64, (Known, UnixSeconds)>,
@@ -273,6 +274,7 @@ impl World {
             for liar in core::mem::take(&mut world.liars).into_values() {
                 lies.push((liar.lie, liar.fired));
             }
+            lies.append(&mut world.tried);
             if ending == Ending::Stopped {
                 break;
             }
@@ -339,6 +341,7 @@ impl World {
             traffic: self.traffic.clone(),
             seed: 0,
             forgeries: BTreeMap::new(),
+            tried: Vec::new(),
             reference: self.reference.clone(),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -444,6 +447,7 @@ impl World {
             traffic,
             seed: 0,
             forgeries: BTreeMap::new(),
+            tried: Vec::new(),
             reference: Reference::new(law),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -498,6 +502,7 @@ impl World {
         let before = self.known.statement().clone();
         self.begin(round)?;
         self.forge(&round.forged, 0);
+        self.try_liars(&round.tried, 0);
         for (at, lie) in &round.liars {
             if let Some(keys) = self.cluster.nodes.get(*at) {
                 self.liars.insert(*at, Liar::new(*lie, keys.identity_again()));
@@ -551,6 +556,7 @@ impl World {
         let ending = self.recover(round, &before, clean)?;
         self.ask_client()?;
         self.forge(&round.forged_after, EVERY + 30);
+        self.try_liars(&round.tried_after, EVERY + 30);
         Ok((ending, hostile))
     }
 

@@ -302,7 +302,7 @@ impl World {
     }
 }
 
-fn request(request: machine::Request) -> Request {
+pub(in crate::reshare) fn request(request: machine::Request) -> Request {
     match request {
         machine::Request::State(request) => Request::ReshareState(request),
         machine::Request::Open(request) => Request::ReshareOpen(request),
@@ -312,7 +312,7 @@ fn request(request: machine::Request) -> Request {
     }
 }
 
-fn reply_of(outcome: &Outcome) -> Result<machine::Reply, Failure> {
+pub(in crate::reshare) fn reply_of(outcome: &Outcome) -> Result<machine::Reply, Failure> {
     match outcome {
         Ok(Reply::ReshareState(reply)) => Ok(machine::Reply::State(reply.clone())),
         Ok(Reply::ReshareOpen(reply)) => Ok(machine::Reply::Open(reply.clone())),
@@ -324,7 +324,7 @@ fn reply_of(outcome: &Outcome) -> Result<machine::Reply, Failure> {
     }
 }
 
-pub(super) fn describe(failed: &machine::Failed) -> String {
+pub(in crate::reshare) fn describe(failed: &machine::Failed) -> String {
     let mut text = String::from("[failed:");
     for blame in &failed.blamed {
         text.push_str(&format!(" {blame};"));
