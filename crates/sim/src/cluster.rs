@@ -266,6 +266,11 @@ impl Cluster {
         &self.tenant
     }
 
+    /// The other tenant, and its principal.
+    pub(crate) const fn foreign(&self) -> (&SignedDocument, &SignedDocument) {
+        (&self.foreign_tenant, &self.foreigner_document)
+    }
+
     /// Who signs rosters and tenants.
     #[must_use]
     pub const fn administrator(&self) -> &SigningKey {

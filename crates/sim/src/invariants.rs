@@ -87,6 +87,8 @@ invariants! {
     RefusesWithReason, "an honest node refuses with the reason that there is";
     /// What a coordinator can see, no node has to.
     RelaysWhatFits, "an honest coordinator relays nothing that it could see is wrong";
+    /// A second line of defence is one also where nothing gets past the first.
+    LibrariesStandAlone, "the libraries refuse by themselves what a node or a client compares before";
     /// Whoever asks is careful too.
     ClientsTakeWhatFits, "an honest client or coordinator takes only what it asked for, and says what was wrong";
     /// Evidence is harmless.

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use quorate_sim::participant::Named;
-use quorate_sim::{Ending, Report, SIZES, Scenario, coordinator, participant, run};
+use quorate_sim::{Ending, Report, SIZES, Scenario, coordinator, participant, run, visit};
 
 fn play(seed: u64, scenario: &Scenario) -> Report {
     let report = run(seed, scenario).unwrap();
@@ -72,6 +72,34 @@ fn attack_09_every_hostile_coordinator_fires_and_is_recovered_from() {
             assert!(report.hostilities[0].1 > 0, "{} does not fire at {t}/{n}", strategy.name());
             assert_ne!(report.ending, Ending::Stopped, "{}", strategy.name());
         }
+    }
+}
+
+/// Every visitor asks indeed what it comes for, of nodes alone and of one among liars, and is answered rightly.
+#[test]
+fn every_visitor_fires_and_is_answered_rightly() {
+    for strategy in visit::Strategy::ALL {
+        let long = strategy.takes_long();
+        for (t, n) in [(1, 1), (2, 3)].into_iter().skip(usize::from(long)) {
+            let report = play(3, &Scenario::visited(t, n, *strategy));
+            // Of answers that count together there are none where T is 1.
+            let alone = *strategy == visit::Strategy::Answers && t == 1;
+            assert!(alone || report.visits[0].1 > 0, "{} does not fire", strategy.name());
+            assert_eq!(report.ending, Ending::Usable);
+        }
+    }
+}
+
+/// What comes before a visit does not depend on it.
+#[test]
+fn a_visit_changes_nothing_before_it() {
+    for seed in 0..8 {
+        let visited = Scenario { keep_log: true, ..Scenario::random(seed) };
+        let quiet = Scenario { visits: Vec::new(), ..visited.clone() };
+        let (visited, quiet) = (run(seed, &visited).unwrap(), run(seed, &quiet).unwrap());
+        let before = quiet.log.len().min(visited.log.len());
+        assert_eq!(visited.log[1..before], quiet.log[1..before]);
+        assert_eq!(visited.ending, quiet.ending);
     }
 }
 

@@ -150,6 +150,6 @@ fn counts_once(
     let right = taken.is_ok()
         && matches!(again, Err(CombineError::Duplicate { .. }))
         && combiner.have() == 1;
-    visitor.concludes(right, "one participant counts twice");
+    visitor.stands_alone(right, "one participant counts twice");
     Ok(())
 }

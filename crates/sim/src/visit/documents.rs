@@ -1,6 +1,8 @@
 //! What the documents forbid.
 
-use quorate_documents::{Key, Order, SignedDocument};
+use quorate_authz::policy::PolicySet;
+use quorate_authz::{Caller, Denied, KeyAccess};
+use quorate_documents::{BodyOf, Heads, Key, Order, Rung, SignedDocument};
 use quorate_node::Request;
 use quorate_types::{KeyState, KeyVersion};
 use quorate_wire::proto::v1;
@@ -139,7 +141,42 @@ pub(super) fn suspended(visitor: &mut Visitor<'_>) -> Visited {
     visitor.refused(By::Foreigner, &open, RefusalCode::KeyUnknown, "no such key")?;
     let collect = signature(visitor, &key, key.version);
     visitor.refused(By::Foreigner, &collect, RefusalCode::KeyUnknown, "no such key")?;
-    visitor.refused(By::Courier, &open, RefusalCode::TenantSuspended, "suspended")
+    visitor.refused(By::Courier, &open, RefusalCode::TenantSuspended, "suspended")?;
+    // A node does not even read how the tenant of a foreign key stands; the rules do not tell it either.
+    let denied = foreign(visitor, &suspended, &key)?;
+    let right = matches!(denied, Some(Denied::KeyUnknown));
+    visitor.stands_alone(right, &format!("the rules tell another tenant: {denied:?}"));
+    Ok(())
+}
+
+/// What the rules say to another tenant's principal that opens a session of this key.
+fn foreign(
+    visitor: &Visitor<'_>,
+    tenant: &SignedDocument,
+    key: &OrderedKey,
+) -> Result<Option<Denied>, Stop> {
+    fn heads<T: BodyOf + Clone>(document: &SignedDocument) -> Result<Heads<T>, Stop> {
+        Heads::new([document.document().clone()]).map_err(|_| defect("no head"))
+    }
+    let cluster = visitor.cluster;
+    let document = visitor.documents.last().ok_or_else(|| defect("no key"))?;
+    let (found, policies) = (heads(document)?, PolicySet::of_tenant(cluster.tenant(), &[]));
+    let (foreign, caller) = cluster.foreign();
+    let (theirs, ours, roster) = (heads(foreign)?, heads(tenant)?, heads(&cluster.newest)?);
+    let rung = |tenant| Rung { tenant, terms: Vec::new() };
+    let caller_heads = heads(caller)?;
+    let standing = quorate_authz::principal(
+        Caller::authenticated(cluster.foreigner.public()),
+        Some(&caller_heads),
+        &[rung(&theirs)],
+        &roster,
+        visitor.time(),
+    );
+    let standing = standing.map_err(|error| Stop::Defect(error.to_string()))?;
+    let owner = [rung(&ours)];
+    let access = KeyAccess { key: Some(&found), owner: &owner, grants: &[], policies: &policies };
+    let (order, now) = (key.order.digest(key.id, key.version), visitor.time());
+    Ok(quorate_authz::open_ceremony(&standing, &access, key.version, order, now).err())
 }
 
 fn signature(visitor: &Visitor<'_>, key: &OrderedKey, version: KeyVersion) -> Request {

@@ -108,7 +108,7 @@ impl Three {
 
 pub(super) fn sessions(visitor: &mut Visitor<'_>) -> Visited {
     let three = Three::new(visitor)?;
-    visitor.concludes(three.session(|_| {}).is_ok(), "a session is none");
+    visitor.stands_alone(three.session(|_| {}).is_ok(), "a session is none");
     type Change = (fn(&mut Vec<Member<S>>), fn(&SessionError) -> bool, &'static str);
     let changes: [Change; 8] = [
         (
@@ -162,7 +162,7 @@ pub(super) fn sessions(visitor: &mut Visitor<'_>) -> Visited {
     ];
     for (change, expected, what) in changes {
         let right = three.session(change).is_err_and(|error| expected(&error));
-        visitor.concludes(right, &format!("the library makes a session of {what}"));
+        visitor.stands_alone(right, &format!("the library makes a session of {what}"));
     }
     Ok(())
 }
@@ -175,18 +175,18 @@ pub(super) fn keys(visitor: &mut Visitor<'_>) -> Visited {
     let seed = Secret::random(visitor.rng);
     let deals = session.round1(first, other, &seed);
     let right = matches!(deals, Err(DealingError::ForeignKey { index }) if index == first);
-    visitor.concludes(right, "the library deals with another's receive key");
+    visitor.stands_alone(right, "the library deals with another's receive key");
     let mut messages: Vec<_> = dealt.iter().map(|round1| round1.message.clone()).collect();
     let deliveries = three.deliveries(&dealt, 0)?;
     let received = session.round2(first, other, &messages, &deliveries);
     let right = matches!(received, Err(Round2Error::OwnKey));
-    visitor.concludes(right, "the library receives with another's receive key");
+    visitor.stands_alone(right, "the library receives with another's receive key");
     for message in messages.iter_mut().skip(1).take(1) {
         message.dealer = 3;
     }
     let received = session.round2(first, three.key(0)?, &messages, &deliveries);
     let right = matches!(received, Err(Round2Error::RelayIndex { found: 3, .. }));
-    visitor.concludes(right, "the library takes a dealing at another's place");
+    visitor.stands_alone(right, "the library takes a dealing at another's place");
     Ok(())
 }
 
@@ -213,7 +213,7 @@ pub(super) fn accusations(visitor: &mut Visitor<'_>) -> Visited {
         let key = three.key(key)?;
         let made = accuse(&session, three.index(0)?, key, message, &delivery, visitor.rng);
         let right = made.err() == Some(expected);
-        visitor.concludes(right, &format!("the library makes evidence {what}"));
+        visitor.stands_alone(right, &format!("the library makes evidence {what}"));
     }
     Ok(())
 }

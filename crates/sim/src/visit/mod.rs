@@ -345,11 +345,19 @@ impl Visitor<'_> {
         self.demand(by, request, Right::No(code, words)).map(drop)
     }
 
-    /// What somebody who is no node, a coordinator, a client or the library of schemes, makes of something.
+    /// What a coordinator or a client makes of something.
     fn concludes(&mut self, right: bool, what: &str) {
         self.fired += 1;
         if !right {
             self.judge.report(Invariant::ClientsTakeWhatFits, what);
+        }
+    }
+
+    /// What a library makes of something by itself, where a node or a coordinator compares it before.
+    fn stands_alone(&mut self, right: bool, what: &str) {
+        self.fired += 1;
+        if !right {
+            self.judge.report(Invariant::LibrariesStandAlone, what);
         }
     }
 
