@@ -286,26 +286,25 @@ impl Scenario {
 /// What is played on copies, from draws of its own: so that everything else of a seed is as it was before.
 fn besides(seed: u64, rounds: &mut [Round]) {
     let rng = &mut ChaCha20Rng::seed_from_u64(seed ^ 0x666f_7267_6572_0000);
+    // Those that no liar of the run itself tells are drawn twice as often.
+    let lies: Vec<Lie> = Lie::every().chain(Lie::MORE.iter().copied()).collect();
     for round in rounds {
         let forgery = loop {
-            let Some(forgery) = Forgery::ALL.get(below(rng, Forgery::ALL.len())).copied() else {
-                return;
-            };
+            let forgery = Forgery::ALL.get(below(rng, Forgery::ALL.len())).copied();
             // What takes many messages is drawn less often.
-            if !forgery.is_long() || below(rng, 4) == 0 {
+            if forgery.is_none_or(|forgery| !forgery.is_long() || below(rng, 16) == 0) {
                 break forgery;
             }
         };
-        match below(rng, 4) {
-            0 => round.forged.push(forgery),
-            1 => round.forged_after.push(forgery),
+        match below(rng, 8) {
+            0 => round.forged.extend(forgery),
+            1 => round.forged_after.extend(forgery),
             _ => {}
         }
-        let lies: Vec<Lie> = Lie::every().collect();
         let lie = lies.get(below(rng, lies.len())).copied();
-        match below(rng, 4) {
-            0 => round.tried.extend(lie),
-            1 => round.tried_after.extend(lie),
+        match below(rng, 25) {
+            0..4 => round.tried.extend(lie),
+            4..7 => round.tried_after.extend(lie),
             _ => {}
         }
     }

@@ -92,11 +92,9 @@ impl Side<'_> {
             all.push(Self::signed(&other, &[*identity]));
         }
         for forged in all {
-            for _ in 0..2 {
-                let at = self.below(self.nodes.len());
-                let request = self.put(at, &forged);
-                let _ = self.lie(at, request);
-            }
+            let at = self.below(self.nodes.len());
+            let request = self.put(at, &forged);
+            let _ = self.lie(at, request);
         }
         for at in 0..self.nodes.len() {
             let mut request = self.put(at, &envelope);

@@ -42,6 +42,8 @@ forgeries! {
     Round0, "a liar's round 0 relayed";
     /// Round 0 with a message more, less, at another place or of another session.
     Mixed0, "round 0 of sessions mixed";
+    /// Whatever nodes ever said in sessions of the run, in another session; and every certificate that there was.
+    Replays, "what was ever recorded replayed";
     /// A colluding dealer's round 1, wrong in each way, relayed.
     Round1, "a liar's round 1 relayed";
     /// Round 1 with a message more, less, at another place or of another session.
@@ -90,6 +92,7 @@ impl Side<'_> {
             Forgery::OtherNames => self.other_names(),
             Forgery::Round0 => self.liars_round0(),
             Forgery::Mixed0 => self.mixed_round0(),
+            Forgery::Replays => self.replays(),
             Forgery::Round1 => self.liars_round1(),
             Forgery::Mixed1 => self.mixed_round1(),
             Forgery::TwoSets => self.two_sets(),

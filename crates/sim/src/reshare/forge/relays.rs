@@ -114,6 +114,41 @@ impl Side<'_> {
         Some(())
     }
 
+    /// What was ever said in other sessions, each at the place of whose it is, and certificates that were followed by others.
+    pub(super) fn replays(&mut self) -> Option<()> {
+        let mut run = self.begin()?;
+        self.open(&mut run)?;
+        let overheard = self.overheard.clone();
+        let of = |kind: PayloadType| {
+            let is = move |it: &&(NodeId, Envelope)| it.1.payload_type == kind.name();
+            overheard.iter().rev().filter(is)
+        };
+        for (node, envelope) in of(PayloadType::ReshareRound0).take(6) {
+            let mut round0 = run.round0.clone();
+            let at = run.terms.places.iter().position(|place| place.node == *node);
+            if let Some(place) = at.and_then(|at| round0.get_mut(at)) {
+                *place = envelope.clone();
+                self.show0(&run, &round0);
+            }
+        }
+        self.deal(&mut run)?;
+        let dealers: Vec<NodeId> = run.terms.dealers().iter().map(|place| place.node).collect();
+        for (node, envelope) in of(PayloadType::ReshareRound1).take(6) {
+            let Some(at) = dealers.iter().position(|dealer| dealer == node) else { continue };
+            self.show1(&run, |it| {
+                if let Some(place) = it.round1.get_mut(at) {
+                    *place = envelope.clone();
+                }
+            });
+        }
+        for certificate in self.certificates.clone() {
+            let at = self.below(self.nodes.len());
+            let request = self.put(at, certificate.envelope());
+            let _ = self.lie(at, request);
+        }
+        Some(())
+    }
+
     /// A colluding dealer's round 1, wrong in each way, also shown to itself.
     pub(super) fn liars_round1(&mut self) -> Option<()> {
         let mut run = self.begin()?;

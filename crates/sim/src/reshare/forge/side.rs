@@ -27,6 +27,8 @@ pub struct Side<'a> {
     pub(in crate::reshare) root: Certificate,
     /// Every certificate that was ever complete.
     pub(in crate::reshare) certificates: Vec<Certificate>,
+    /// Messages of earlier sessions, with whose they are.
+    pub(in crate::reshare) overheard: Vec<(NodeId, Envelope)>,
     pub(in crate::reshare) now: UnixSeconds,
     pub(in crate::reshare) rng: ChaCha20Rng,
     /// How often it has asked for what no honest coordinator asks for.

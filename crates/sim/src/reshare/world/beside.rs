@@ -1,5 +1,7 @@
 //! What is played on copies of the nodes.
 
+use quorate_node::{Outcome, Reply};
+use quorate_types::NodeId;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -8,7 +10,23 @@ use crate::node::SimNode;
 use crate::reshare::forge::{Forgery, Side};
 use crate::reshare::liar::Lie;
 
+/// How many messages whoever listens keeps.
+const OVERHEARD: usize = 48;
+
 impl World {
+    /// Whoever listens keeps what was said last.
+    pub(super) fn overhear(&mut self, node: NodeId, outcome: &Outcome) {
+        let said = match outcome {
+            Ok(Reply::ReshareOpen(reply)) => &reply.round0,
+            Ok(Reply::ReshareDeal(reply)) => &reply.round1,
+            _ => return,
+        };
+        self.overheard.extend(said.iter().map(|envelope| (node, envelope.clone())));
+        if self.overheard.len() > OVERHEARD {
+            self.overheard.pop_front();
+        }
+    }
+
     /// A copy of everything, some seconds later, with draws of its own.
     fn side(&mut self, label: u64, later: u64) -> Side<'_> {
         self.reference.law.note(&self.documents);
@@ -22,6 +40,7 @@ impl World {
             reference: self.reference.clone(),
             root: self.root.clone(),
             certificates: self.certificates.clone(),
+            overheard: self.overheard.iter().cloned().collect(),
             now: self.time().plus(later),
             rng: ChaCha20Rng::seed_from_u64(seed),
             fired: 0,

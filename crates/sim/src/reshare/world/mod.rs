@@ -1,13 +1,14 @@
 //! One run: a key is made, and its shares are refreshed, repaired and moved.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use quorate_coordinator::ceremony::reshare::{Outcome as Came, Reshare};
 use quorate_documents::{Certificate, Order, Orders, SignedDocument, Statement};
 use quorate_types::{Digest, NodeId, SessionId, UnixSeconds};
 use quorate_wire::PublicKey;
+use quorate_wire::proto::v1::Envelope;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -197,6 +198,8 @@ struct World {
     seed: u64,
     forgeries: BTreeMap<Forgery, u64>,
     tried: Vec<(Lie, u64)>,
+    /// Messages that were sent, with whose they are.
+    overheard: VecDeque<(NodeId, Envelope)>,
     reference: Reference,
     /// What nodes had when they decided what is not durable yet, by arrival, and the time by their clocks.
     views: BTreeMap<u64, (Known, UnixSeconds)>,
@@ -342,6 +345,7 @@ impl World {
             seed: 0,
             forgeries: BTreeMap::new(),
             tried: Vec::new(),
+            overheard: VecDeque::new(),
             reference: self.reference.clone(),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),
@@ -448,6 +452,7 @@ impl World {
             seed: 0,
             forgeries: BTreeMap::new(),
             tried: Vec::new(),
+            overheard: VecDeque::new(),
             reference: Reference::new(law),
             views: BTreeMap::new(),
             relayed: BTreeMap::new(),

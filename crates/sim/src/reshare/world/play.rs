@@ -224,6 +224,7 @@ impl World {
                 if self.power(at, None) {
                     return;
                 }
+                self.overhear(id, &outcome);
                 if let Some(traffic) = &mut self.traffic {
                     let (request, reply) = (of.request.clone(), outcome.as_ref().ok().cloned());
                     traffic.push(Relayed { node: id, request, reply });
