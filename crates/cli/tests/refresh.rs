@@ -314,6 +314,14 @@ fn cluster_repair_gives_a_node_that_lost_its_shares_shares_again() {
     cluster.nodes[0].start();
     refreshed(&cluster, "kept");
     opens(&cluster, &place);
+    // What was on its disk nobody erased, and no later reshare does: it counts for what was dealt until then.
+    for _ in 0..2 {
+        let shown = shares(&cluster, "kept");
+        let text = "heals thefts of up to 1 old share dealt after order 1, and none of those before: 1 node had lost its old \
+                    share, which nobody erased";
+        assert_eq!((&shown["heals"], &shown["healing"]), (&0.into(), &text.into()), "{shown}");
+        refreshed(&cluster, "kept");
+    }
     // A node that is not there is named before anything is signed.
     cluster.nodes[1].stop();
     let away = cluster.admin(["cluster", "repair", "node-2"]);

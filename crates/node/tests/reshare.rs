@@ -465,6 +465,28 @@ fn attack_10_promises_of_one_parent_are_bounded_and_kept() {
     assert_eq!(reply.generation, s.generation.as_bytes(), "the higher one stays");
 }
 
+/// What a lying dealer has used up under one order is there again under the next, and the shares that were promised before
+/// are kept meanwhile. Fails where promises are counted whatever their order.
+#[test]
+fn attack_10_promises_are_counted_anew_under_another_order() {
+    let mut s = Shares::new();
+    s.reorder(2, &[0, 1, 2], &[]);
+    for _ in 0..MAX_PROMISES_PER_PARENT {
+        let session = s.session(&[1, 2]);
+        s.run(NOW, &session, &[0, 1, 2], &[0, 1]);
+    }
+    let one_more = s.session(&[1, 2]);
+    assert_eq!(code(s.open(NOW, 0, &one_more)), "attempts_exhausted");
+    s.reorder(2, &[0, 1, 2], &[]);
+    let session = s.session(&[1, 2]);
+    let certificate = s.run(NOW, &session, &[0, 1, 2], &[0, 1]);
+    assert_eq!(s.shares(0).len(), MAX_PROMISES_PER_PARENT + 2);
+    for at in 0..3 {
+        assert!(s.put(NOW, at, &certificate, false).is_ok());
+        assert_eq!(s.shares(at).len(), 1);
+    }
+}
+
 /// Check 13 and 18 at a node: its own messages, one set of round 0, and nothing before its time.
 #[test]
 fn attack_01_one_round_0_and_one_dealing_in_a_session() {
@@ -1093,8 +1115,9 @@ fn attack_36_a_share_out_of_a_backup_deals_and_does_not_evaluate() {
     assert!(!state(&mut s, now, 0).restored);
 }
 
-/// A node whose share of the parent was lost has erased nothing when it takes the next certificate, and says so; one
-/// reshare later it has. Fails where whoever enters counts as having confirmed.
+/// A node whose share of the parent was lost has erased nothing when it takes the next certificate, and says so for good:
+/// no later reshare erases what is on its old disk. What was dealt to it since it erases. Fails where whoever enters counts as
+/// having confirmed, and where it is forgotten with the next reshare.
 #[test]
 fn attack_37_who_lost_its_share_has_not_erased_it() {
     let mut s = Shares::new();
@@ -1107,14 +1130,25 @@ fn attack_37_who_lost_its_share_has_not_erased_it() {
         let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
             panic!()
         };
-        assert_eq!(reply.parent_lost, at == 0);
-        assert_eq!(state(&mut s, now, at).parent_lost, at == 0);
+        let lost = u32::from(at == 0);
+        assert_eq!(reply.lost_order, lost);
+        assert_eq!(state(&mut s, now, at).lost_order, lost);
     }
     s.take(&certificate);
-    let now = later(2 * EVERY);
-    s.reorder(3, &[0, 1, 2], &[]);
-    let session = s.session(&[1, 2]);
-    let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
-    assert!(s.put(now, 0, &certificate, false).is_ok());
-    assert!(!state(&mut s, now, 0).parent_lost);
+    for round in 2..4 {
+        let now = later(round * EVERY);
+        s.reorder(2, &[0, 1, 2], &[]);
+        let session = s.session(&[1, 2]);
+        let certificate = s.run(now, &session, &[0, 1, 2], &[0, 1]);
+        for at in 0..3 {
+            let Ok(Reply::PutCertificate(reply)) = s.put(now, at, &certificate, false) else {
+                panic!()
+            };
+            assert_eq!(
+                (reply.lost_order, state(&mut s, now, at).lost_order == 1),
+                (u32::from(at == 0), at == 0)
+            );
+        }
+        s.take(&certificate);
+    }
 }

@@ -78,7 +78,7 @@ pub(crate) enum Old {
     Silent,
     /// It says that one is in a backup.
     Copied,
-    /// It says that it had lost the last one.
+    /// It took part in what it shows, and has no share.
     Lost,
 }
 
@@ -89,7 +89,8 @@ impl From<Option<&Unhealed>> for Old {
             None => Self::Erased,
             Some(unhealed) if unhealed.copied => Self::Copied,
             Some(unhealed) if unhealed.erasing => Self::Silent,
-            Some(_) => Self::Lost,
+            // What it had lost counts for what it was of.
+            Some(_) => Self::Erased,
         }
     }
 }
@@ -107,7 +108,6 @@ impl Old {
         match state {
             state if state.ancestor_copied => Self::Copied,
             state if state.erasing => Self::Silent,
-            state if current && state.parent_lost => Self::Lost,
             _ if current => Self::Erased,
             state if left && state.participates => Self::Lost,
             _ if left => Self::Erased,
@@ -122,6 +122,8 @@ struct Said {
     old: Old,
     /// It has nothing that was dealt by orders of a smaller number.
     since: u32,
+    /// Of orders of up to this number it had lost shares that nobody erased.
+    lost: u32,
 }
 
 /// Those who had shares that were dealt by one order.
@@ -178,10 +180,10 @@ impl Account {
         Self { had, said: BTreeMap::new() }
     }
 
-    /// What became of a node's old shares.
-    fn note(&mut self, node: NodeId, old: Old) {
+    /// What became of a node's old shares, and by which order one was dealt at the latest that it had lost.
+    fn note(&mut self, node: NodeId, old: Old, lost: u32) {
         let since = self.said.get(&node).map_or(0, |said| said.since);
-        self.said.insert(node, Said { old, since });
+        self.said.insert(node, Said { old, since, lost });
     }
 
     /// What a node says that it has, where this generation is the highest.
@@ -192,11 +194,13 @@ impl Account {
         generation: Option<Generation>,
     ) {
         let old = Old::of(state, generation);
-        self.note(node, old);
+        let lost = state.and_then(|state| state.as_ref().ok()).map_or(0, |state| state.lost_order);
+        self.note(node, old, lost);
         // By the certificate that it has it erased what was dealt before; what it has not heard of, it has still.
         if let (Old::Silent, Some(Ok(state))) = (old, state)
             && state.generation.is_some()
-            && !(state.erasing || state.parent_lost)
+            && !state.erasing
+            && lost == 0
         {
             self.note_since(node, state.order);
         }
@@ -210,7 +214,7 @@ impl Account {
     }
 
     fn note_since(&mut self, node: NodeId, order: u32) {
-        let said = self.said.entry(node).or_insert(Said { old: Old::Silent, since: 0 });
+        let said = self.said.entry(node).or_insert(Said { old: Old::Silent, since: 0, lost: 0 });
         said.since = said.since.max(order);
     }
 
@@ -221,7 +225,8 @@ impl Account {
         order: u32,
         holds: impl Fn(&NodeId) -> bool,
     ) -> impl Iterator<Item = (NodeId, u32)> {
-        let erased = self.said.iter().filter(|(_, said)| said.old == Old::Erased);
+        let nothing = |said: &Said| said.old == Old::Erased && said.lost == 0;
+        let erased = self.said.iter().filter(move |(_, said)| nothing(said));
         erased.map(move |(node, _)| {
             (*node, if holds(node) { order } else { order.saturating_add(1) })
         })
@@ -231,11 +236,12 @@ impl Account {
         let (mut unconfirmed, mut copied, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for node in &had.nodes {
             let said = self.said.get(node).copied();
-            let said = said.unwrap_or(Said { old: Old::Silent, since: 0 });
+            let said = said.unwrap_or(Said { old: Old::Silent, since: 0, lost: 0 });
             if said.since > had.order {
                 continue;
             }
             match said.old {
+                Old::Erased if said.lost >= had.order => lost.push(*node),
                 Old::Erased => continue,
                 Old::Silent => {}
                 Old::Copied => copied.push(*node),
@@ -283,7 +289,8 @@ impl Healing {
         );
         for node in &dealt.delivered {
             let unhealed = dealt.unhealed.iter().find(|(other, _)| other == node);
-            account.note(*node, unhealed.map(|(_, it)| it).into());
+            let unhealed = unhealed.map(|(_, it)| it);
+            account.note(*node, unhealed.into(), unhealed.map_or(0, |it| it.lost_order));
         }
         account.note_said(said);
         account.healing()
@@ -420,7 +427,7 @@ mod tests {
     fn account(had: impl IntoIterator<Item = Had>, said: &[(u8, Old)]) -> Account {
         let mut account = Account { had: had.into_iter().collect(), said: BTreeMap::new() };
         for (n, old) in said {
-            account.note(node(*n), *old);
+            account.note(node(*n), *old, 0);
         }
         account
     }
@@ -533,6 +540,43 @@ mod tests {
         assert_eq!(unconfirmed(&account), [1, 2, 2]);
     }
 
+    /// A share that was lost before it could be erased counts for what was dealt by its order, through every later reshare;
+    /// what was dealt since is healed. The profile keeps no word of such a node for the whole of it. Fails where it
+    /// counts for the last reshare alone, and where the profile keeps that the node has erased all.
+    #[test]
+    fn attack_37_a_lost_share_counts_for_what_it_was_of() {
+        let orders = |last| (1..=last).map(|order| had(order, 2, 1..=3));
+        for last in [2, 3, 9] {
+            let mut account = account(orders(last), &[(2, Old::Erased), (3, Old::Erased)]);
+            account.note(node(1), Old::Erased, 2);
+            let kept: Vec<_> = account.erased(last + 1, |_| true).map(|(node, _)| node).collect();
+            assert_eq!(kept, [node(2), node(3)]);
+            let healing = account.healing();
+            let lost: Vec<usize> = healing.dealings.iter().map(|it| it.lost.len()).collect();
+            let counted: Vec<usize> = (1..=last).map(|order| usize::from(order <= 2)).collect();
+            assert_eq!((healing.heals, lost), (0, counted));
+            if last > 2 {
+                assert_eq!(
+                    healing.to_string(),
+                    "heals thefts of up to 1 old share dealt after order 2, and none of those before: 1 node had lost its \
+                     old share, which nobody erased"
+                );
+            }
+        }
+        // What it confirmed before it lost one stays confirmed.
+        let mut account = account(orders(4), &[(2, Old::Erased), (3, Old::Erased)]);
+        account.note(node(1), Old::Erased, 3);
+        account.note_said(&BTreeMap::from([(node(1), 2)]));
+        let lost: Vec<u32> = account
+            .healing()
+            .dealings
+            .iter()
+            .filter(|it| !it.lost.is_empty())
+            .map(|it| it.order)
+            .collect();
+        assert_eq!(lost, [2, 3]);
+    }
+
     /// Who was away when the key was made has no share of that dealing, and may have one of the next by the same order.
     #[test]
     fn attack_37_those_are_counted_who_had_shares() {
@@ -572,7 +616,6 @@ mod tests {
         let with = |state: ShareState| Old::of(Some(&Ok(state)), Some(now));
         assert_eq!(with(state.clone()), Old::Erased);
         assert_eq!(with(ShareState { ancestor_copied: true, ..state.clone() }), Old::Copied);
-        assert_eq!(with(ShareState { parent_lost: true, ..state.clone() }), Old::Lost);
         assert_eq!(with(ShareState { erasing: true, ..state.clone() }), Old::Silent);
         assert_eq!(with(ShareState { generation: Some(before), ..state }), Old::Silent);
         assert_eq!(with(left.clone()), Old::Erased);

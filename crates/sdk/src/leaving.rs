@@ -224,8 +224,8 @@ impl Client {
                 }
             })
         })?;
-        let v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing } = reply;
-        let healed = match (erasing, ancestor_copied, parent_lost) {
+        let v1::PutCertificateReply { generation, ancestor_copied, erasing, lost_order } = reply;
+        let healed = match (erasing, ancestor_copied, lost_order > 0) {
             (true, ..) => Err(Unconfirmed::Erasing),
             (_, true, _) => Err(Unconfirmed::Copied),
             (.., true) => Err(Unconfirmed::Lost),

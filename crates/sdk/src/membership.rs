@@ -285,6 +285,7 @@ fn needs(
             threshold: Some(threshold),
             refresh_seconds: refresh,
             anew: false,
+            used_up: false,
         },
         signed: same,
         lowers: (!same && threshold < highest).then_some(highest),

@@ -41,6 +41,9 @@ pub struct OrderChange {
     /// Sign it also where the order in force says the same and is carried out: for a refresh that no standing order
     /// allows now.
     pub anew: bool,
+    /// Sign it also where the order in force says the same and waits, since nodes take part in no more sessions under that
+    /// (`attempts_exhausted`). It lets in whom that one does.
+    pub used_up: bool,
 }
 
 /// An order that is in force now, or will be once more administrators have signed.
@@ -307,20 +310,25 @@ impl Client {
         let threshold = asked.fold(before.threshold().t(), u16::max);
         let change =
             OrderChange { threshold: change.threshold.or(Some(threshold)), ..change.clone() };
-        let change = &change;
-        let wanted = self.wanted(key, version, change, before)?;
         // Whether the next reshare would be a plain refresh, which takes a standing order or this one.
         let carried_out = in_force.is_some_and(|order| {
             let statement = certificate.statement();
             statement.order() == order.digest(id, version)
                 && (statement.height() > 1 || order.entering().is_empty())
         });
+        let mut change = change;
+        if let Some(waits) = in_force.filter(|_| change.used_up && !carried_out) {
+            let members = waits.members().iter().map(|member| member.node);
+            change.entering.extend(members.filter(|node| waits.enters(node)));
+        }
+        let change = &change;
+        let wanted = self.wanted(key, version, change, before)?;
         let fulfilled = in_force.is_some_and(|order| {
             let statement = certificate.statement();
             statement.order() == order.digest(id, version)
                 && (order.number() > 1 || statement.height() > 1)
         });
-        if let Some(order) = in_force.filter(|_| !(change.anew && carried_out))
+        if let Some(order) = in_force.filter(|_| !(change.anew && carried_out || change.used_up))
             && says(order, &wanted)
             && wanted.members().iter().all(|member| {
                 !wanted.enters(&member.node) || (order.enters(&member.node) && !fulfilled)

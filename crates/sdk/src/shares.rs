@@ -51,8 +51,9 @@ pub struct ShareState {
     pub ancestor_copied: bool,
     /// The share that it holds came out of a backup: it deals with it, and does not evaluate before it has another.
     pub restored: bool,
-    /// It did not have its share of the generation before any more, so that nobody erased it.
-    pub parent_lost: bool,
+    /// It did not have shares any more, when it was to erase them, that were dealt by orders of up to this number; none where
+    /// it is 0.
+    pub lost_order: u32,
     /// What it erased may still stand in a file of its database, because something reads that.
     pub erasing: bool,
 }
@@ -239,7 +240,7 @@ fn state(
         copied: reply.copied,
         ancestor_copied: reply.ancestor_copied,
         restored: reply.restored,
-        parent_lost: reply.parent_lost,
+        lost_order: reply.lost_order,
         erasing: reply.erasing,
     }
 }

@@ -685,8 +685,8 @@ impl FakeNode {
                     _ => false,
                 };
                 let ancestor_copied = state.behaviour == Behaviour::InBackup;
-                let parent_lost = state.behaviour == Behaviour::LostBefore;
-                v1::PutCertificateReply { generation, ancestor_copied, parent_lost, erasing }
+                let lost_order = u32::from(state.behaviour == Behaviour::LostBefore);
+                v1::PutCertificateReply { generation, ancestor_copied, erasing, lost_order }
                     .encode_to_vec()
             }
             "GetDocuments" => {

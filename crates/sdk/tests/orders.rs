@@ -58,6 +58,31 @@ async fn orders_that_contend_are_settled_by_one_that_follows_all() {
     assert_eq!((again.number, again.delivered), (3, None));
 }
 
+/// Where nodes take part in no more sessions under the order in force, another says the same, and lets the same nodes in: a
+/// reshare can begin anew under it. Fails where an order that waits is not signed again, or lets in nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_used_up_is_signed_again() {
+    let cluster = Cluster::start(4).await;
+    let client = &cluster.client;
+    let key = cluster.create("files", 2).await.key;
+    let (id, version) = (key.id(), KeyVersion::FIRST);
+    let members = key.versions()[0].members.clone();
+    let repair = OrderChange { entering: vec![members[1]], ..change(&members, 10) };
+    let waits = client.new_order(id, version, repair, None).await.unwrap();
+    assert_eq!(waits.number, 2);
+    let anew = OrderChange { anew: true, ..OrderChange::default() };
+    let same = client.new_order(id, version, anew.clone(), None).await.unwrap();
+    assert_eq!((same.number, same.delivered), (2, None), "it waits, and can be carried out");
+    let used_up = OrderChange { used_up: true, ..anew };
+    let again = client.new_order(id, version, used_up, None).await.unwrap();
+    assert_eq!((again.number, again.delivered.unwrap().confirmed()), (3, 4));
+    let order = client.key(id.to_string()).await.unwrap().versions()[0].order.clone().unwrap();
+    assert_eq!((order.number, order.refresh_seconds), (3, 10));
+    assert_eq!((order.members, order.entering), (members.clone(), vec![members[1]]));
+    let dealt = client.reshare_key(id, version, |_| ()).await.unwrap();
+    assert_eq!((dealt.order, dealt.height), (3, 2));
+}
+
 /// Somebody who knows order 1 alone makes orders contend after T was raised and dealt: what is to be as before is so by
 /// the shares in use, and a smaller T is nobody's default. Fails where order 1 is in the place of those that contend.
 #[tokio::test(flavor = "multi_thread")]

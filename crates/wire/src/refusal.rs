@@ -158,7 +158,7 @@ codes! {
         "Wait until sessions end or expire (10 minutes), or finish those that are open.";
     /// The order's attempts are used up.
     AttemptsExhausted, "attempts_exhausted", Exhausted, "No share was made, and none was lost.",
-        "Make a new order (a new key, or a new version of this one).";
+        "Have another order signed, under which nodes count anew: `quorate key refresh KEY --now` where shares were to be dealt anew, a new key or key version where one was to be made. Leave out, or mend, the node that earlier tries have named.";
     /// A refresh by the standing order, before its time.
     RefreshNotDue, "refresh_not_due", Conflict, "The shares are as they were.",
         "Wait until the time that the message names, or sign an order for a reshare now.";

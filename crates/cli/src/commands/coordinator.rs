@@ -266,6 +266,7 @@ async fn one(
     let (mut keys, mut events) = (Vec::new(), 0);
     let names = client.node_names().await;
     let round = coordinator.round(at, |event| {
+        monitored.goes_on();
         let brief = match event {
             RoundEvent::Listing => return keys.clear(),
             RoundEvent::Key(key) => return keys.push((key.id(), facts::key(&client, key))),

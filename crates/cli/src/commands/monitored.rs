@@ -7,7 +7,7 @@ use quorate_server::monitoring::{Text, Watched};
 
 use super::doctor::{Finding, Severity, facts};
 
-/// How much later than its interval a round may end, beside three of them: the first may take long with many keys.
+/// For how long nothing may be done, beside three intervals.
 const LATE: Duration = Duration::from_secs(900);
 
 /// A round, as far as it is counted.
@@ -48,6 +48,8 @@ struct Counts {
     failed: usize,
     /// The last round, when it ended, and when that was by the clock.
     last: Option<(Counted, Instant, u64)>,
+    /// When something was last done in the round that is under way.
+    went_on: Option<Instant>,
 }
 
 /// What is counted from one round to the next.
@@ -81,10 +83,19 @@ impl Monitored {
         counts.last = Some((round, Instant::now(), facts::now()));
     }
 
+    /// Takes note that the round goes on: with many keys one takes long, the first above all.
+    pub fn goes_on(&self) {
+        self.counts().went_on = Some(Instant::now());
+    }
+
     /// Why it does not do its work, at a time.
     fn unready_at(&self, now: Instant) -> Vec<(&'static str, &'static str)> {
-        let last = self.counts().last;
-        let since = last.map_or(self.began.0, |(_, ended, _)| ended);
+        let (last, went_on) = {
+            let counts = self.counts();
+            (counts.last, counts.went_on)
+        };
+        let ended = last.map_or(self.began.0, |(_, ended, _)| ended);
+        let since = went_on.map_or(ended, |at| at.max(ended));
         let mut reasons = Vec::new();
         match last {
             None => reasons.push(("no_round", "its first round is under way")),
@@ -95,7 +106,7 @@ impl Monitored {
             Some(_) => {}
         }
         if now.saturating_duration_since(since) > self.interval * 3 + LATE {
-            reasons.push(("round_late", "no round has ended for long: look at its lines"));
+            reasons.push(("round_late", "nothing was done for long: look at its lines"));
         }
         reasons
     }
@@ -178,6 +189,14 @@ mod tests {
         };
         let monitored = Monitored::new(Duration::from_secs(300));
         assert_eq!(codes(&monitored, 0), ["no_round"]);
+        assert_eq!(codes(&monitored, 3600), ["no_round", "round_late"]);
+        // A round of a hundred thousand keys takes hours, and is at work.
+        let hour = Duration::from_secs(3600);
+        let began = monitored.began.0.checked_sub(hour * 3).unwrap_or(monitored.began.0);
+        let monitored = Monitored { began: (began, 0), ..monitored };
+        assert_eq!(codes(&monitored, 1000), ["no_round", "round_late"]);
+        monitored.goes_on();
+        assert_eq!(codes(&monitored, 1000), ["no_round"]);
         assert_eq!(codes(&monitored, 3600), ["no_round", "round_late"]);
         monitored.round(Counted { failed: 1, waiting: 2, ..Counted::default() });
         assert_eq!(codes(&monitored, 60), [""; 0]);

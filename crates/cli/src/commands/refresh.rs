@@ -350,20 +350,28 @@ async fn order(
     Ok(signed)
 }
 
-/// Deals the shares of these anew. Returns those that are not due.
+/// What a standing order refuses, and another may allow.
+const NOT_DUE: [RefusalCode; 1] = [RefusalCode::RefreshNotDue];
+
+/// What another order lets be done at once.
+const TAKES_AN_ORDER: [RefusalCode; 2] =
+    [RefusalCode::RefreshNotDue, RefusalCode::AttemptsExhausted];
+
+/// Deals the shares of these anew. Returns those that nodes refuse for one of these reasons.
 async fn deal(
     app: &App,
     client: &Client,
     chosen: &[Chosen],
     rate: Option<f64>,
+    returned: &[RefusalCode],
     done: &mut Done,
 ) -> Vec<(Chosen, Error)> {
-    let mut not_due = Vec::new();
+    let mut refused = Vec::new();
     let names = client.node_names().await;
     let mut take = |chosen: &Chosen, result: Result<Reshared, Error>| match result {
         Ok(it) => done.count(client, &names, chosen, &it),
-        Err(error) if error.code() == RefusalCode::RefreshNotDue.code() => {
-            not_due.push((chosen.clone(), error));
+        Err(error) if returned.iter().any(|code| error.code() == code.code()) => {
+            refused.push((chosen.clone(), error));
         }
         Err(error) => {
             done.failed.push(Left::new(chosen, Some(error.code()), error.to_string()));
@@ -377,7 +385,7 @@ async fn deal(
         let result = client.reshare_key(one.key, one.version, progress).await;
         bar.finish_and_clear();
         take(one, result);
-        return not_due;
+        return refused;
     }
     let bar = app.out.counter(u64::try_from(chosen.len()).unwrap_or(u64::MAX), "shares");
     let keys = chosen.iter().map(|chosen| (chosen.key, chosen.version)).collect();
@@ -391,7 +399,7 @@ async fn deal(
         })
         .await;
     bar.finish_and_clear();
-    not_due
+    refused
 }
 
 /// `quorate key refresh`.
@@ -428,19 +436,23 @@ pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
     }
     let chosen: Vec<Chosen> = all.iter().map(|(chosen, _)| chosen.clone()).collect();
     let rate = args.chosen.rate;
-    let mut not_due = deal(app, &client, &chosen, rate, &mut done).await;
+    // Another order is due at once, and nodes count their promises under it anew.
+    let returned: &[_] = if args.now { &TAKES_AN_ORDER } else { &NOT_DUE };
+    let mut not_due = deal(app, &client, &chosen, rate, returned, &mut done).await;
     if args.now && !not_due.is_empty() {
-        let again: Vec<Chosen> = not_due.into_iter().map(|(chosen, _)| chosen).collect();
-        let wanted: Vec<_> = again
+        let wanted: Vec<_> = not_due
             .iter()
-            .filter_map(|chosen| {
+            .filter_map(|(chosen, error)| {
                 let (_, key) =
                     all.iter().find(|(c, _)| (c.key, c.version) == (chosen.key, chosen.version))?;
-                Some(change(key, chosen.version, true))
+                let (key, version, wanted) = change(key, chosen.version, true);
+                let used_up = error.code() == RefusalCode::AttemptsExhausted.code();
+                Some((key, version, OrderChange { used_up, ..wanted }))
             })
             .collect();
+        let again: Vec<Chosen> = not_due.into_iter().map(|(chosen, _)| chosen).collect();
         done.ordered += order(app, &client, &wanted).await?;
-        not_due = deal(app, &client, &again, rate, &mut done).await;
+        not_due = deal(app, &client, &again, rate, &NOT_DUE, &mut done).await;
     }
     app.warnings(&client);
     // Whoever names a key wants it done; of all keys, those that are not due wait.

@@ -107,8 +107,16 @@ struct Alike {
     open: Vec<u64>,
     /// How many there were since the first of them.
     all: usize,
-    /// Who answered them, by all their names of objects.
-    answered: HashMap<u64, BTreeSet<String>>,
+    /// Who answered them, by all their names of objects: of those that one which is open has.
+    answered: HashMap<u64, Answered>,
+}
+
+/// Who answered a request, and the same one that was asked again.
+#[derive(Default)]
+struct Answered {
+    by: BTreeSet<String>,
+    /// How many requests that are open name the same objects.
+    open: usize,
 }
 
 /// What is needed to say of a request how many nodes answer it, and who asked.
@@ -152,7 +160,7 @@ impl Requests {
         let whole = answered.then(|| self.hasher.hash_one(&record.row.nonces));
         let alike = self.alike.entry(same.clone()).or_default();
         if let Some(whole) = whole {
-            alike.answered.entry(whole).or_default().insert(node.to_owned());
+            alike.answered.entry(whole).or_default().by.insert(node.to_owned());
         }
         let named = !same.request.is_empty();
         // Of several without a name, the latest: the same object may be asked for again and again.
@@ -175,8 +183,14 @@ impl Requests {
         if let Some(open) = place.and_then(|at| open.get_mut(at)) {
             open.event.nodes.push(at_node(node, record));
             open.event.labels = open.event.labels.max(labels(record));
-            open.whole = open.whole.or(whole);
+            if let (None, Some(whole)) = (open.whole, whole) {
+                open.whole = Some(whole);
+                alike.answered.entry(whole).or_default().open += 1;
+            }
             return;
+        }
+        if let Some(whole) = whole {
+            alike.answered.entry(whole).or_default().open += 1;
         }
         alike.all += 1;
         alike.open.push(first + open.len() as u64);
@@ -208,11 +222,19 @@ impl Requests {
             // one that was asked again at some nodes, what all of them have recorded is enough.
             let told_apart = event.request.is_some() || alike.all == 1;
             let answered = whole.and_then(|whole| alike.answered.get(&whole));
-            event.answered = answered.cloned().unwrap_or_default();
+            event.answered = answered.map(|it| it.by.clone()).unwrap_or_default();
             event.too_few = told_apart && event.lacks_records(nodes);
         }
         if let Some(alike) = alike {
             alike.open.retain(|open| *open != number);
+            if let Some(whole) = whole
+                && let Some(answered) = alike.answered.get_mut(&whole)
+            {
+                answered.open = answered.open.saturating_sub(1);
+                if answered.open == 0 {
+                    alike.answered.remove(&whole);
+                }
+            }
             if alike.open.is_empty() {
                 self.alike.remove(&same);
             }
@@ -397,6 +419,30 @@ mod tests {
         let refused = record(1, 100, b"id", &[], "not_permitted");
         let found = events(&[("a", refused), ("b", record(1, 100, b"id", &[2; 4032], "ok"))]);
         assert_eq!((found.len(), found[0].labels, found[0].nodes.len()), (1, 4096, 2));
+    }
+
+    /// A thief of a client's key gives all its requests one name, without pause: what is kept of them does not grow with the
+    /// log. Fails where who answered is kept as long as any request of the name is open.
+    #[test]
+    fn one_name_for_all_requests_takes_no_more_memory() {
+        let names = Names { keys: Vec::new(), principals: BTreeMap::new() };
+        let (mut requests, mut done) = (Requests::default(), 0);
+        let (mut most, mut at) = (0, 0);
+        for round in 0..40 {
+            for label in 0..=255 {
+                at += 1;
+                let labels = [label, round];
+                for (node, index) in [("a", 2 * at), ("b", 2 * at + 1)] {
+                    let record = record(index, at, b"id", &labels, "ok");
+                    requests.push(node, &record, &[], &names, |_| done += 1);
+                }
+            }
+            let kept: usize = requests.alike.values().map(|alike| alike.answered.len()).sum();
+            most = most.max(kept);
+        }
+        assert!(done > 9_000 && most as u64 <= NAMED_SECONDS + 2, "{most} of {done}");
+        requests.finish(&[], &names, |_| done += 1);
+        assert_eq!(done, 40 * 256);
     }
 
     /// Fails where a request that was asked again at one node is held against the others, or where a node counts

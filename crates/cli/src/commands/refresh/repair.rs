@@ -8,7 +8,7 @@ use quorate_sdk::{
     ShareAccount, ShareState,
 };
 
-use super::{Chosen, Done, Left, choose, deal, order, versions};
+use super::{Chosen, Done, Left, NOT_DUE, choose, deal, order, versions};
 use crate::app::App;
 use crate::args::RepairArgs;
 use crate::commands::leaving;
@@ -214,7 +214,7 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
     done.ordered += let_in(app, &client, signed).await?;
     // The standing order may allow it now; where it does not, one is signed.
     let all: Vec<Chosen> = restored.iter().map(|(chosen, _)| chosen.clone()).collect();
-    let not_due = deal(app, &client, &all, args.chosen.rate, &mut done).await;
+    let not_due = deal(app, &client, &all, args.chosen.rate, &NOT_DUE, &mut done).await;
     if !not_due.is_empty() {
         let is =
             |one: &Chosen, other: &Chosen| (one.key, one.version) == (other.key, other.version);
@@ -224,7 +224,8 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
         done.ordered += order(app, &client, &wanted).await?;
         lost.extend(not_due.into_iter().map(|(chosen, _)| chosen));
     }
-    for (chosen, error) in deal(app, &client, &lost, args.chosen.rate, &mut done).await {
+    let dealt = deal(app, &client, &lost, args.chosen.rate, &NOT_DUE, &mut done).await;
+    for (chosen, error) in dealt {
         done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
     }
     app.warnings(&client);

@@ -57,8 +57,8 @@ pub struct Reshared {
 pub struct Unhealed {
     /// One of them is in a backup.
     pub copied: bool,
-    /// The last of them was lost before, so that nobody erased it.
-    pub lost: bool,
+    /// Some that were dealt by orders of up to this number were lost before, so that nobody erased them; none where it is 0.
+    pub lost_order: u32,
     /// What was erased may still stand in a file of the node's database.
     pub erasing: bool,
 }
@@ -66,8 +66,8 @@ pub struct Unhealed {
 impl Unhealed {
     /// What a node says of itself, if that is anything.
     pub(super) fn of(reply: &v1::PutCertificateReply) -> Option<Self> {
-        let v1::PutCertificateReply { ancestor_copied, parent_lost, erasing, .. } = *reply;
-        let unhealed = Self { copied: ancestor_copied, lost: parent_lost, erasing };
+        let v1::PutCertificateReply { ancestor_copied, lost_order, erasing, .. } = *reply;
+        let unhealed = Self { copied: ancestor_copied, lost_order, erasing };
         (unhealed != Self::default()).then_some(unhealed)
     }
 }

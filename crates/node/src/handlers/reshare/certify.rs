@@ -105,7 +105,7 @@ impl Ready<'_> {
             return Ok(Decision::reply(Reply::PutCertificate(v1::PutCertificateReply {
                 generation: highest.statement().generation().as_bytes().to_vec(),
                 ancestor_copied: generations.ancestor_copied(),
-                parent_lost: generations.parent_lost(),
+                lost_order: generations.lost_order(),
                 erasing: deciding.facts.erasing,
             })));
         }
@@ -114,7 +114,7 @@ impl Ready<'_> {
             let reply = v1::PutCertificateReply {
                 generation: statement.generation().as_bytes().to_vec(),
                 ancestor_copied: taken.ancestor_copied,
-                parent_lost: taken.parent_lost,
+                lost_order: taken.lost_order,
                 // Whether the erasure is finished by the time of the answer, the shell says.
                 erasing: false,
             };

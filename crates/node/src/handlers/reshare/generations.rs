@@ -61,8 +61,8 @@ pub(crate) struct Generations {
     from_backup: bool,
     /// A share that was erased here, for the highest or for one before it, is in a backup.
     ancestor_copied: bool,
-    /// The share of the generation before the highest was not here any more to be erased.
-    parent_lost: bool,
+    /// Shares that were dealt by orders of up to this number were not here any more to be erased; none where it is 0.
+    lost_order: u32,
     signed: Option<SignedRow>,
     pub(super) promises: Vec<Promise>,
     shares: Vec<Kept>,
@@ -88,6 +88,11 @@ impl Generations {
         let lineage_entry = lineage?;
         let lineage: LineageRow = rows::message(lineage_entry)?.unwrap_or_default();
         let highest = certificate(highest?)?;
+        let lost_order = match (lineage.lost, lineage.lost_order) {
+            // A row that does not say which: it was the share before the highest, of no later order.
+            (true, 0) => highest.as_ref().map_or(u32::MAX, |it| it.statement().order_number()),
+            (_, order) => order,
+        };
         let root = match lineage.root {
             Some(root) => {
                 Some(Certificate::verified_before(root).map_err(|_| rows::damaged(lineage_entry))?)
@@ -116,7 +121,7 @@ impl Generations {
             taken_at: lineage.taken_at,
             from_backup: rows::message::<RestoredRow>(restored?)?.is_some(),
             ancestor_copied: lineage.copied,
-            parent_lost: lineage.lost,
+            lost_order,
             signed: rows::message(signed?)?,
             promises: kept,
             shares,
@@ -194,9 +199,10 @@ impl Generations {
         self.ancestor_copied
     }
 
-    /// Whether the share of the generation before the highest was not here any more to be erased.
-    pub(super) const fn parent_lost(&self) -> bool {
-        self.parent_lost
+    /// The highest number of an order by which a share may have been dealt that was not here any more to be erased, whenever
+    /// that was; 0 where there is none.
+    pub(super) const fn lost_order(&self) -> u32 {
+        self.lost_order
     }
 
     fn share_of(&self, generation: Generation) -> Option<&Kept> {
@@ -249,8 +255,8 @@ impl Generations {
     /// Takes a complete certificate of a higher rank than any here: from now on its generation's share is the
     /// one that is used. Everything lower is erased, with the sessions that could still tell of it.
     ///
-    /// The lineage keeps what the erasure cannot heal: of all shares that are erased here, now or before, whether one
-    /// is in a backup; and of this node's share of the highest so far, whether it was lost before.
+    /// The lineage keeps what the erasure cannot heal, now or before: whether a share that is erased here is in a backup, and
+    /// by which order a share was dealt at the latest that was lost before it could be erased.
     pub(super) fn take(
         &self,
         own: NodeId,
@@ -284,14 +290,20 @@ impl Generations {
             writes.push(Write::Delete(share.entry.key().clone()));
         }
         let before = self.highest().map(Certificate::statement);
-        let parent_lost = before.is_some_and(|before| {
+        let lost = before.filter(|before| {
             before.participant(&own).is_some() && !self.holds(before.generation())
         });
+        // A node that was made of a backup may have had later ones, of orders below this one.
+        let up_to = |before: &Statement| {
+            before.order_number().max(statement.order_number().saturating_sub(1))
+        };
+        let lost_order = self.lost_order.max(lost.map_or(0, up_to));
         let lineage = LineageRow {
             root: root.map(|root| root.envelope().clone()),
             taken_at: now.0,
             copied: ancestor_copied,
-            lost: parent_lost,
+            lost: lost_order > 0,
+            lost_order,
         };
         let place = RowKey::lineage(self.key, self.version);
         writes.push(Write::Put(place, lineage.encode_to_vec()));
@@ -306,7 +318,7 @@ impl Generations {
             let place = RowKey::signed(self.key, self.version);
             writes.push(Write::Put(place, signed.encode_to_vec()));
         }
-        Taken { writes, ancestor_copied, parent_lost }
+        Taken { writes, ancestor_copied, lost_order }
     }
 }
 
@@ -314,7 +326,7 @@ impl Generations {
 pub(super) struct Taken {
     pub(super) writes: Vec<Write>,
     pub(super) ancestor_copied: bool,
-    pub(super) parent_lost: bool,
+    pub(super) lost_order: u32,
 }
 
 /// A share that was unsealed for as long as its row's entry lives.

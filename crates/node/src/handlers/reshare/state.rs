@@ -84,7 +84,7 @@ impl Ready {
             copied: generations.copied(),
             ancestor_copied: generations.ancestor_copied(),
             restored: generations.restored(),
-            parent_lost: generations.parent_lost(),
+            lost_order: generations.lost_order(),
             erasing: deciding.facts.erasing,
         };
         Ok(Decision::reply(Reply::ReshareState(reply)))
