@@ -7,6 +7,7 @@
 mod certificates;
 mod documents;
 mod floods;
+mod library;
 mod relays;
 mod side;
 mod terms;
@@ -74,6 +75,8 @@ forgeries! {
     LowerOrder, "an order below the one in use";
     /// Evidence that is judged under another parent than its session's.
     OtherParent, "evidence under another parent";
+    /// What no message gets as far as, asked of the libraries themselves.
+    Library, "the libraries asked";
 }
 
 impl Forgery {
@@ -108,6 +111,7 @@ impl Side<'_> {
             Forgery::Replaced => self.replaced(),
             Forgery::LowerOrder => self.lower_order(),
             Forgery::OtherParent => self.other_parent(),
+            Forgery::Library => self.library(),
         };
     }
 }

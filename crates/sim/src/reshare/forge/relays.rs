@@ -13,6 +13,40 @@ use super::{Run, Side};
 use crate::reshare::check;
 use crate::reshare::reference::Place;
 
+impl Run {
+    /// What everybody said in round 0, with whoever deals by this account.
+    pub(super) fn said(
+        &self,
+        deals: impl Fn(&Place) -> bool,
+    ) -> Option<Vec<Participant<Ristretto255>>> {
+        let (of, parent) = (self.terms.order.threshold(), self.terms.parent.threshold());
+        let mut said = Vec::new();
+        for (place, envelope) in self.terms.places.iter().zip(&self.round0) {
+            let message: v1::ReshareRound0 =
+                strict::decode("ReshareRound0", &envelope.payload).ok()?;
+            said.push(Participant::<Ristretto255> {
+                node: place.node,
+                index: ParticipantIndex::new(place.index, of).ok(),
+                parent_index: ParticipantIndex::new(place.parent_index, parent).ok(),
+                deals: deals(place),
+                enters: place.enters,
+                receive_key: message.receive_key.as_slice().try_into().ok()?,
+                proof: message.proof.as_slice().try_into().ok()?,
+                share_proof: message.share_proof.as_slice().try_into().ok(),
+            });
+        }
+        Some(said)
+    }
+
+    pub(super) fn binding(&self) -> Option<SessionBinding> {
+        Some(SessionBinding {
+            session: self.terms.id,
+            order: Digest::from_slice(&self.session.order).ok()?,
+            roster: Digest::from_slice(&self.session.roster).ok()?,
+        })
+    }
+}
+
 type Change0 = fn(&mut v1::ReshareRound0);
 type Change1 = fn(&mut v1::Round1);
 
@@ -331,26 +365,8 @@ impl Side<'_> {
         let parent = &run.terms.parent;
         let (of, generation) = (parent.threshold(), parent.generation());
         let public = Parent::new(generation, of, parent.commitments())?;
-        let mut said = Vec::new();
-        for (place, envelope) in run.terms.places.iter().zip(&run.round0) {
-            let message: v1::ReshareRound0 =
-                strict::decode("ReshareRound0", &envelope.payload).ok()?;
-            said.push(Participant::<Ristretto255> {
-                node: place.node,
-                index: ParticipantIndex::new(place.index, run.terms.order.threshold()).ok(),
-                parent_index: ParticipantIndex::new(place.parent_index, of).ok(),
-                deals: place.deals || place.node == more,
-                enters: place.enters,
-                receive_key: message.receive_key.as_slice().try_into().ok()?,
-                proof: message.proof.as_slice().try_into().ok()?,
-                share_proof: message.share_proof.as_slice().try_into().ok(),
-            });
-        }
-        let binding = SessionBinding {
-            session: run.terms.id,
-            order: Digest::from_slice(&run.session.order).ok()?,
-            roster: Digest::from_slice(&run.session.roster).ok()?,
-        };
+        let said = run.said(|place| place.deals || place.node == more)?;
+        let binding = run.binding()?;
         let wider = reshare::session(binding, run.terms.order.threshold(), &public, &said).ok()?;
         let core = self.nodes.get(self.position(dealer.node)?)?;
         let (_, share) = check::share(core, self.key, generation)?;
