@@ -172,6 +172,14 @@ pub enum Denied {
         /// The key.
         key: KeyId,
     },
+    /// Dealing shares of which all are needed, of a key that does not allow it.
+    #[error(
+        "the order would have {key} need every one of its nodes (N = T), which the key does not allow; sign another order"
+    )]
+    FragileOrder {
+        /// The key.
+        key: KeyId,
+    },
     /// A batch of no items, or of too many.
     #[error("a request has {found} {what}; at most {MAX_BATCH} are allowed")]
     TooLarge {
@@ -329,6 +337,7 @@ impl Denied {
             | Self::TenantNotPermitted { .. }
             | Self::Grant { .. }
             | Self::Fragile { .. }
+            | Self::FragileOrder { .. }
             | Self::Contested
             | Self::Jurisdiction { .. } => RefusalCode::NotPermitted,
             Self::KeyState { .. } => RefusalCode::KeyState,

@@ -48,8 +48,8 @@ pub fn open_ceremony(
 /// A key is healed and moved also where it may not be used; one that is to be destroyed stays where it is.
 ///
 /// # Errors
-/// As [`open_ceremony`]; and where orders contend, the newest is another, or it has fewer members than the key
-/// asks for.
+/// As [`open_ceremony`]; and where orders contend, the newest is another, it has fewer members than the key
+/// asks for, or it takes all of them and the key does not allow that.
 pub fn open_reshare(
     standing: &Standing<'_>,
     access: &KeyAccess<'_>,
@@ -70,6 +70,10 @@ pub fn open_reshare(
             .is_ok_and(|members| members >= key.minimum_committee());
         if newest.digest(id, version) != order || !enough {
             return Err(Denied::OrderMismatch { found: order });
+        }
+        // Shares that were made so are looked after as they are. To deal them so takes the administrators' word.
+        if newest.number() > 1 && newest.fragile() && !key.allow_fragile() {
+            return Err(Denied::FragileOrder { key: id });
         }
         Ok(newest.clone())
     };

@@ -614,3 +614,42 @@ fn no_ceremony_begins_under_a_contested_roster() {
     let request = w.request(Action::Decrypt);
     assert!(evaluate(&standing, &access(&plain(Some(&key))), made(2), &request, NOW).is_ok());
 }
+
+/// Shares of which all are needed are dealt where the administrators allow it, whoever ordered them; those that were made
+/// so are looked after. Fails without the question.
+#[test]
+fn no_reshare_makes_a_key_fragile_that_may_not_be() {
+    let w = World::new(&[Action::Coordinate]);
+    let ask = |key: &Heads<Key>, order: &Order| {
+        let (id, version) = (key.key_id(), KeyVersion::FIRST);
+        let entry = key.version(version).unwrap();
+        let body = KeyOrder {
+            tenant: key.tenant(),
+            key: id,
+            version,
+            first: entry.order.digest(id, version),
+            base: Some(Digest::from_bytes(*id.as_bytes())),
+            settles: Vec::new(),
+            order: order.clone(),
+        };
+        let document = || first(Body::KeyOrder(body), Some(&w.ours.tenant), 70);
+        let later = (order.number() > 1).then(document);
+        let heads: Vec<Digest> = later.iter().map(|document| document.digest()).collect();
+        let orders = Orders::new(id, entry, &heads, later.iter().map(|d| d.document()));
+        let digest = order.digest(id, version);
+        w.standing(|s| {
+            let plain = plain(Some(key));
+            open_reshare(s, &access(&plain), version, Some(&orders), digest, NOW).map(|_| ())
+        })
+    };
+    let numbered = |t: u16| {
+        let nodes = [1, 2, 3].map(|n| (node(n, "CH").id, node(n, "CH").identity_key));
+        Order::numbered(2, t, nodes, &[]).unwrap()
+    };
+    let (key, allowing) = (heads(&[&w.ours.key]), w.with_key(|k| k.allow_fragile = true));
+    assert_eq!(ask(&key, &numbered(2)), Ok(()));
+    assert_eq!(ask(&key, &numbered(3)), Err(Denied::FragileOrder { key: key.key_id() }));
+    assert_eq!(ask(&allowing, &numbered(3)), Ok(()));
+    let made = w.with_key(|k| k.versions[0].order = order(3, &[1, 2, 3]));
+    assert_eq!(ask(&made, &order(3, &[1, 2, 3])), Ok(()));
+}

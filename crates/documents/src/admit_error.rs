@@ -1,10 +1,12 @@
 //! Why a document version may not join the set, and by whose say it may.
 
-use quorate_types::{Action, Digest, DocumentId, PrincipalId, UnixSeconds};
+use quorate_types::{Action, Digest, DocumentId, NodeId, PrincipalId, UnixSeconds};
 use quorate_wire::{PublicKey, RefusalCode};
 
 use crate::body::Kind;
+use crate::key::MAX_VERSIONS_BY_PRINCIPALS;
 use crate::rules::MAX_TENANT_DEPTH;
+use crate::sight::MAX_BYTES_WITH_VERSIONS;
 
 /// Why a document version may not join the set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +94,7 @@ pub enum AdmitError {
     NotPermitted(PublicKey),
     /// A principal weakened a key's protection, which takes the administrators.
     #[error(
-        "only administrators may lower a key's minimum committee, its threshold or its number of nodes, allow a fragile one, add jurisdictions, drop the fragment, settle orders that contend, or take back that it was suspended, deactivated, reported compromised or is to be destroyed, or a grant that it was revoked"
+        "only administrators may lower a key's minimum committee, its threshold, its number of nodes or how many of these it can do without, allow a fragile one, add jurisdictions, drop the fragment, settle orders that contend, or take back that it was suspended, deactivated, reported compromised or is to be destroyed, or a grant that it was revoked"
     )]
     Weakens,
     /// Tenants too deep.
@@ -103,6 +105,16 @@ pub enum AdmitError {
         "the authority that the document is signed under is superseded, and no later one keeps the document"
     )]
     Superseded,
+    /// An order names a node that no roster names which is here.
+    #[error(
+        "an order names {0} with an identity key that no roster here gives it: where a newer roster does, bring that first"
+    )]
+    StrangeMember(NodeId),
+    /// A principal adds key versions faster, or further, than it may.
+    #[error(
+        "a principal adds one key version at a time, up to number {MAX_VERSIONS_BY_PRINCIPALS} and {MAX_BYTES_WITH_VERSIONS} bytes of document; the others are for administrators to add"
+    )]
+    KeyVersions,
     /// Signed in the future.
     #[error("by this node's clock the document was signed in the future, {} s after 1970", .0.0)]
     Future(UnixSeconds),
@@ -116,12 +128,13 @@ impl AdmitError {
     #[must_use]
     pub const fn code(&self) -> RefusalCode {
         match self {
-            Self::Missing(_) => RefusalCode::DocumentMissing,
+            Self::Missing(_) | Self::StrangeMember(_) => RefusalCode::DocumentMissing,
             Self::Stranger(_)
             | Self::Quorum { .. }
             | Self::Recovery
             | Self::NotPermitted(_)
             | Self::Weakens
+            | Self::KeyVersions
             | Self::Critical(_)
             | Self::Rotation
             | Self::GrantKey

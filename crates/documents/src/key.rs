@@ -18,6 +18,8 @@ use crate::order::Order;
 const MAX_TAGS: usize = 64;
 /// Versions of one key: with a committee of three, a document of 256 KiB holds this many.
 const MAX_VERSIONS: usize = 1024;
+/// The number of the last version that a principal adds: the rest is for administrators, whatever principals have added.
+pub(crate) const MAX_VERSIONS_BY_PRINCIPALS: usize = MAX_VERSIONS - 64;
 /// Jurisdictions of one key; there are about 250 in the world.
 const MAX_JURISDICTIONS: usize = 256;
 /// Changes of state past which no principal adds another: the rest is for administrators, who may also forget
@@ -219,6 +221,21 @@ impl Key {
     pub(crate) fn fills_history(&self, before: &[&Self]) -> bool {
         let most = before.iter().map(|b| b.state_history.len()).max().unwrap_or(0);
         self.state_history.len() > most.max(MAX_STATE_CHANGES_BY_PRINCIPALS)
+    }
+
+    /// The versions that those before it lack.
+    pub(crate) fn added(&self, before: &[&Self]) -> &[KeyVersionEntry] {
+        let most = before.iter().map(|key| key.versions.len()).max().unwrap_or(0);
+        self.versions.get(most..).unwrap_or_default()
+    }
+
+    /// Whether a version that those before it lack takes all its nodes, where the version before that does not and the
+    /// key does not allow it.
+    pub(crate) fn adds_fragile(&self, before: &[&Self]) -> bool {
+        let kept = self.versions.len() - self.added(before).len();
+        let from = self.versions.get(kept.saturating_sub(1)..).unwrap_or_default();
+        let mut pairs = from.array_windows();
+        !self.allow_fragile && pairs.any(|[old, new]| new.order.fragile() && !old.order.fragile())
     }
 
     /// Whether a version that `before` lacks, or the newest, has a smaller T or N than the one it follows.

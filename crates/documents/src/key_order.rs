@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_types::{Digest, DocumentId, KeyId, KeyVersion, TenantId};
+use quorate_types::{Digest, DocumentId, KeyId, KeyVersion, NodeId, TenantId};
 use quorate_wire::proto::v1;
 
 use crate::document::{Document, FrontierEntry};
 use crate::fields::{BodyError, fixed, optional, sorted};
 use crate::heads::BodyOf;
 use crate::key::KeyVersionEntry;
-use crate::order::Order;
+use crate::order::{Member, Order};
 
 /// Heads of other documents that one order settles at most.
 const MAX_SETTLED: usize = 16;
@@ -101,6 +101,13 @@ impl KeyOrder {
         }
     }
 
+    /// Whether a document is an order of this key that settles others.
+    #[must_use]
+    pub fn settles_of(document: &Document, key: &KeyId) -> bool {
+        Self::of(document.body())
+            .is_some_and(|order| order.key == *key && !order.settles.is_empty())
+    }
+
     /// Whether both are of one key version with one order 1.
     pub(crate) fn same_chain(&self, other: &Self) -> bool {
         (self.tenant, self.key, self.version, self.first)
@@ -111,6 +118,11 @@ impl KeyOrder {
     pub(crate) fn weakens(&self, before: &Order) -> bool {
         let (old, new) = (before.threshold(), self.order.threshold());
         new.t() < old.t() || new.n() < old.n()
+    }
+
+    /// Whether the key can do without fewer nodes by it than by an order that it follows.
+    pub(crate) fn spares_fewer(&self, before: &Order) -> bool {
+        self.order.threshold().spare() < before.threshold().spare()
     }
 }
 
@@ -138,16 +150,37 @@ pub struct Orders {
     lost: BTreeMap<Digest, Known>,
     /// What does not count, and by which nothing is judged, likewise.
     doubted: BTreeMap<Digest, Known>,
+    /// By the digests of orders, somebody whom they name and no roster does. A client's alone: it follows none of them.
+    strangers: BTreeMap<Digest, NodeId>,
 }
 
-/// Several orders contend: none of them has seen the others. No ceremony begins until one follows them all.
+/// No order is in force: several contend, none of which has seen the others, or one of them names a node that no roster
+/// names. No ceremony begins until one follows them all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} orders of key version {version} contend; one that follows all of them settles it", .documents.len())]
+#[error("{}", self.said())]
 pub struct OrdersContested {
     /// The version of the key.
     pub version: KeyVersion,
-    /// Their documents' versions, sorted.
+    /// Their documents' versions, sorted; none for order 1.
     pub documents: Vec<Digest>,
+    /// A node that one of them names, and no roster that is known here with that identity key.
+    pub stranger: Option<NodeId>,
+}
+
+impl OrdersContested {
+    fn said(&self) -> String {
+        let Self { version, documents, stranger } = self;
+        match stranger {
+            Some(node) => format!(
+                "an order of key version {version} names {node}, which no roster names with that identity key; nobody \
+                 carries it out, and one that follows it takes its place"
+            ),
+            None => format!(
+                "{} orders of key version {version} contend; one that follows all of them settles it",
+                documents.len()
+            ),
+        }
+    }
 }
 
 impl Orders {
@@ -194,8 +227,29 @@ impl Orders {
         let counts = |digest: &Digest| heads.contains(digest) || behind.contains(digest);
         let (later, lost) = known.into_iter().partition(|(digest, _)| counts(digest));
         let heads = heads.into_iter().filter(|head| !behind.contains(head)).collect();
-        let doubted = BTreeMap::new();
-        Self { key, version, first, first_digest, later, heads, lost, doubted }
+        let (doubted, strangers) = (BTreeMap::new(), BTreeMap::new());
+        Self { key, version, first, first_digest, later, heads, lost, doubted, strangers }
+    }
+
+    /// The same, where an order of which some member is not named so by this is not followed. Whoever may `create` or
+    /// `change` signs whatever node there is not: that must take the key from nobody.
+    #[must_use]
+    pub(crate) fn naming(self, named: impl Fn(&Member) -> bool) -> Self {
+        let first = core::iter::once((self.first_digest, &self.first));
+        let later = self.later.values().map(|known| (known.order_digest, &known.order));
+        let strangers = first.chain(later).filter_map(|(digest, order)| {
+            let stranger = order.members().iter().find(|member| !named(member))?;
+            Some((digest, stranger.node))
+        });
+        let strangers = strangers.collect();
+        Self { strangers, ..self }
+    }
+
+    /// Somebody whom the order with this digest names and no roster that the client knows, where it counts. By such an
+    /// order nothing is carried out, and no certificate is believed.
+    #[must_use]
+    pub fn stranger(&self, digest: &Digest) -> Option<NodeId> {
+        self.strangers.get(digest).copied()
     }
 
     /// The same, where of what does not count nothing else than this is judged by.
@@ -221,10 +275,11 @@ impl Orders {
         self.lost(digest).or_else(|| self.doubted(digest)).is_some()
     }
 
-    /// The largest T of the orders that count.
+    /// The largest T of the orders that count, and that nodes may have carried out.
     pub(crate) fn largest_t(&self) -> u16 {
-        let later = self.later.values().map(|known| known.order.threshold().t());
-        later.fold(self.first.threshold().t(), u16::max)
+        let later = self.later.values();
+        let later = later.filter(|known| !self.strangers.contains_key(&known.order_digest));
+        later.map(|known| known.order.threshold().t()).fold(self.first.threshold().t(), u16::max)
     }
 
     /// The key.
@@ -278,17 +333,26 @@ impl Orders {
     /// The order in force: the one that no other follows.
     ///
     /// # Errors
-    /// [`OrdersContested`] where there are several.
+    /// [`OrdersContested`] where there are several, or one that names a node which no roster names.
     pub fn newest(&self) -> Result<&Order, OrdersContested> {
         let heads: Vec<&Known> =
             self.heads.iter().filter_map(|digest| self.later.get(digest)).collect();
+        let named: Vec<Digest> = heads.iter().map(|known| known.order_digest).collect();
+        let named = if named.is_empty() { vec![self.first_digest] } else { named };
+        let stranger = named.iter().find_map(|digest| self.stranger(digest));
         match heads.as_slice() {
-            [] => Ok(&self.first),
+            [] if stranger.is_none() => Ok(&self.first),
             // One order that was signed twice is one order.
-            [one, rest @ ..] if rest.iter().all(|it| it.order_digest == one.order_digest) => {
+            [one, rest @ ..]
+                if stranger.is_none()
+                    && rest.iter().all(|it| it.order_digest == one.order_digest) =>
+            {
                 Ok(&one.order)
             }
-            _ => Err(OrdersContested { version: self.version, documents: self.heads.clone() }),
+            _ => {
+                let (version, documents) = (self.version, self.heads.clone());
+                Err(OrdersContested { version, documents, stranger })
+            }
         }
     }
 

@@ -12,9 +12,9 @@ use crate::document::{DocumentError, SignedDocument};
 use crate::heads::{BodyOf, Heads};
 use crate::key::{Key, KeyVersionEntry};
 use crate::key_order::Orders;
-use crate::lookup::Lookup;
 use crate::order::{Member, Order};
 use crate::set::DocumentSet;
+use crate::state;
 
 /// Why the views of a key do not add up. `view` is the position of the view at fault, from 0.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -93,7 +93,7 @@ pub enum KeyViewError {
         /// The version.
         version: KeyVersion,
     },
-    /// A committee member that no roster names with this identity key.
+    /// Of a certificate that is to be adopted: a member that no roster names with this identity key.
     #[error("no roster names {node} with the identity key that key version {version} gives it")]
     StrangeNode {
         /// The version of the key.
@@ -121,6 +121,9 @@ pub struct VerifiedVersion {
     pub doubted: Vec<Doubted>,
     /// The digest of the order of some of these, which the next order adopts ([`VerifiedKey::adopt_doubted`]).
     adopted_next: Option<Digest>,
+    /// Somebody whom an order names and no roster that is known: order 1, so that the version is none; the one that no
+    /// other follows, so that none is in force; or one by which a certificate is shown, which is not believed.
+    stranger: Option<NodeId>,
 }
 
 /// A certificate that is complete, and not believed.
@@ -163,6 +166,19 @@ impl VerifiedVersion {
     #[must_use]
     pub fn adopted_next(&self) -> Option<&Order> {
         self.orders.doubted(self.adopted_next.as_ref()?)
+    }
+
+    /// Somebody whom an order that matters names, and no roster that is known with that identity key. Either there is a
+    /// newer roster, or whoever signed that invented it: what is in use is so all the same.
+    #[must_use]
+    pub const fn stranger(&self) -> Option<NodeId> {
+        self.stranger
+    }
+
+    /// Somebody whom order 1 names, and no roster that is known: nobody makes this version.
+    #[must_use]
+    pub fn never_made(&self) -> Option<NodeId> {
+        self.orders.stranger(&self.orders.first_digest())
     }
 
     /// The versions of order documents that the next order must follow, sorted: none while order 1 is in force.
@@ -244,7 +260,8 @@ impl VerifiedKey {
     ///
     /// # Errors
     /// [`KeyViewError`]: it does not verify, stands under an order that is not known here, or below a DKG's
-    /// certificate that is not; then what nodes show of the key must be asked for anew.
+    /// certificate that is not, or names a node that no roster names; then what nodes show of the key must be asked for
+    /// anew.
     ///
     /// # Security
     /// It is judged as in [`verify`]: by the orders that count, or need not, and by the DKG's certificate.
@@ -262,7 +279,12 @@ impl VerifiedKey {
             return Ok(false);
         }
         add_certificate(&self.heads, &mut self.versions, None, shown, false)?;
-        Ok(rank(self, statement.version()) > before)
+        let number = statement.version();
+        let strange = self.version(number).and_then(|v| v.orders.stranger(&statement.order()));
+        if let Some(node) = strange {
+            return Err(KeyViewError::StrangeNode { version: number, node });
+        }
+        Ok(rank(self, number) > before)
     }
 
     /// Lets the next order of each version adopt one that does not count and that nobody believes, where so many holders
@@ -302,6 +324,12 @@ impl VerifiedKey {
     pub const fn heads(&self) -> &Heads<Key> {
         &self.heads
     }
+
+    /// Somebody whom an order of some version names, and no roster that is known ([`VerifiedVersion::stranger`]).
+    #[must_use]
+    pub fn stranger(&self) -> Option<NodeId> {
+        self.versions.iter().find_map(VerifiedVersion::stranger)
+    }
 }
 
 /// Verifies a key from the roster chain that the client holds, by what one node or several have
@@ -322,9 +350,12 @@ impl VerifiedKey {
 /// ([`crate::first_sight`]). A client cannot tell when a node first saw a document, so a principal
 /// whose time is over can still show a client, and only with nodes that lie, a back-dated version.
 /// That gains little: a key version is usable only with the certificate of *every* member of its
-/// order, members must stand in a roster, a principal cannot lower the key's minimum committee or
+/// order, and these must stand in a roster; a principal cannot lower the key's minimum committee or
 /// widen its jurisdictions, and existing key versions never change. What remains is a new key
 /// version whose whole committee, of at least the key's minimum, lies: set the minimum to match.
+///
+/// Only what is in use must stand. What else names a node that no roster does, a version that is never made or an order
+/// that is never carried out, hides nothing: whoever may sign one could take the key from everybody, for good.
 pub fn verify(
     known: &DocumentSet,
     views: &[v1::KeyView],
@@ -348,9 +379,6 @@ pub fn verify(
     roster_believed(&set, now)?;
     let heads: Heads<Key> = set.heads(&id.into()).ok_or(KeyViewError::NotCounted)?;
     let mut versions = agreed_versions(&heads, &set, now);
-    for version in &versions {
-        in_rosters(&set, version)?;
-    }
     // Those of the DKGs first: the others are judged by them.
     for made in [true, false] {
         for (view, shown) in views.iter().enumerate() {
@@ -414,27 +442,21 @@ fn agreed_versions(
         .filter_map(|number| heads.version(number))
         .filter_map(|entry: &KeyVersionEntry| {
             let orders = set.orders(heads, entry.number)?;
+            let orders = orders.naming(|member| state::in_some_roster(set, member));
+            let orders = orders.doubting(|orders, lost| believed(set, orders, lost, now));
+            let in_force = orders.newest().err().and_then(|none| none.stranger);
             Some(VerifiedVersion {
                 number: entry.number,
                 order: entry.order.clone(),
-                orders: orders.doubting(|orders, lost| believed(set, orders, lost, now)),
                 root: None,
                 certificate: None,
                 doubted: Vec::new(),
                 adopted_next: None,
+                stranger: in_force.or_else(|| orders.stranger(&orders.first_digest())),
+                orders,
             })
         })
         .collect()
-}
-
-/// Whether some roster of the chain names a member with the identity key that its order gives it: the newest may have
-/// rotated it since.
-fn in_some_roster(set: &DocumentSet, member: &Member) -> bool {
-    set.versions(&set.cluster().into())
-        .iter()
-        .filter_map(|v| Roster::of(v.body()))
-        .filter_map(|roster| roster.node(&member.node))
-        .any(|node| node.identity_key == member.identity_key)
 }
 
 /// Whether every roster in force accepts the identity key that an order gives a member.
@@ -460,20 +482,7 @@ fn accepted(set: &DocumentSet, member: &Member, now: UnixSeconds) -> bool {
 fn believed(set: &DocumentSet, orders: &Orders, lost: &Order, now: UnixSeconds) -> bool {
     let now_accepted = lost.members().iter().filter(|member| accepted(set, member, now)).count();
     now_accepted >= usize::from(orders.largest_t())
-        && lost.members().iter().all(|member| in_some_roster(set, member))
-}
-
-/// Every member of the first order and of the one in force stands in some roster of the chain.
-fn in_rosters(set: &DocumentSet, version: &VerifiedVersion) -> Result<(), KeyViewError> {
-    let newest = version.orders.newest().ok().filter(|newest| **newest != version.order);
-    let members = newest.map(Order::members).unwrap_or_default();
-    for member in version.order.members().iter().chain(members) {
-        if !in_some_roster(set, member) {
-            let version = version.number;
-            return Err(KeyViewError::StrangeNode { version, node: member.node });
-        }
-    }
-    Ok(())
+        && lost.members().iter().all(|member| state::in_some_roster(set, member))
 }
 
 fn add_certificate(
@@ -496,6 +505,12 @@ fn add_certificate(
         let unknown = Err(KeyViewError::VersionUnknown { view, version: number });
         return if disputed { Ok(()) } else { unknown };
     };
+    let strange = version.orders.stranger(&statement.order()).or(version.never_made());
+    if strange.is_some() {
+        // Whoever shows it may know a newer roster, so that it is no lie; and it is not believed before that is known here.
+        version.stranger = strange;
+        return Ok(());
+    }
     if !made {
         // One K for a key version, for ever: that of the DKG.
         let root = version.root.as_ref().ok_or(KeyViewError::NoRoot { view, version: number })?;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_types::{ClusterId, Digest, DocumentId};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyId};
 use quorate_wire::PublicKey;
 
 use crate::body::Kind;
@@ -23,6 +23,12 @@ pub trait Lookup {
 
     /// All versions of principal documents that name this public key as theirs or as the one offered.
     fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument>;
+
+    /// Versions of order documents of this key that settle others, as far as the set can tell.
+    fn settling(&self, key: &KeyId) -> Vec<&SignedDocument> {
+        let _ = key;
+        Vec::new()
+    }
 
     /// Whether everything that the carriers have is meant to be here. A node says yes: an authority
     /// version takes effect only once its frontier is present. A client that was given the documents

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ClusterId, Digest, DocumentId, KeyVersion, UnixSeconds};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyId, KeyVersion, UnixSeconds};
 use quorate_wire::PublicKey;
 
 use crate::admit_error::{AdmitError, Admitted};
@@ -242,6 +242,10 @@ impl Lookup for DocumentSet {
     fn principals(&self, key: &PublicKey) -> Vec<&SignedDocument> {
         let digests = self.by_key.get(key).map(Vec::as_slice).unwrap_or_default();
         digests.iter().filter_map(|digest| self.versions.get(digest)).collect()
+    }
+
+    fn settling(&self, key: &KeyId) -> Vec<&SignedDocument> {
+        self.versions.values().filter(|version| KeyOrder::settles_of(version, key)).collect()
     }
 
     fn whole(&self) -> bool {

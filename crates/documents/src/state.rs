@@ -5,10 +5,12 @@ use std::collections::HashSet;
 
 use quorate_types::{Digest, DocumentId};
 
-use crate::body::Kind;
+use crate::body::{Kind, Roster};
 use crate::document::{Document, SignedDocument};
 use crate::heads::{BodyOf, Heads};
+use crate::key_order::KeyOrder;
 use crate::lookup::{Line, Lookup};
+use crate::order::Member;
 use crate::say::Say;
 
 /// Versions of its own document that a principal may add at a node, each its next key, before administrators sign
@@ -41,6 +43,17 @@ impl<'a> Authority<'a> {
             Self::Contested(versions) => versions,
         }
     }
+}
+
+/// Whether some roster of the chain names a member with the identity key that its order gives it: the newest may have
+/// rotated it since.
+pub(crate) fn in_some_roster<L: Lookup + ?Sized>(lookup: &L, member: &Member) -> bool {
+    lookup
+        .versions(&lookup.cluster().into())
+        .into_iter()
+        .filter_map(|version| Roster::of(version.body()))
+        .filter_map(|roster| roster.node(&member.node))
+        .any(|node| node.identity_key == member.identity_key)
 }
 
 /// What is in force of a roster or a tenant.
@@ -407,6 +420,25 @@ pub fn by_principals<'a, L: Lookup + ?Sized>(
     let vouched = lines(versions.iter().filter(vouching).map(|v| v.digest()), lookup);
     versions.retain(|v| !vouched.contains(&v.digest()) && !signed_by_administrators(v, lookup));
     versions
+}
+
+/// Whether a version that administrators signed and that counts stands on this one, or settles it: they have looked at
+/// it, and nobody takes theirs without it.
+pub(crate) fn followed_by_administrators<L: Lookup + ?Sized>(
+    version: &SignedDocument,
+    lookup: &L,
+) -> bool {
+    let vouching = |v: &&SignedDocument| {
+        v.digest() != version.digest() && signed_by_administrators(v, lookup) && counts(v, lookup)
+    };
+    let later = lookup.versions(&version.id()).into_iter().filter(vouching);
+    let mut behind: Vec<Digest> = later.flat_map(|v| v.predecessors().iter().copied()).collect();
+    if let Some(order) = KeyOrder::of(version.body()) {
+        let settling = lookup.settling(&order.key).into_iter().filter(vouching);
+        let settling = settling.filter_map(|v| KeyOrder::of(v.body()));
+        behind.extend(settling.flat_map(|order| order.settles.iter().map(|entry| entry.digest)));
+    }
+    lines(behind, lookup).contains(&version.digest())
 }
 
 /// The restrictions of a document that do not count, and that no version that counts stands on.

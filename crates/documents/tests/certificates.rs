@@ -240,19 +240,64 @@ fn a_client_takes_no_node_at_its_word() {
 
 /// Fails when members need not stand in a roster: a principal could make a committee of its own.
 #[test]
-fn a_committee_of_invented_nodes_is_refused() {
+fn a_committee_of_invented_nodes_makes_no_version() {
     let c = Cluster::new();
-    let invented = key_body(c.tenant_id(), order(2, &[1, 2, 4]));
+    let with = order(2, &[1, 2, 4]);
+    let invented = key_body(c.tenant_id(), with.clone());
     let invented = first(Body::Key(invented), Some(&c.tenant), 60, &[10]);
+    let statement = Statement::of_dkg(
+        invented.id().into(),
+        KeyVersion::FIRST,
+        &with,
+        SUITE_RISTRETTO255_SHA512,
+        vec![[9; 32]; 2],
+        Generation::from_bytes([9; 32]),
+    );
     let shown = v1::KeyView {
         id: invented.id().as_bytes().to_vec(),
         documents: vec![invented.envelope().clone()],
+        certificates: vec![envelope(&statement.unwrap(), &[1, 2, 4])],
         ..view(&c)
     };
-    assert_eq!(
-        key_view::verify(&known(&c), &[shown], AT),
-        Err(KeyViewError::StrangeNode { version: KeyVersion::FIRST, node: node(4).id })
-    );
+    let key = key_view::verify(&known(&c), &[shown], AT).unwrap();
+    assert!(key.newest_certified().is_none());
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!(version.never_made(), Some(node(4).id));
+    assert_eq!((version.stranger(), key.stranger()), (Some(node(4).id), Some(node(4).id)));
+}
+
+/// A principal with `create` alone adds a version of a node that there is not. The others are what they were, and show
+/// the one that it follows.
+///
+/// Fails where a version that nobody can make keeps the key from everybody.
+#[test]
+fn a_version_of_invented_nodes_hides_no_other() {
+    let c = Cluster::new();
+    let mut body = key_of(&c.key);
+    body.versions.push(KeyVersionEntry {
+        number: KeyVersion::new(2).unwrap(),
+        created_at: UnixSeconds(NOW),
+        order: order(2, &[1, 2, 3, 4]),
+    });
+    let poisoned = next(&[&c.key], Body::Key(body.clone()), Some(&c.tenant), vec![], &[10]);
+    let mut shown = view(&c);
+    shown.documents.push(poisoned.envelope().clone());
+    let key = key_view::verify(&known(&c), &[shown.clone(), view(&c)], AT).unwrap();
+    let (newest, _) = key.newest_certified().unwrap();
+    assert_eq!((newest.number, newest.stranger()), (KeyVersion::FIRST, None));
+    assert_eq!(key.versions()[1].never_made(), Some(node(4).id));
+    assert!(key.versions()[1].certificate.is_none());
+    // Another follows it, and is as good as if it were not there.
+    body.versions.push(KeyVersionEntry {
+        number: KeyVersion::new(3).unwrap(),
+        created_at: UnixSeconds(NOW),
+        order: order(2, &[1, 2, 3]),
+    });
+    let third = next(&[&poisoned], Body::Key(body), Some(&c.tenant), vec![], &[2]);
+    shown.documents.push(third.envelope().clone());
+    let key = key_view::verify(&known(&c), &[shown], AT).unwrap();
+    let strangers: Vec<_> = key.versions().iter().map(|v| v.stranger().is_some()).collect();
+    assert_eq!(strangers, [false, true, false]);
 }
 
 /// One honest view among several is enough to learn of a new version.

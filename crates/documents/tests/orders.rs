@@ -705,3 +705,39 @@ fn members_that_were_away_come_in_once() {
     let again = Seats::new(&order, &whole, &[1, 2]).unwrap();
     assert!(again.refresh() && again.all().iter().all(|seat| !seat.enters));
 }
+
+/// A principal with `change` alone orders a node that there is not. The shares in use stay in use, no certificate by that
+/// order is believed, and the next order takes its place.
+///
+/// Fails where an order that nobody can carry out keeps the key from everybody.
+#[test]
+fn an_order_of_invented_nodes_is_not_followed() {
+    let c = cluster();
+    let mut known = DocumentSet::partial(c.roster.id().into());
+    known.insert(c.roster.clone()).unwrap();
+    let root = root(&c);
+    let made = envelope(&root, &[1, 2, 3]);
+    let now = UnixSeconds(NOW);
+    let invented = second(&c, 70, numbered(2, 2, &[1, 2, 9], &[9]), &[10]);
+    let order = KeyOrder::of(invented.body()).unwrap().order.clone();
+    let dealt = reshared(&root, &order, 3);
+    // Its certificate, too: whoever invents a node has its keys.
+    let certificates = vec![envelope(&dealt, &[1, 2, 9]), made.clone()];
+    let key = key_view::verify(&known, &[view(&c, &[&c.key, &invented], certificates)], now);
+    let mut key = key.unwrap();
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!(version.certificate.as_ref().unwrap().statement(), &root);
+    assert_eq!(version.in_use(), Some(version.orders.first()));
+    assert_eq!((version.stranger(), version.never_made()), (Some(node(9).id), None));
+    assert_eq!(version.orders.newest().unwrap_err().stranger, Some(node(9).id));
+    assert_eq!(version.followed_by_next(), [invented.digest()]);
+    let strange = KeyViewError::StrangeNode { version: KeyVersion::FIRST, node: node(9).id };
+    assert_eq!(key.adopt(&envelope(&dealt, &[1, 2, 9])), Err(strange));
+    // The administrators go past it.
+    let next = later(&c, &[&invented], body(&c, numbered(3, 2, &[1, 2, 3], &[]), false), &[2]);
+    let shown = view(&c, &[&c.key, &invented, &next], vec![made]);
+    let key = key_view::verify(&known, &[shown], now).unwrap();
+    let version = key.version(KeyVersion::FIRST).unwrap();
+    assert_eq!(version.orders.newest().unwrap().number(), 3);
+    assert_eq!(version.stranger(), None);
+}

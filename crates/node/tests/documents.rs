@@ -16,14 +16,16 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message;
 use quorate_documents::{
-    Administrators, Body, DocumentSet, Draft, Grant, Heads, Key, Kind, Policy, Principal, Roster,
-    SignedDocument, Tenant, Terms,
+    Administrators, Body, DocumentSet, Draft, Grant, Heads, Key, KeyOrder, KeyVersionEntry, Kind,
+    NodeEntry, Order, Policy, Principal, Roster, SignedDocument, Tenant, Terms,
 };
 use quorate_node::{MAX_PLAN_ROUNDS, Reply, Request, RowKey, Table};
 use quorate_types::limits::{MAX_BYTES_PER_DOCUMENT, MAX_HEADS_PER_DOCUMENT};
-use quorate_types::{Action, ClusterId, DocumentId, TenantId};
+use quorate_types::{Action, ClusterId, DocumentId, KeyVersion, TenantId};
 use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
 use support::{NOW, World, code, principal_document, seed_key, tenant_document};
 
 fn codes(reply: v1::PutDocumentsReply) -> Vec<Option<String>> {
@@ -169,7 +171,7 @@ fn a_principal_adds_heads_and_bytes_up_to_a_bound_and_an_administrator_merges() 
     let merged = branch(100, &all, "owner", 0);
     assert_eq!(codes(world.put(0, std::slice::from_ref(&merged))), [None]);
     // Bytes: large versions one after another.
-    let (mut last, mut bytes) = (branch(101, &[&merged], "owner", 1000), 0);
+    let (mut last, mut bytes) = (branch(101, &[&merged], "administrator", 1000), 0);
     loop {
         let refused = codes(world.put(0, &[last.clone()])).remove(0);
         bytes += last.payload().len();
@@ -183,6 +185,93 @@ fn a_principal_adds_heads_and_bytes_up_to_a_bound_and_an_administrator_merges() 
         }
         last = branch(102, &[&last], "owner", 1000);
     }
+}
+
+/// What whoever may `create` or `change` a key says of it is refused where it would take the key from everybody, and all
+/// that others then say is taken: with the roster that names a node which the ones before do not; and with what
+/// administrators have made of it, as other nodes may have taken it.
+///
+/// Fails where nodes store what nobody can carry out, and where they refuse what administrators have followed.
+#[test]
+fn nodes_take_nothing_that_spoils_a_key() {
+    let mut world = World::new(3);
+    let mut body = world.key_body(2, "files");
+    body.allow_fragile = false;
+    let key = world.sign_key(body);
+    world.put_all(std::slice::from_ref(&key));
+    let (id, acme) = (key.id().into(), Some(world.acme.digest()));
+    let all = [0, 1, 2].map(|at| world.nodes[at].core.entry().clone());
+    let fourth = support::entry(3);
+    let named = |nodes: &[&NodeEntry]| -> Vec<_> {
+        nodes.iter().map(|node| (node.id, node.identity_key)).collect()
+    };
+    let (three, four) =
+        (named(&[&all[0], &all[1], &all[2]]), named(&[&all[0], &all[1], &all[2], &fourth]));
+    let adding = |orders: &[Order], signer: &str| {
+        let mut body = key.body().clone();
+        if let Body::Key(body) = &mut body {
+            for order in orders {
+                let (number, created_at) = (body.versions.last().unwrap().number.next(), NOW);
+                let (number, order) = (number.unwrap(), order.clone());
+                body.versions.push(KeyVersionEntry { number, created_at, order });
+            }
+        }
+        let draft = Draft::succeed(&[&key], body, acme, Vec::new(), NOW).unwrap();
+        draft.sign(&[&seed_key(signer, 0)]).unwrap()
+    };
+    let order = |number: u32, t: u16, nodes: &[_]| {
+        Order::numbered(number, t, nodes.iter().copied(), &[]).unwrap()
+    };
+    let Body::Key(body) = key.body() else { panic!("a key") };
+    let first = body.versions[0].order.digest(id, KeyVersion::FIRST);
+    let says = |order: Order, settles: &[&SignedDocument]| {
+        Body::KeyOrder(KeyOrder {
+            tenant: world.acme.id().into(),
+            key: id,
+            version: KeyVersion::FIRST,
+            first,
+            base: Some(key.digest()),
+            settles: settles.iter().map(|settled| settled.frontier_entry()).collect(),
+            order,
+        })
+    };
+    let mut seeds = 0..;
+    let mut ordering = |body: Body, signer: &str| {
+        let rng = &mut ChaCha20Rng::seed_from_u64(seeds.next().unwrap());
+        Draft::first(body, acme, NOW, rng).unwrap().sign(&[&seed_key(signer, 0)]).unwrap()
+    };
+    let version = |nodes: &[_]| Order::new(2, nodes.iter().copied()).unwrap();
+    let strange = ordering(says(order(2, 2, &four), &[]), "owner");
+    let settling = ordering(says(order(3, 2, &three), &[&strange]), "administrator");
+    let (missing, unauthorized) = ("document_missing", "document_unauthorized");
+    for (document, refused) in [
+        (adding(&[version(&four)], "owner"), missing),
+        (adding(&[version(&four)], "administrator"), missing),
+        (strange.clone(), missing),
+        (ordering(says(order(2, 3, &three), &[]), "owner"), unauthorized),
+        (adding(&[Order::new(3, three.clone()).unwrap()], "owner"), unauthorized),
+        (adding(&[version(&three), version(&three)], "owner"), unauthorized),
+    ] {
+        assert_eq!(codes(world.put(0, &[document])), [Some(refused.to_owned())]);
+    }
+    assert_eq!(codes(world.put(0, &[strange.clone(), settling])), [None, None]);
+    // The same, once the roster names the node.
+    let mut tenants = [&world.acme, &world.other].map(|tenant| tenant.frontier_entry()).to_vec();
+    tenants.sort_unstable();
+    let larger = successor(
+        &world.roster,
+        None,
+        tenants,
+        |body| {
+            if let Body::Roster(roster) = body {
+                roster.nodes.push(fourth.clone());
+                roster.nodes.sort_by_key(|node| node.id);
+            }
+        },
+        &world,
+    );
+    let added = adding(&[version(&four)], "owner");
+    assert_eq!(codes(world.put(1, &[larger, strange, added])), [None, None, None]);
 }
 
 /// The next version of a tenant, under another administrator.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use quorate_documents::{
-    Body, BodyOf, Document, Grant, Key, Kind, Lookup, Principal, SignedDocument, StateCache,
+    Body, BodyOf, Document, Grant, Key, KeyOrder, Kind, Lookup, Principal, SignedDocument,
+    StateCache,
 };
-use quorate_types::{ClusterId, Digest, DocumentId, PrincipalId, TenantId};
+use quorate_types::{ClusterId, Digest, DocumentId, KeyId, PrincipalId, TenantId};
 use quorate_wire::proto::store::v1::DocumentRow;
 use quorate_wire::{PublicKey, stored};
 
@@ -121,6 +122,11 @@ impl Lookup for Loaded {
             Principal::of(version.body()).is_some_and(|p| p.accepts(key))
         };
         self.naming(key).filter(accepted).collect()
+    }
+
+    fn settling(&self, key: &KeyId) -> Vec<&SignedDocument> {
+        let all = self.versions.values().map(Arc::as_ref);
+        all.filter(|version| KeyOrder::settles_of(version, key)).collect()
     }
 
     fn complete_before(&self, version: &Digest) -> bool {
