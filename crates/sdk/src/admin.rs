@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use quorate_documents::{
-    Body, BodyOf, DocumentSet, Draft, Kind, Lookup, Permission, Principal, SignedDocument, Tenant,
+    Body, BodyOf, DocumentSet, Draft, KeyOrder, Kind, Lookup, Permission, Principal,
+    SignedDocument, Tenant,
 };
 use quorate_types::limits::PRINCIPAL_DAYS;
 use quorate_types::{Digest, DocumentId, PrincipalId, TenantId, UnixSeconds};
@@ -151,6 +152,9 @@ pub(crate) fn standing_on(set: &DocumentSet, new: &[SignedDocument]) -> Vec<Sign
             above.push(parent);
         }
     }
+    // So does an order for what it settles.
+    let orders = new.iter().filter_map(|d| KeyOrder::of(d.body()));
+    ids.extend(orders.flat_map(|order| &order.settles).map(|entry| entry.id));
     // An authority version waits for all that it keeps.
     let kept = new.iter().flat_map(|d| d.frontier());
     ids.extend(kept.map(|entry| entry.id));

@@ -140,7 +140,7 @@ impl Client {
             .body()
             .cloned()
             .ok_or_else(|| invalid("the key's document is contested; merge it first".into()))?;
-        let before = key.newest_order(last)?;
+        let before = key.repeated_order(last)?;
         let mut members = Vec::new();
         for member in before.members() {
             let node = self
@@ -152,7 +152,22 @@ impl Client {
         let order = Order::new(threshold.unwrap_or(before.threshold().t()), members)
             .map_err(|e| invalid(e.to_string()))?
             .with_refresh_seconds(before.refresh_seconds());
-        let version = last.next().ok_or_else(|| invalid("the key has too many versions".into()))?;
+        // Behind those too that are never made.
+        let newest = body.versions.last();
+        let version = newest.and_then(|newest| newest.number.next());
+        let version = version.ok_or_else(|| invalid("the key has too many versions".into()))?;
+        if let Some(newest) = newest.filter(|_| administrator.is_none()) {
+            let (old, new) = (newest.order.threshold(), order.threshold());
+            if new.t() < old.t() || new.n() < old.n() {
+                return Err(invalid(format!(
+                    "version {} of {} was to have {old} and the next has {new}, which takes administrators: `quorate key \
+                     rotate {} --critical`",
+                    newest.number,
+                    key.alias(),
+                    key.alias()
+                )));
+            }
+        }
         let at = self.document_time().await?;
         body.versions.push(KeyVersionEntry {
             number: version,
@@ -189,7 +204,7 @@ impl Client {
         let key = self.fetch_key(id).await?;
         // Nodes that were away may lack documents: whoever has them carries them there.
         let kinds = vec![Kind::Tenant, Kind::Principal];
-        self.carry(vec![DocumentId::from(id)], kinds).await?;
+        self.carry(vec![self.cluster().into(), id.into()], kinds).await?;
         let version =
             key.last_version().ok_or(KeyError::NotReady { id, version: KeyVersion::FIRST })?;
         let order = key.order(version)?.clone();

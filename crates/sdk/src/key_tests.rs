@@ -1,8 +1,10 @@
 //! Keys of which a version cannot be used.
 
 use quorate_documents::certificate::SUITE_RISTRETTO255_SHA512;
-use quorate_documents::{Body, Certificate, Draft, KeyVersionEntry, Order, Statement};
-use quorate_types::{Digest, Generation, KeyVersion};
+use quorate_documents::{
+    Body, Certificate, Draft, KeyOrder, KeyVersionEntry, Order, SignedDocument, Statement,
+};
+use quorate_types::{Digest, Generation, KeyVersion, NodeId};
 use quorate_wire::EncryptionContext;
 
 use crate::rng::now;
@@ -134,4 +136,102 @@ async fn a_key_that_does_not_verify_is_left_out_of_a_list_by_its_own_name() {
     let id = cluster.key.to_string();
     let named = |warning: &Warning| matches!(warning, Warning::WrongAnswer(it) if it.name == id);
     assert!(!warnings.iter().any(named), "{warnings:?}");
+}
+
+/// A node that there is not.
+fn invented() -> (NodeId, quorate_wire::PublicKey) {
+    (NodeId::from_bytes([0xee; 16]), crate::AdminKey::generate().public())
+}
+
+/// What all nodes show, with one document more.
+fn show(cluster: &FakeCluster, document: &SignedDocument) {
+    for node in &cluster.nodes {
+        let mut view = node.view();
+        view.documents.push(document.envelope().clone());
+        node.show(view);
+    }
+}
+
+/// All nodes have taken a key version by whoever may `create`, of a node that there is not. Everything goes on, and the
+/// next version stands behind it. Fails where the view of such a key does not verify, or where the version is waited for.
+#[tokio::test]
+async fn a_version_of_a_node_that_there_is_not_takes_nothing_away() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let context = EncryptionContext::default();
+    let key = cluster.key().await;
+    let sealed = cluster.client.encrypt(&key, b"x", &context).await.unwrap();
+    let second = KeyVersion::new(2).unwrap();
+    let stranger = invented();
+    let members = cluster.nodes.iter().zip(&cluster.identities);
+    let members = members.map(|(node, identity)| (node.id, identity.public()));
+    let order = Order::new(2, members.take(2).chain([stranger])).unwrap();
+    let mut body = key.body().unwrap().clone();
+    body.versions.push(KeyVersionEntry { number: second, created_at: now(), order });
+    let tenant = Digest::from_bytes(*cluster.client.tenant().as_bytes());
+    let heads: Vec<_> = key.heads().iter().collect();
+    let document = Draft::succeed(&heads, Body::Key(body), Some(tenant), Vec::new(), now())
+        .and_then(|draft| draft.sign(&[&cluster.client.inner.key]))
+        .unwrap();
+    show(&cluster, &document);
+
+    let key = cluster.client.fetch_key(key.id()).await.unwrap();
+    let versions = key.versions();
+    assert_eq!((versions[0].stranger, versions[1].stranger), (None, Some(stranger.0)));
+    assert_eq!((versions[1].generation, key.newest_version()), (None, Some(KeyVersion::FIRST)));
+    assert_eq!(key.last_version(), Some(KeyVersion::FIRST));
+    let never = key.committee(second).unwrap_err();
+    assert!(matches!(never, crate::KeyError::NodeUnknown { node, .. } if node == stranger.0));
+    assert_eq!(cluster.client.decrypt(&sealed, &context).await.unwrap(), b"x");
+    let again = cluster.client.encrypt(&key, b"y", &context).await.unwrap();
+    assert_eq!(cluster.client.decrypt(&again, &context).await.unwrap(), b"y");
+    // These nodes make no key; it is the ceremony that fails.
+    let failed = cluster.client.rotate_key(&key, |_| {}).await.unwrap_err();
+    assert!(!matches!(failed, crate::Error::Key(_) | crate::Error::Request(_)), "{failed}");
+}
+
+/// The same of an order by whoever may `change`, which wants more than there is. The next order follows it, and is as if it
+/// were not there.
+#[tokio::test]
+async fn an_order_of_a_node_that_there_is_not_takes_nothing_away() {
+    let cluster = FakeCluster::start(2, 3).await;
+    let context = EncryptionContext::default();
+    let key = cluster.key().await;
+    let sealed = cluster.client.encrypt(&key, b"x", &context).await.unwrap();
+    let members = cluster.nodes.iter().zip(&cluster.identities);
+    let members: Vec<_> = members.map(|(node, identity)| (node.id, identity.public())).collect();
+    let (id, version, stranger) = (key.id(), KeyVersion::FIRST, invented());
+    let order = Order::numbered(2, 4, members.iter().copied().chain([stranger]), &[]).unwrap();
+    let tenant = cluster.client.tenant();
+    let body = Body::KeyOrder(KeyOrder {
+        tenant,
+        key: id,
+        version,
+        first: key.order(version).unwrap().digest(id, version),
+        base: Some(Digest::from_bytes(*id.as_bytes())),
+        settles: Vec::new(),
+        order,
+    });
+    let authority = Some(Digest::from_bytes(*tenant.as_bytes()));
+    let document = Draft::first(body, authority, now(), &mut crate::rng::os_rng())
+        .and_then(|draft| draft.sign(&[&cluster.client.inner.key]))
+        .unwrap();
+    show(&cluster, &document);
+
+    let key = cluster.client.fetch_key(id).await.unwrap();
+    let shown = &key.versions()[0];
+    assert_eq!((shown.stranger, &shown.order), (Some(stranger.0), &None));
+    assert_eq!((shown.fragile, shown.threshold.n()), (false, 3));
+    assert_eq!(key.repeated_order(version).unwrap().number(), 1);
+    assert_eq!(cluster.client.decrypt(&sealed, &context).await.unwrap(), b"x");
+    let again = cluster.client.encrypt(&key, b"y", &context).await.unwrap();
+    assert_eq!(cluster.client.decrypt(&again, &context).await.unwrap(), b"y");
+    let next = crate::orders::next_order_for_tests(&cluster.client, &key, version).unwrap();
+    let [next] = next.as_slice() else { panic!("one order") };
+    assert_eq!(next.predecessors(), [document.digest()]);
+    let Body::KeyOrder(next) = next.body() else { panic!("an order") };
+    let named: Vec<_> = next.order.members().iter().map(|m| (m.node, m.identity_key)).collect();
+    assert_eq!((next.order.number(), next.order.threshold().t(), named), (3, 2, members));
+    // Who deals shares by it is told.
+    let failed = cluster.client.reshare_key(id, version, |_| {}).await.unwrap_err();
+    assert!(failed.to_string().contains("no roster names"), "{failed}");
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quorate_coordinator::evaluation::Committee;
 use quorate_documents::{
-    Certificate, Jurisdiction, KeyViewError, Order, SignedDocument, Statement, VerifiedKey,
-    VerifiedVersion, key_view,
+    Certificate, Jurisdiction, KeyOrder, KeyViewError, Order, SignedDocument, Statement,
+    VerifiedKey, VerifiedVersion, key_view,
 };
 use quorate_types::{
     Digest, Generation, KeyId, KeySpec, KeyState, KeyVersion, NodeId, TenantId, Threshold,
@@ -125,6 +125,9 @@ pub struct KeyVersionInfo {
     pub fingerprint: Option<Digest>,
     /// Whether all N nodes are needed.
     pub fragile: bool,
+    /// Somebody whom an order names and no roster that is known here: order 1, so that the version is never made; or the
+    /// newest, so that none is in force. What is in use is so all the same.
+    pub stranger: Option<NodeId>,
 }
 
 /// An order: who is to hold the shares of a key version.
@@ -294,6 +297,7 @@ impl Key {
                     height: made.map_or(0, Statement::height),
                     fingerprint: self.made(version).map(fingerprint),
                     fragile: self.fragile(version),
+                    stranger: version.stranger(),
                 }
             })
             .collect()
@@ -370,7 +374,12 @@ impl Key {
         if self.0.verified.version(version).is_none() {
             return Err(KeyError::VersionUnknown { id, version });
         }
-        self.0.committees.get(&version).ok_or(KeyError::NotReady { id, version })
+        let never = self.0.verified.version(version).and_then(VerifiedVersion::never_made);
+        let missing = match never {
+            Some(node) => KeyError::NodeUnknown { id, node },
+            None => KeyError::NotReady { id, version },
+        };
+        self.0.committees.get(&version).ok_or(missing)
     }
 
     /// Order 1 of a version, by which it is made.
@@ -387,17 +396,27 @@ impl Key {
         self.0.verified.version(version).ok_or(unknown)
     }
 
-    /// The order in force: the one that no other follows.
-    pub(crate) fn newest_order(&self, version: KeyVersion) -> Result<&Order, KeyError> {
+    /// The order that the next version repeats: the one in force, which no other follows; or the one in use, where what
+    /// follows it names a node that no roster names.
+    pub(crate) fn repeated_order(&self, version: KeyVersion) -> Result<&Order, KeyError> {
         let id = self.id();
-        let found = self.0.verified.version(version);
-        let orders = &found.ok_or(KeyError::VersionUnknown { id, version })?.orders;
-        orders.newest().map_err(|contested| KeyError::Invalid { id, why: contested.to_string() })
+        let found = self.verified_version(version)?;
+        found.orders.newest().or_else(|none| {
+            let in_use = found.in_use().filter(|_| none.stranger.is_some());
+            in_use.ok_or_else(|| KeyError::Invalid { id, why: none.to_string() })
+        })
     }
 
-    /// The newest version in the documents, made or not.
+    /// Whether an order of a version names a node that no roster names: it asks for nothing.
+    pub(crate) fn names_stranger(&self, version: KeyVersion, order: &KeyOrder) -> bool {
+        let known = self.0.verified.version(version);
+        known.is_some_and(|known| known.orders.stranger(&order.order_digest()).is_some())
+    }
+
+    /// The newest version in the documents that is made, or may be.
     pub(crate) fn last_version(&self) -> Option<KeyVersion> {
-        self.0.verified.versions().last().map(|v| v.number)
+        let mut versions = self.0.verified.versions().iter().rev();
+        versions.find(|version| version.never_made().is_none()).map(|v| v.number)
     }
 
     pub(crate) fn heads(&self) -> &[SignedDocument] {
@@ -706,9 +725,6 @@ impl Client {
                     }));
                 }
                 KeyViewError::RosterExpired => return Err(ClusterError::RosterExpired.into()),
-                KeyViewError::StrangeNode { node, .. } => {
-                    return Err(KeyError::NodeUnknown { id, node: *node }.into());
-                }
                 _ => return Err(KeyError::Invalid { id, why: error.to_string() }.into()),
             }
         };
@@ -716,7 +732,8 @@ impl Client {
         let verified = tokio::task::spawn_blocking(verify)
             .await
             .unwrap_or_else(|e| Err(KeyError::Invalid { id, why: e.to_string() }.into()));
-        if let Err(Error::Key(KeyError::NodeUnknown { .. })) = &verified
+        // An order names a node that is not known here: in a newer roster, or nowhere.
+        if verified.as_ref().is_ok_and(|key| key.verified().stranger().is_some())
             && let Some(newer) = self.under_newer_roster(LOOK_AGAIN_FOR_A_NODE).await
         {
             return Box::pin(newer.verify_views(id, shown)).await;

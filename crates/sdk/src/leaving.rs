@@ -273,11 +273,14 @@ fn named(key: &Key, version: &VerifiedVersion, nodes: &[NodeId]) -> Option<(Name
         // Of one that is not made nobody has a share; and whose key is destroyed, is never made. Nor is one that was
         // given up for a later one, and what is sealed is sealed under that.
         None if doomed || key.newest_version() > Some(version.number) => return None,
+        // Whoever may `create` could keep nodes in the roster else.
+        None if version.never_made().is_some() => return None,
         _ => {}
     }
     let heads = key.order_heads(version.number).iter();
-    let heads = heads.filter_map(|head| Some(&KeyOrder::of(head.body())?.order));
-    let mut orders: Vec<_> = heads.collect();
+    let heads = heads.filter_map(|head| KeyOrder::of(head.body()));
+    let heads = heads.filter(|order| !key.names_stranger(version.number, order));
+    let mut orders: Vec<_> = heads.map(|order| &order.order).collect();
     if orders.is_empty() {
         orders.push(&version.order);
     }

@@ -199,6 +199,10 @@ fn needs(
     version: &crate::KeyVersionInfo,
     change: &CommitteeChange,
 ) -> Needs {
+    if version.generation.is_none() && version.stranger.is_some() {
+        // Nobody makes it.
+        return Needs::Nothing;
+    }
     if version.generation.is_none() {
         let alias = key.alias();
         return Needs::Stays(format!(
@@ -219,7 +223,9 @@ fn needs(
     let moves = !change.is_of_nodes() || after != *before;
     // Of orders that contend any may be what somebody relies on.
     let heads = key.order_heads(version.number).iter();
-    let ordered = heads.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
+    let ordered = heads.filter_map(|head| KeyOrder::of(head.body()));
+    let ordered = ordered.filter(|order| !key.names_stranger(version.number, order));
+    let ordered = ordered.map(|order| order.order.threshold().t());
     let highest = ordered.fold(t, u16::max);
     let as_before = if order.is_some() { t } else { highest };
     let threshold = change.threshold.filter(|_| moves).unwrap_or(as_before);

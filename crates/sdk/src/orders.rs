@@ -126,7 +126,8 @@ impl Client {
     /// The shares are where they were until [`Client::reshare_key`].
     ///
     /// Signed by this client's principal where it may `change` the key, and otherwise by the administrator: fewer
-    /// members or a smaller T, and what the tenant marks as critical, take administrators.
+    /// members, a smaller T, fewer nodes that the key can do without, and what the tenant marks as critical, take
+    /// administrators.
     ///
     /// # Errors
     /// [`RequestError`] where it takes an administrator and there is none, or no node would follow the order: with
@@ -186,7 +187,11 @@ impl Client {
         // What a node lacks of the keys' documents and of the orders before is brought along.
         for some in drafted.chunks(AT_ONCE) {
             let mut ids: BTreeSet<DocumentId> = some.iter().map(|d| d.key.into()).collect();
-            ids.extend(some.iter().flat_map(|d| &d.documents).map(|document| document.id()));
+            for document in some.iter().flat_map(|d| &d.documents) {
+                ids.insert(document.id());
+                let order = KeyOrder::of(document.body());
+                ids.extend(order.into_iter().flat_map(|it| &it.settles).map(|entry| entry.id));
+            }
             set.insert_all(self.documents(ids.into_iter().collect(), Vec::new()).await?);
         }
         let (by_administrators, own): (Vec<_>, Vec<_>) =
@@ -306,7 +311,9 @@ impl Client {
             orders.newest().is_err() && orders.heads().contains(&head.digest())
         };
         let asked = heads.iter().filter(contends);
-        let asked = asked.filter_map(|head| Some(KeyOrder::of(head.body())?.order.threshold().t()));
+        let asked = asked.filter_map(|head| KeyOrder::of(head.body()));
+        let asked = asked.filter(|order| !key.names_stranger(version, order));
+        let asked = asked.map(|order| order.order.threshold().t());
         let threshold = asked.fold(before.threshold().t(), u16::max);
         let change =
             OrderChange { threshold: change.threshold.or(Some(threshold)), ..change.clone() };
@@ -346,7 +353,8 @@ impl Client {
         };
         let weakens = followed.iter().any(|before| {
             let (old, new) = (before.threshold(), wanted.threshold());
-            new.t() < old.t() || new.n() < old.n()
+            let spares_fewer = new.spare() < old.spare() && !key.allows_fragile();
+            new.t() < old.t() || new.n() < old.n() || spares_fewer
         });
         let may = signing.own.as_ref().is_some_and(|own| own.permits(Action::Change, Some(&id)));
         // What stands in several documents is settled, and a principal may not say what counts.
@@ -656,6 +664,24 @@ pub(crate) fn shown<'a>(
         "heads of orders"
     );
     Ok(found)
+}
+
+/// The next order of a key version as it is, signed by some administrator.
+#[cfg(test)]
+pub(crate) fn next_order_for_tests(
+    client: &Client,
+    key: &Key,
+    version: KeyVersion,
+) -> Result<Vec<SignedDocument>, Error> {
+    let administrator = AdminKey::generate();
+    let signing = Signing {
+        at: crate::rng::now(),
+        authority: Some(Digest::from_bytes(*client.tenant().as_bytes())),
+        critical: false,
+        own: None,
+        administrator: Some(&administrator),
+    };
+    Ok(client.draft(key, version, &OrderChange::default(), &signing)?.documents)
 }
 
 #[cfg(test)]
