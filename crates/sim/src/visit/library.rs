@@ -112,7 +112,7 @@ pub(super) fn sessions(visitor: &mut Visitor<'_>) -> Visited {
     type Change = (fn(&mut Vec<Member<S>>), fn(&SessionError) -> bool, &'static str);
     let changes: [Change; 8] = [
         (
-            |members| drop(members.pop()),
+            |members| members.truncate(2),
             |error| matches!(error, SessionError::Setup(SetupError::Count { .. })),
             "a participant too few",
         ),
