@@ -1,13 +1,17 @@
-//! All keys, page by page: however many there are, no more than a page of each node is in memory.
+//! All keys: however many there are, no more than a page of each node is in memory. Each node shows its list in pages of
+//! its own, and the lists are merged: what one node says of where its next page begins is no matter of the others.
+
+mod merge;
 
 use std::collections::BTreeMap;
 
 use quorate_types::{KeyId, NodeId};
-use quorate_wire::proto::v1::{self, KeyView};
+use quorate_wire::proto::v1;
 
+use self::merge::Merge;
 use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::Error;
-use crate::keys::{Key, MAX_PAGES};
+use crate::error::{Error, WrongAnswer};
+use crate::keys::Key;
 use crate::transport::Method;
 
 /// A key that does not verify by what nodes show of it: nobody can say who has its shares.
@@ -19,17 +23,22 @@ pub struct UnverifiedKey {
     pub why: String,
 }
 
-/// What nodes show of each key of a page, and where the next page begins.
-struct Page {
-    keys: BTreeMap<KeyId, Vec<(NodeId, Vec<KeyView>)>>,
-    next: Option<KeyId>,
+/// Reading the list of all keys.
+pub(crate) struct Listing {
+    client: Client,
+    merge: Merge,
+    /// Nodes that gave no answer when they were asked last.
+    failed: BTreeMap<NodeId, NodeFailure>,
+    /// Nodes that are left out, and why.
+    wrong: Vec<WrongAnswer>,
 }
 
 impl Client {
     /// All keys that this client may see, in the order of their aliases.
     ///
     /// # Errors
-    /// [`crate::NotQuorate`] unless most nodes answer. A key that does not verify is left out, with a warning.
+    /// [`crate::NotQuorate`] unless most nodes show their lists to the end. A key that does not verify is left out, with a
+    /// warning; so is a node whose list leads nowhere.
     pub async fn list_keys(&self) -> Result<Vec<Key>, Error> {
         let mut keys = Vec::new();
         self.each_key(|key| keys.push(key)).await?;
@@ -40,20 +49,16 @@ impl Client {
     /// The same, and beside them those that do not verify, for whoever must not overlook a key.
     ///
     /// # Errors
-    /// [`crate::NotQuorate`] unless most nodes answer.
+    /// As [`Self::list_keys`].
     pub async fn all_keys(&self) -> Result<(Vec<Key>, Vec<UnverifiedKey>), Error> {
-        let (mut keys, mut unverified, mut after) = (Vec::new(), Vec::new(), None);
-        for _ in 0..MAX_PAGES {
-            let Page { keys: shown, next } = self.page_of_keys(after).await?;
-            for (id, views) in shown {
-                match self.verify_views(id, &views).await {
+        let (mut keys, mut unverified) = (Vec::new(), Vec::new());
+        let mut listing = self.listing();
+        while let Some(some) = listing.next(usize::MAX).await? {
+            for (id, key) in some {
+                match key {
                     Ok(key) => keys.push(key),
                     Err(error) => unverified.push(UnverifiedKey { id, why: error.to_string() }),
                 }
-            }
-            match next {
-                None => break,
-                Some(next) => after = Some(next),
             }
         }
         keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
@@ -63,38 +68,13 @@ impl Client {
     /// Shows all keys that this client may see to `with`, in the order of their ids, verified.
     ///
     /// # Errors
-    /// As [`Self::list_keys`].
+    /// As [`Self::list_keys`]; what was shown until then is not all.
     pub async fn each_key(&self, mut with: impl FnMut(Key)) -> Result<(), Error> {
-        let mut after = None;
-        for _ in 0..MAX_PAGES {
-            let (keys, next) = self.keys_after(after).await?;
+        let mut listing = self.listing();
+        while let Some(keys) = listing.verified().await? {
             keys.into_iter().for_each(&mut with);
-            match next {
-                None => break,
-                Some(next) => after = Some(next),
-            }
         }
         Ok(())
-    }
-
-    /// A page of them: those after this one, verified, and where the next page begins.
-    ///
-    /// # Errors
-    /// As [`Self::list_keys`].
-    pub(crate) async fn keys_after(
-        &self,
-        after: Option<KeyId>,
-    ) -> Result<(Vec<Key>, Option<KeyId>), Error> {
-        let Page { keys: shown, next } = self.page_of_keys(after).await?;
-        let mut keys = Vec::with_capacity(shown.len());
-        for (id, views) in shown {
-            match self.verify_views(id, &views).await {
-                Ok(key) => keys.push(key),
-                // Whose doing it is is said where that is known.
-                Err(error) => self.warn(Warning::KeyUnverified { key: id, why: error.to_string() }),
-            }
-        }
-        Ok((keys, next))
     }
 
     /// The first keys that this client may see, in the order of their ids: as many as are asked for, where there are.
@@ -102,56 +82,130 @@ impl Client {
     /// # Errors
     /// As [`Self::list_keys`].
     pub async fn first_keys(&self, most: usize) -> Result<Vec<Key>, Error> {
-        let Page { keys: shown, .. } = self.page_of_keys(None).await?;
         let mut keys = Vec::new();
-        for (id, views) in shown.into_iter().take(most) {
-            keys.extend(self.verify_views(id, &views).await.ok());
+        let mut listing = self.listing();
+        while keys.len() < most
+            && let Some(some) = listing.next(most - keys.len()).await?
+        {
+            keys.extend(some.into_iter().filter_map(|(_, key)| key.ok()));
         }
         Ok(keys)
     }
 
-    /// One page: the keys after this one, up to where every node that answers has shown all that it has.
-    async fn page_of_keys(&self, after: Option<KeyId>) -> Result<Page, Error> {
-        let nodes: Vec<NodeId> = self.roster().nodes.iter().map(|n| n.id).collect();
-        let from = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    /// The list of all keys that this client may see, to be read bit by bit.
+    pub(crate) fn listing(&self) -> Listing {
+        let nodes = self.roster().nodes.iter().map(|node| node.id);
+        Listing {
+            merge: Merge::new(nodes, self.most()),
+            client: self.clone(),
+            failed: BTreeMap::new(),
+            wrong: Vec::new(),
+        }
+    }
+}
+
+impl Listing {
+    /// The next keys, those that verify; nothing where there are no more.
+    ///
+    /// # Errors
+    /// As [`Client::list_keys`].
+    pub(crate) async fn verified(&mut self) -> Result<Option<Vec<Key>>, Error> {
+        let Some(some) = self.next(usize::MAX).await? else { return Ok(None) };
+        let mut keys = Vec::with_capacity(some.len());
+        for (id, key) in some {
+            match key {
+                Ok(key) => keys.push(key),
+                // Whose doing it is is said where that is known.
+                Err(error) => {
+                    self.client.warn(Warning::KeyUnverified { key: id, why: error.to_string() });
+                }
+            }
+        }
+        Ok(Some(keys))
+    }
+
+    /// The next keys, the first of them verified, as many as are asked for; nothing where there are no more.
+    ///
+    /// # Errors
+    /// As [`Client::list_keys`].
+    async fn next(
+        &mut self,
+        first: usize,
+    ) -> Result<Option<Vec<(KeyId, Result<Key, Error>)>>, Error> {
+        loop {
+            if self.merge.is_over() {
+                return Ok(None);
+            }
+            for node in self.merge.endless() {
+                self.leave_out(node, "a list of keys that goes on and leads to none");
+            }
+            let left_out = self.ask().await;
+            let ahead = self.merge.ahead();
+            let Some(shown) = self.merge.step() else {
+                // For whoever is left out another one is waited for.
+                if left_out {
+                    continue;
+                }
+                return Err(self.too_few(ahead));
+            };
+            if shown.is_empty() {
+                continue;
+            }
+            let mut keys = Vec::with_capacity(shown.len().min(first));
+            for (id, views) in shown.into_iter().take(first) {
+                let key = self.client.verify_views(id, &views).await;
+                if key.is_ok() {
+                    self.merge.verified(views.iter().map(|(node, _)| *node));
+                }
+                keys.push((id, key));
+            }
+            return Ok(Some(keys));
+        }
+    }
+
+    /// Asks for pages where they are needed. Where most nodes have shown what is next, the others get no more time than a
+    /// slow node is given; they are asked again for what comes after that. Says whether a node was left out.
+    async fn ask(&mut self) -> bool {
+        let before = self.wrong.len();
+        let wanting = self.merge.wanting();
+        let after = self.merge.after().map(|id| id.as_bytes().to_vec()).unwrap_or_default();
         let request = |node: NodeId| v1::ListKeysRequest {
             node: node.as_bytes().to_vec(),
-            after: from.clone(),
+            after: after.clone(),
         };
-        let answers = self.ask(&nodes, Method::ListKeys, request, self.most()).await;
-        let mut failed: BTreeMap<NodeId, NodeFailure> = BTreeMap::new();
-        let mut shown: Vec<(NodeId, Vec<KeyView>)> = Vec::new();
-        let mut next: Option<KeyId> = None;
+        let enough = self.client.most().saturating_sub(self.merge.ahead());
+        let answers = self.client.ask(&wanting, Method::ListKeys, request, enough).await;
         for (node, answer) in answers {
             match answer {
                 Ok(Answered { reply, .. }) => {
-                    let reply: v1::ListKeysReply = reply;
-                    // A node that goes backwards would keep this going for ever: what it shows is its last page.
-                    let more = KeyId::from_slice(&reply.next).ok().filter(|at| Some(*at) > after);
-                    next = match (next, more) {
-                        (Some(one), Some(other)) => Some(one.min(other)),
-                        (one, other) => one.or(other),
-                    };
-                    shown.push((node, reply.keys));
+                    self.failed.remove(&node);
+                    if let Err(what) = self.merge.take(node, reply) {
+                        self.leave_out(node, what);
+                    }
                 }
                 Err(failure) => {
-                    failed.insert(node, failure);
+                    self.failed.insert(node, failure);
                 }
             }
         }
-        if shown.len() < self.most() {
-            return Err(self.most_error("list the keys", shown.len(), failed));
-        }
-        let mut keys: BTreeMap<KeyId, Vec<(NodeId, Vec<KeyView>)>> = BTreeMap::new();
-        for (node, views) in shown {
-            for view in views {
-                let Ok(id) = KeyId::from_slice(&view.id) else { continue };
-                // What one node has shown beyond where another one's page ends comes with the next page.
-                if Some(id) > after && next.is_none_or(|next| id <= next) {
-                    keys.entry(id).or_default().push((node, vec![view]));
-                }
+        self.wrong.len() > before
+    }
+
+    fn leave_out(&mut self, node: NodeId, what: &str) {
+        let wrong = WrongAnswer { name: self.client.node_name(node), what: what.to_owned() };
+        self.client.warn(Warning::WrongAnswer(wrong.clone()));
+        self.wrong.push(wrong);
+    }
+
+    /// Some keys would be a wrong answer: without most nodes there is none.
+    fn too_few(&mut self, ahead: usize) -> Error {
+        let failed = core::mem::take(&mut self.failed);
+        match self.client.most_error("list the keys", ahead, failed) {
+            Error::NotQuorate(mut missing) => {
+                missing.wrong = core::mem::take(&mut self.wrong);
+                Error::NotQuorate(missing)
             }
+            error => error,
         }
-        Ok(Page { keys, next })
     }
 }

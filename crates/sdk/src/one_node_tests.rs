@@ -141,3 +141,61 @@ async fn a_node_that_leaves_has_confirmed_only_what_is_gone() {
         assert_eq!(reasons, why.iter().collect::<Vec<_>>(), "{behaviour:?}");
     }
 }
+
+/// The list of one node goes on for ever and leads to no key, or is in no order: all keys are listed, and that node is named.
+/// Of two such of three no list is made, and a coordinator keeps what it knows. Fails where the smallest of what
+/// nodes say is where everybody's next page begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_list_leads_nowhere_hides_no_key() {
+    for lie in [Behaviour::HidesKeys, Behaviour::RepeatsKeys] {
+        let cluster = FakeCluster::start(2, 3).await;
+        let client = &cluster.client;
+        let mut coordinator = Coordinator::new(client.clone(), None);
+        cluster.behave(0, lie);
+        let first = round(&mut coordinator, 0).await;
+        assert!(first.listed && first.versions == 1, "{lie:?}: {first:?}");
+        assert_eq!(client.list_keys().await.unwrap().len(), 1, "{lie:?}");
+        assert_eq!(client.first_keys(1).await.unwrap().len(), 1, "{lie:?}");
+        let (keys, unverified) = client.all_keys().await.unwrap();
+        assert_eq!((keys.len(), unverified), (1, vec![]), "{lie:?}");
+        let warned = client.warnings();
+        let named = |warning: &Warning| matches!(warning, Warning::WrongAnswer(wrong) if wrong.name == "node-1");
+        assert!(!warned.is_empty() && warned.iter().all(named), "{lie:?}: {warned:?}");
+
+        cluster.behave(1, lie);
+        let crate::Error::NotQuorate(missing) = client.list_keys().await.unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!((missing.needed, missing.wrong.len()), (2, 2), "{lie:?}: {missing:?}");
+        let later = round(&mut coordinator, 2 * 86_400).await;
+        assert!(!later.listed && later.versions == 1, "{lie:?}: {later:?}");
+        assert!(later.problems.iter().any(|error| error.code() == "not_quorate"), "{later:?}");
+    }
+}
+
+/// The documents of one node have no end: what most show is enough, whoever wants most or all to answer, and that node counts
+/// as one that did not. Fails where a node is asked for as long as it says that there are more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_documents_have_no_end_holds_up_nobody() {
+    for lie in [Behaviour::EndlessDocuments, Behaviour::CirclingDocuments] {
+        let cluster = FakeCluster::start(2, 3).await;
+        let client = &cluster.client;
+        cluster.behave(0, lie);
+        client.refresh_roster().await.unwrap();
+        let lacking = client.missing_documents().await.unwrap();
+        assert_eq!(lacking.documents, 1, "{lie:?}");
+        let failed: Vec<bool> = lacking.nodes.iter().map(|node| node.result.is_err()).collect();
+        assert_eq!(failed, [true, false, false], "{lie:?}: {lacking:?}");
+        // Without an end it would be asked thousands of times, each of which takes a while.
+        assert!(cluster.nodes[0].fetched() < 2000, "{lie:?}: {}", cluster.nodes[0].fetched());
+        let warned = client.warnings();
+        let named = |warning: &Warning| matches!(warning, Warning::WrongAnswer(wrong) if wrong.name == "node-1");
+        assert!(warned.iter().all(named), "{lie:?}: {warned:?}");
+        assert_eq!(warned.is_empty(), lie == Behaviour::EndlessDocuments, "{lie:?}: {warned:?}");
+
+        // Of two such of three nothing is fetched.
+        cluster.behave(1, Behaviour::CirclingDocuments);
+        cluster.behave(0, Behaviour::CirclingDocuments);
+        assert_eq!(client.refresh_roster().await.unwrap_err().code(), "not_quorate");
+    }
+}

@@ -90,6 +90,16 @@ pub(crate) enum Behaviour {
     GoesBack,
     /// Answers well, so many milliseconds late.
     Late(u64),
+    /// Shows no key, and that its list goes on after the very next id.
+    HidesKeys,
+    /// Shows its key twice.
+    RepeatsKeys,
+    /// Says no to every evaluation, with a certificate under an order that nobody has, another one each time.
+    MadeUpOrders,
+    /// Shows no document, and that there are more after the very next id, a while after it was asked.
+    EndlessDocuments,
+    /// Shows no document, and that there are more after the id up to where it has shown all.
+    CirclingDocuments,
 }
 
 pub(crate) struct FakeNode {
@@ -101,6 +111,8 @@ pub(crate) struct FakeNode {
     pub(crate) connections: AtomicUsize,
     /// How often it was asked for documents.
     pub(crate) fetches: AtomicUsize,
+    /// How often it was asked for a key.
+    pub(crate) key_fetches: AtomicUsize,
     /// How often it was asked to take part in a ceremony.
     pub(crate) ceremonies: AtomicUsize,
 }
@@ -284,6 +296,7 @@ impl FakeCluster {
                 evaluations: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
                 fetches: AtomicUsize::new(0),
+                key_fetches: AtomicUsize::new(0),
                 ceremonies: AtomicUsize::new(0),
             });
             let server = tokio::spawn(serve(Arc::clone(&node), listener, tls_kind));
@@ -477,6 +490,7 @@ impl FakeCluster {
             evaluations: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             fetches: AtomicUsize::new(0),
+            key_fetches: AtomicUsize::new(0),
             ceremonies: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind(address).await.unwrap();
@@ -536,6 +550,16 @@ async fn serve(node: Arc<FakeNode>, listener: TcpListener, kind: Tls) {
 
 type Answer = Result<Vec<u8>, Box<v1::Refusal>>;
 
+/// The very next id.
+fn after(mut id: Vec<u8>) -> Vec<u8> {
+    id.resize(32, 0);
+    let _ = id.iter_mut().rev().any(|byte| {
+        *byte = byte.wrapping_add(1);
+        *byte != 0
+    });
+    id
+}
+
 async fn answer(
     node: Arc<FakeNode>,
     request: Request<Incoming>,
@@ -548,6 +572,9 @@ async fn answer(
     }
     if let Behaviour::Late(milliseconds) = behaviour {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+    if behaviour == Behaviour::EndlessDocuments {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     if behaviour == Behaviour::Floods {
         // A message all the same: one unknown field.
@@ -627,6 +654,7 @@ impl FakeNode {
             }
             .encode_to_vec(),
             "GetKey" => {
+                self.key_fetches.fetch_add(1, Ordering::Relaxed);
                 let view = state.view.clone().unwrap();
                 let asked = v1::GetKeyRequest::decode(body).unwrap();
                 let known = match asked.which.unwrap() {
@@ -641,8 +669,19 @@ impl FakeNode {
                 v1::GetKeyReply { keys: vec![view] }.encode_to_vec()
             }
             "ListKeys" => {
-                let keys = state.view.iter().cloned().collect();
-                v1::ListKeysReply { keys, next: Vec::new() }.encode_to_vec()
+                let keys: Vec<v1::KeyView> = state.view.iter().cloned().collect();
+                match state.behaviour {
+                    Behaviour::HidesKeys => {
+                        let next = after(v1::ListKeysRequest::decode(body).unwrap().after);
+                        v1::ListKeysReply { keys: Vec::new(), next }
+                    }
+                    Behaviour::RepeatsKeys => {
+                        let keys = [keys.as_slice(), keys.as_slice()].concat();
+                        v1::ListKeysReply { keys, next: Vec::new() }
+                    }
+                    _ => v1::ListKeysReply { keys, next: Vec::new() },
+                }
+                .encode_to_vec()
             }
             "Evaluate" => {
                 self.evaluations.fetch_add(1, Ordering::Relaxed);
@@ -691,8 +730,13 @@ impl FakeNode {
             }
             "GetDocuments" => {
                 self.fetches.fetch_add(1, Ordering::Relaxed);
-                let documents = state.rosters.clone();
-                v1::GetDocumentsReply { documents, ..Default::default() }.encode_to_vec()
+                let request = v1::GetDocumentsRequest::decode(body).unwrap();
+                let (documents, next) = match state.behaviour {
+                    Behaviour::EndlessDocuments => (Vec::new(), after(request.after)),
+                    Behaviour::CirclingDocuments => (Vec::new(), vec![1; 32]),
+                    _ => (state.rosters.clone(), Vec::new()),
+                };
+                v1::GetDocumentsReply { documents, next, ..Default::default() }.encode_to_vec()
             }
             "PutDocuments" => {
                 let request = v1::PutDocumentsRequest::decode(body).unwrap();
@@ -731,6 +775,12 @@ impl FakeNode {
         assert_eq!(request.node, self.id.as_bytes());
         if state.behaviour == Behaviour::Refuses {
             return Err(Box::new(RefusalCode::NotPermitted.message("you may not".into(), time)));
+        }
+        if state.behaviour == Behaviour::MadeUpOrders {
+            let number = 2 + self.evaluations.load(Ordering::Relaxed) as u32;
+            let refusal = RefusalCode::GenerationNotHeld.message("another".into(), time);
+            let certificate = Some(Self::made_up(state.view.as_ref().unwrap(), number));
+            return Err(Box::new(v1::Refusal { certificate, ..refusal }));
         }
         let other = request.generation != state.generation.as_bytes();
         if other && state.behaviour != Behaviour::AnyGeneration {
@@ -798,6 +848,24 @@ impl FakeNode {
             policies: Vec::new(),
         }
         .encode_to_vec())
+    }
+
+    /// A certificate that nobody has signed, under an order of this number that nobody has.
+    pub(crate) fn made_up(view: &v1::KeyView, number: u32) -> v1::Envelope {
+        let known = Statement::from_payload(&view.certificates[0].payload).unwrap();
+        let members = known.participants().iter().map(|member| (member.node, member.identity_key));
+        let t = known.threshold().t();
+        let order = Order::numbered(number, t, members, &[]).unwrap();
+        // One K for ever.
+        let mut commitments = vec![[7; 32]; t.into()];
+        commitments[0] = known.commitments()[0];
+        let generation = Generation::from_bytes([9; 32]);
+        let statement = Statement::of_reshare(&known, &order, commitments, generation).unwrap();
+        v1::Envelope {
+            payload_type: PayloadType::Certificate.name().to_owned(),
+            payload: statement.payload(),
+            signatures: Vec::new(),
+        }
     }
 
     /// What the node shows of its key.

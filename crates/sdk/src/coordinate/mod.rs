@@ -347,10 +347,11 @@ impl Coordinator {
     ) {
         told(RoundEvent::Listing);
         let mut all = BTreeMap::new();
-        let mut after = None;
+        let mut listing = self.client.listing();
         loop {
-            let (keys, next) = match self.client.keys_after(after).await {
-                Ok(page) => page,
+            let keys = match listing.verified().await {
+                Ok(Some(keys)) => keys,
+                Ok(None) => break,
                 // What was known of the others is known still.
                 Err(error) => {
                     round.problems.push(error);
@@ -362,10 +363,6 @@ impl Coordinator {
                 }
             };
             self.listed(keys, &mut all, at, round, told).await;
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
         }
         for some in self.named.chunks(LOOKED_AT_ONCE) {
             let keys = self.fetched(some, &mut all, round).await;
