@@ -1,5 +1,7 @@
 //! Documents: fetching them from nodes, handing them to nodes, and following the roster.
 
+mod fetching;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_documents::{Authority, BodyOf, DocumentSet, Kind, SignedDocument, Tenant};
@@ -8,9 +10,8 @@ use quorate_types::{Digest, DocumentId, NodeId, TenantId, Threshold};
 use quorate_wire::proto::v1::{self, Envelope};
 use tokio::task::JoinSet;
 
-use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::{ClusterError, Error, InvitationError, NodeRefusal, WrongAnswer};
-use crate::keys::MAX_PAGES;
+use crate::client::{Answered, Client, NodeFailure};
+use crate::error::{ClusterError, Error, InvitationError, NodeRefusal};
 use crate::profile::{Membership, read_kept, write_cluster, write_kept};
 use crate::transport::Method;
 
@@ -556,7 +557,7 @@ impl Client {
         Ok(set)
     }
 
-    /// What nodes show, and which of them. Once `enough` have answered, the others get no more time than a
+    /// What nodes show, and which of them. Once `enough` have shown all that they have, the others get no more time than a
     /// slow node is given.
     async fn fetch_documents(&self, asked: Asked, enough: usize) -> Result<Fetched, Error> {
         let fetched = self.fetch_from_any(asked, enough).await;
@@ -576,66 +577,6 @@ impl Client {
     async fn fetch_from_any(&self, asked: Asked, enough: usize) -> Fetched {
         let nodes = self.roster().nodes.iter().map(|n| n.id).collect();
         self.fetch_from_these(nodes, asked, enough).await
-    }
-
-    async fn fetch_from_these(&self, nodes: Vec<NodeId>, asked: Asked, enough: usize) -> Fetched {
-        let Asked { ids, kinds, below } = asked;
-        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
-        let kinds: Vec<u32> = kinds.into_iter().map(Kind::number).collect();
-        let mut after: BTreeMap<NodeId, Vec<u8>> = nodes.iter().map(|n| (*n, Vec::new())).collect();
-        let (mut failed, mut restored) = (BTreeMap::new(), BTreeSet::new());
-        let mut found: BTreeMap<Digest, SignedDocument> = BTreeMap::new();
-        let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
-        for _ in 0..MAX_PAGES {
-            let asked: Vec<NodeId> = after.keys().copied().collect();
-            if asked.is_empty() {
-                break;
-            }
-            let request = |node: NodeId| v1::GetDocumentsRequest {
-                node: node.as_bytes().to_vec(),
-                ids: ids.clone(),
-                kinds: kinds.clone(),
-                after: after.get(&node).cloned().unwrap_or_default(),
-                below,
-            };
-            let answers =
-                self.ask(&asked, Method::GetDocuments, request, enough.min(asked.len())).await;
-            let mut next = BTreeMap::new();
-            for (node, answer) in answers {
-                let reply: v1::GetDocumentsReply = match answer {
-                    Ok(answered) => answered.reply,
-                    Err(failure) => {
-                        failed.insert(node, failure);
-                        continue;
-                    }
-                };
-                if reply.restored {
-                    restored.insert(node);
-                }
-                let shown = has.entry(node).or_default();
-                for envelope in reply.documents {
-                    match SignedDocument::parse(envelope) {
-                        Ok(document) => {
-                            shown.insert(document.digest());
-                            match found.get_mut(&document.digest()) {
-                                Some(known) => drop(known.absorb(&document)),
-                                None => drop(found.insert(document.digest(), document)),
-                            }
-                        }
-                        Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
-                            name: self.node_name(node),
-                            what: error.to_string(),
-                        })),
-                    }
-                }
-                if !reply.next.is_empty() {
-                    next.insert(node, reply.next);
-                }
-            }
-            after = next;
-        }
-        restored.retain(|node| !failed.contains_key(node));
-        Fetched { documents: found, has, failed, restored }
     }
 }
 

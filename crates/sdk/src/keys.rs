@@ -22,9 +22,6 @@ use crate::newer::LOOK_AGAIN_FOR_A_NODE;
 use crate::rng::now;
 use crate::transport::Method;
 
-/// Pages of a list of keys that one node is asked for at most.
-pub(crate) const MAX_PAGES: usize = 4096;
-
 /// What a new key is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeySpecRequest {

@@ -1,18 +1,28 @@
 //! What tenants use: as each node counts it, and as this client counts what it did itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate_documents::NodeEntry;
+use quorate_types::limits::MAX_STORED_PER_TENANT;
 use quorate_types::{NodeId, TenantId};
 use quorate_wire::proto::v1::{self, GetUsageReply, GetUsageRequest};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::audit::NodeAudit;
 use crate::client::{Client, NodeFailure};
 use crate::error::NodeRefusal;
-use crate::transport::{CallError, Method, Unreachable, UnreachableReason};
+use crate::transport::{CallError, Method};
 
-/// Pages that are read of one node at most, of 256 tenants each.
-const MAX_PAGES: usize = 4096;
+/// Tenants of one page at most, as the protocol says.
+const TENANTS_PER_PAGE: usize = 256;
+
+/// Tenants that are read of one node at most: no more stand under one.
+const MAX_TENANTS: usize = MAX_STORED_PER_TENANT as usize;
+
+/// Days that a node remembers of a tenant.
+const MAX_DAYS: usize = 32;
 
 /// What one node counts of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +61,9 @@ impl TenantUsage {
         let day =
             |d: &v1::UsageDay| DayUsage { day: d.day, requests: d.requests, labels: d.labels };
         Some(Self {
-            tenant: TenantId::from_slice(&usage.tenant).ok()?,
+            tenant: TenantId::from_slice(&usage.tenant)
+                .ok()
+                .filter(|_| usage.days.len() <= MAX_DAYS)?,
             tenants: usage.tenants,
             principals: usage.principals,
             keys: usage.keys,
@@ -131,7 +143,8 @@ impl Client {
 
     /// What each node counts of a tenant: of this client's own where none is named, or of one directly below it; with
     /// `below`, of those directly below it instead. Needs the permission `audit` for all keys. Nodes are asked for
-    /// T of N, so each counts its own part of what clients did.
+    /// T of N, so each counts its own part of what clients did. Once most have answered, the others get no more time than
+    /// for one request and as long as that took.
     pub async fn usage(
         &self,
         tenant: Option<TenantId>,
@@ -142,15 +155,29 @@ impl Client {
             let (client, id) = (self.clone(), node.id);
             reading.spawn(async move { (at, client.usage_at(id, tenant, below).await) });
         }
-        let mut all = Vec::new();
-        while let Some(joined) = reading.join_next().await {
+        let (began, mut until) = (Instant::now(), None);
+        let mut all = BTreeMap::new();
+        loop {
+            let next = match until {
+                Some(until) => timeout_at(until, reading.join_next()).await.unwrap_or(None),
+                None => reading.join_next().await,
+            };
+            let Some(joined) = next else { break };
             let Ok((at, result)) = joined else { continue };
-            if let Some(node) = self.roster().nodes.get(at) {
-                all.push((at, NodeAudit { node: node.clone(), result }));
+            all.insert(at, result);
+            let answered = all.values().filter(|result| result.is_ok()).count();
+            if until.is_none() && answered >= self.most() {
+                let limit = self.inner.transport.timeouts().request;
+                until = Some(Instant::now() + limit + began.elapsed());
             }
         }
-        all.sort_by_key(|(at, _)| *at);
-        all.into_iter().map(|(_, usage)| usage).collect()
+        let of = |(at, node): (usize, &NodeEntry)| NodeAudit {
+            node: node.clone(),
+            result: all
+                .remove(&at)
+                .unwrap_or_else(|| Err(self.strange(node.id, "pages without end"))),
+        };
+        self.roster().nodes.iter().enumerate().map(of).collect()
     }
 
     async fn usage_at(
@@ -159,15 +186,10 @@ impl Client {
         tenant: Option<TenantId>,
         below: bool,
     ) -> Result<Vec<TenantUsage>, NodeFailure> {
-        let strange = |what: &str| {
-            NodeFailure::Unreachable(Unreachable {
-                node,
-                name: self.node_name(node),
-                reason: UnreachableReason::Protocol(what.to_owned()),
-            })
-        };
+        let strange = |what: &str| self.strange(node, what);
         let (mut all, mut after) = (Vec::new(), Vec::new());
-        for _ in 0..MAX_PAGES {
+        // A page that leads on has at least one.
+        while all.len() <= MAX_TENANTS {
             let request = GetUsageRequest {
                 node: node.as_bytes().to_vec(),
                 tenant: tenant.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
@@ -182,14 +204,17 @@ impl Client {
                     NodeFailure::Refused(Box::new(NodeRefusal { name, refusal: *refusal }))
                 }
             })?;
+            if page.usages.len() > TENANTS_PER_PAGE {
+                return Err(strange("a page of more tenants than fit one"));
+            }
             for usage in &page.usages {
                 let usage = TenantUsage::from_proto(usage);
-                all.push(usage.ok_or_else(|| strange("a tenant without an id"))?);
+                all.push(usage.ok_or_else(|| strange("a tenant that is none"))?);
             }
             if page.next.is_empty() {
                 return Ok(all);
             }
-            if page.next <= after {
+            if page.next <= after || page.usages.is_empty() {
                 return Err(strange("a page that does not lead on"));
             }
             after = page.next;
