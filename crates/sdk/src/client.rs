@@ -20,7 +20,7 @@ use crate::audit::Held;
 use crate::erased::Erased;
 use crate::error::{ClusterError, Error, NodeRefusal, ProfileError, WrongAnswer};
 use crate::fragments::Fragments;
-use crate::generations::Brought;
+use crate::generations::{Brought, InVain};
 use crate::keys::Key;
 use crate::marks::Marks;
 use crate::newer::{self, Looks};
@@ -193,6 +193,8 @@ const ROSTER_WARNING_SECONDS: u64 = 30 * 86_400;
 const PRINCIPAL_WARNING_SECONDS: u64 = 14 * 86_400;
 /// Warnings kept at most; more say nothing new.
 const MAX_WARNINGS: usize = 64;
+/// How long a node that said no or gave a wrong answer is asked last.
+const DOUBTED: Duration = Duration::from_secs(60);
 /// Seconds after which a reading of a node's clock is taken again.
 const CLOCK_READING_SECONDS: u64 = 600;
 
@@ -239,6 +241,10 @@ struct State {
     following: Option<JoinHandle<()>>,
     /// What was brought to nodes that were behind.
     brought: Brought,
+    /// Orders that were asked for in vain.
+    in_vain: InVain,
+    /// When nodes last said no, or gave a wrong answer.
+    doubted: BTreeMap<NodeId, tokio::time::Instant>,
     /// A client under a newer roster, once one was needed.
     successor: Option<Client>,
 }
@@ -745,13 +751,29 @@ impl Client {
         self.inner.profile.as_deref().map(AliasPins::new)
     }
 
-    /// Nodes, the fastest first.
+    /// The roster's nodes: the fastest first, then those of which nothing is known, and last those that said no or gave a
+    /// wrong answer a moment ago.
     pub(crate) fn preferred(&self) -> Vec<NodeId> {
         let state = self.state();
-        let mut nodes: Vec<(NodeId, f64)> =
-            state.latency.iter().map(|(node, seconds)| (*node, *seconds)).collect();
-        nodes.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let place = |node: &NodeId| {
+            let doubted = state.doubted.get(node).is_some_and(|at| at.elapsed() < DOUBTED);
+            (doubted, state.latency.get(node).copied().unwrap_or(f64::INFINITY))
+        };
+        let mut nodes: Vec<(NodeId, (bool, f64))> =
+            self.inner.roster.nodes.iter().map(|entry| (entry.id, place(&entry.id))).collect();
+        nodes.sort_by(|(_, a), (_, b)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         nodes.into_iter().map(|(node, _)| node).collect()
+    }
+
+    /// Remembers that a node said no or gave a wrong answer. Others are asked first for a while: it may be quick, and of no
+    /// use.
+    pub(crate) fn doubt(&self, node: NodeId) {
+        self.state().doubted.insert(node, tokio::time::Instant::now());
+    }
+
+    /// Asks or changes what is remembered of orders that were asked for in vain.
+    pub(crate) fn in_vain<T>(&self, with: impl FnOnce(&mut InVain) -> T) -> T {
+        with(&mut self.state().in_vain)
     }
 
     /// Remembers how long a node took; one that failed goes to the end.
@@ -824,25 +846,34 @@ impl Client {
             let Some(joined) = next else { break };
             // A task that panicked or was cancelled answers nothing.
             let Ok((node, reply, own, round_trip)) = joined else { continue };
-            let failed = matches!(reply, Err(CallError::Unreachable(_)));
-            self.heard_latency(node, (!failed).then_some(round_trip.as_secs_f64()));
-            let answer = match reply {
-                Ok(reply) => Ok(Answered { reply, own, round_trip }),
-                Err(CallError::Unreachable(unreachable)) => {
-                    self.heard_nobody(node, &unreachable);
-                    Err(NodeFailure::Unreachable(unreachable))
-                }
-                Err(CallError::Refused(refusal)) => {
-                    self.heard_clock(node, own, UnixSeconds(refusal.time));
-                    Err(NodeFailure::Refused(Box::new(NodeRefusal {
-                        name: self.node_name(node),
-                        refusal: *refusal,
-                    })))
-                }
-            };
+            let answer = self.note_answer(node, reply, own, round_trip);
             answers.insert(node, answer);
         }
         answers
+    }
+
+    /// Takes note of what came of asking a node.
+    pub(crate) fn note_answer<R>(
+        &self,
+        node: NodeId,
+        reply: Result<R, CallError>,
+        own: UnixSeconds,
+        round_trip: Duration,
+    ) -> Result<Answered<R>, NodeFailure> {
+        let failed = matches!(reply, Err(CallError::Unreachable(_)));
+        self.heard_latency(node, (!failed).then_some(round_trip.as_secs_f64()));
+        match reply {
+            Ok(reply) => Ok(Answered { reply, own, round_trip }),
+            Err(CallError::Unreachable(unreachable)) => {
+                self.heard_nobody(node, &unreachable);
+                Err(NodeFailure::Unreachable(unreachable))
+            }
+            Err(CallError::Refused(refusal)) => {
+                self.heard_clock(node, own, UnixSeconds(refusal.time));
+                let name = self.node_name(node);
+                Err(NodeFailure::Refused(Box::new(NodeRefusal { name, refusal: *refusal })))
+            }
+        }
     }
 }
 

@@ -350,10 +350,17 @@ impl Client {
         }
     }
 
-    /// Warns of those who lied.
+    /// Warns of those who lied. They are asked last for a while, and so are those that said no; not those that showed
+    /// another generation than they were asked for, as long as nobody has looked at it.
     fn learn(&self, report: &Report) {
         for cheater in &report.cheaters {
+            self.doubt(cheater.node);
             self.warn(Warning::WrongAnswer(self.wrong(cheater)));
+        }
+        for (node, _) in &report.refused {
+            if !report.newer.iter().any(|(shown_by, _)| shown_by == node) {
+                self.doubt(*node);
+            }
         }
     }
 

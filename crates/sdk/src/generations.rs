@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_coordinator::evaluation::Report;
-use quorate_documents::{KeyViewError, Rank, Statement};
-use quorate_types::{KeyId, KeyVersion, NodeId};
+use quorate_documents::{Body, KeyViewError, Rank, SignedDocument, Statement};
+use quorate_types::{Digest, KeyId, KeyVersion, NodeId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::v1;
 use tokio::time::Instant;
@@ -45,6 +45,45 @@ impl Brought {
     }
 }
 
+/// How long a key is not asked for again because of an order that a node named, where that order did not come of it.
+const IN_VAIN: Duration = Duration::from_secs(60);
+
+/// For so many orders of one key that a node names a key is asked for in vain within that time.
+const ORDERS_IN_VAIN: usize = 3;
+
+/// And for so many keys of one node.
+const KEYS_IN_VAIN: usize = 16;
+
+/// Which orders were asked for in vain, by the key and the node that showed a certificate under them.
+#[derive(Default)]
+pub(crate) struct InVain(BTreeMap<(KeyId, NodeId), Vec<(Digest, Instant)>>);
+
+impl InVain {
+    /// Whether a key is to be asked for, because a node names this order.
+    fn is_due(&mut self, key: KeyId, node: NodeId, order: Digest) -> bool {
+        let now = Instant::now();
+        self.0.retain(|_, orders| {
+            orders.retain(|(_, at)| now.duration_since(*at) < IN_VAIN);
+            !orders.is_empty()
+        });
+        match self.0.get(&(key, node)) {
+            Some(orders) => {
+                orders.len() < ORDERS_IN_VAIN && orders.iter().all(|(known, _)| *known != order)
+            }
+            None => self.0.keys().filter(|(_, of)| *of == node).count() < KEYS_IN_VAIN,
+        }
+    }
+
+    /// It was asked for in vain. Says whether that is new.
+    fn note(&mut self, key: KeyId, node: NodeId, order: Digest) -> bool {
+        let new = self.is_due(key, node, order);
+        if new {
+            self.0.entry((key, node)).or_default().push((order, Instant::now()));
+        }
+        new
+    }
+}
+
 /// The rank of what is known of a key version.
 pub(crate) fn rank(key: &Key, version: KeyVersion) -> Option<Rank> {
     let known = key.verified_version(version).ok()?;
@@ -63,12 +102,23 @@ impl Job {
     }
 }
 
+/// Whether a document has this order of a key.
+fn names(body: &Body, key: KeyId, order: &Digest) -> bool {
+    match body {
+        Body::Key(body) => {
+            body.versions.iter().any(|version| version.order.digest(key, version.number) == *order)
+        }
+        Body::KeyOrder(body) => body.key == key && body.order.digest(key, body.version) == *order,
+        _ => false,
+    }
+}
+
 impl Client {
     /// What to ask for after these refusals, and who asks: another generation, or the same of nodes that were behind; or
     /// what somebody shows who was not asked, where none of those answers that had the shares. Nothing where it would be
     /// the same request of the same nodes.
     pub(crate) async fn switched(&self, job: &Job, report: &Report) -> Option<(Self, Arc<Job>)> {
-        let key = self.newest_of(job, report).await;
+        let key = self.newest_of(job, report, true).await;
         let higher = rank(&key, job.version()) > rank(job.key(), job.version());
         let brought = self.bring_to_all(&key, job, report, true).await;
         if higher || brought {
@@ -85,43 +135,103 @@ impl Client {
         }
         let (client, job, report) = (self.clone(), Arc::clone(job), report.clone());
         tokio::spawn(async move {
-            let key = client.newest_of(&job, &report).await;
+            let key = client.newest_of(&job, &report, false).await;
             client.bring_to_all(&key, &job, &report, false).await;
         });
     }
 
-    /// The key with the highest certificate that is known or shown.
-    async fn newest_of(&self, job: &Job, report: &Report) -> Key {
+    /// The key with the highest certificate that is known or shown. Where a certificate stands under an order of which this
+    /// client has not heard, the key is asked for: whenever a request fails without it, and else not again and again
+    /// because of a node that names orders which nobody has.
+    pub(crate) async fn newest_of(&self, job: &Job, report: &Report, needed: bool) -> Key {
         let known = self.cached_key(job.key().id());
         let mut key =
             known.map_or_else(|| job.key().clone(), |known| job.key().with_higher_of(&known));
+        let id = key.id();
+        let asked_for = rank(job.key(), job.version());
         for again in [true, false] {
-            let mut unknown = false;
+            let mut unknown = Vec::new();
             for (node, shown) in &report.newer {
+                let statement = Statement::from_payload(&shown.payload).ok();
                 match key.adopting([shown]) {
                     Ok(Some(higher)) => key = self.cache_key(&higher),
-                    Ok(None) => {}
+                    // It said no, and has nothing newer.
+                    Ok(None) => {
+                        if statement.is_none_or(|shown| Some(shown.rank()) <= asked_for) {
+                            self.doubt(*node);
+                        }
+                    }
                     // An order of which this client has not heard, or a version that was made since.
                     Err(
                         KeyViewError::OrderUnknown { .. }
                         | KeyViewError::VersionUnknown { .. }
                         | KeyViewError::NoRoot { .. },
-                    ) => unknown = true,
-                    Err(error) => self.warn(Warning::WrongAnswer(WrongAnswer {
-                        name: self.node_name(*node),
-                        what: error.to_string(),
-                    })),
+                    ) => unknown.extend(statement.map(|shown| (*node, shown.order()))),
+                    Err(error) => {
+                        self.doubt(*node);
+                        self.warn(Warning::WrongAnswer(WrongAnswer {
+                            name: self.node_name(*node),
+                            what: error.to_string(),
+                        }));
+                    }
                 }
             }
-            if !unknown || !again {
+            if !again {
+                self.came_of_nothing(id, &unknown).await;
                 break;
             }
-            match self.fetch_key(key.id()).await {
+            let due = |(node, order): &(NodeId, Digest)| {
+                self.in_vain(|in_vain| in_vain.is_due(id, *node, *order))
+            };
+            if unknown.is_empty() || !(needed || unknown.iter().any(due)) {
+                break;
+            }
+            match self.fetch_key(id).await {
                 Ok(fetched) => key = fetched,
-                Err(_) => break,
+                Err(_) => {
+                    self.in_vain(|in_vain| {
+                        for (node, order) in &unknown {
+                            in_vain.note(id, *node, *order);
+                        }
+                    });
+                    break;
+                }
             }
         }
         key
+    }
+
+    /// Remembers orders that did not come although the key was asked for, and names nodes that do not show the
+    /// order either under which they showed a certificate.
+    async fn came_of_nothing(&self, id: KeyId, unknown: &[(NodeId, Digest)]) {
+        for (node, order) in unknown {
+            self.doubt(*node);
+            if !self.in_vain(|in_vain| in_vain.note(id, *node, *order)) {
+                continue;
+            }
+            let request = v1::GetKeyRequest {
+                node: node.as_bytes().to_vec(),
+                which: Some(v1::get_key_request::Which::Id(id.as_bytes().to_vec())),
+            };
+            let answer = self.inner.transport.once().call(*node, Method::GetKey, &request).await;
+            let shows = |reply: v1::GetKeyReply| {
+                let documents = reply.keys.into_iter().flat_map(|view| view.documents);
+                let mut documents = documents.filter_map(|e| SignedDocument::parse(e).ok());
+                documents.any(|document| names(document.body(), id, order))
+            };
+            let lies = match answer {
+                Ok(reply) => !shows(reply),
+                Err(CallError::Refused(refusal)) => refusal.code == RefusalCode::KeyUnknown.code(),
+                // Silence is no lie.
+                Err(CallError::Unreachable(_)) => false,
+            };
+            if lies {
+                self.warn(Warning::WrongAnswer(WrongAnswer {
+                    name: self.node_name(*node),
+                    what: "it showed a certificate under an order that it does not show".to_owned(),
+                }));
+            }
+        }
     }
 
     /// Brings the certificate of a reshare to those that showed that they lack it, and to those that answered for a
