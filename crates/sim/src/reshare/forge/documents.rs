@@ -101,10 +101,9 @@ impl Side<'_> {
         let mut dealers = self.holders(&run.terms.parent);
         dealers.truncate(usize::from(run.terms.parent.threshold().t()));
         let other = self.session(&run.terms.order, &run.terms.parent, &dealers);
-        for session in [Some(run.session.clone()), other.map(|run| run.session)] {
-            if let Some(session) = session {
-                self.open_everywhere(&session, &[node]);
-            }
+        let sessions = [Some(run.session.clone()), other.map(|run| run.session)];
+        for session in sessions.into_iter().flatten() {
+            self.open_everywhere(&session, &[node]);
         }
         Some(())
     }

@@ -110,7 +110,7 @@ impl Terms {
             }
         }
         let id = digests::session_id(session);
-        let refresh = same && !(once && !order.entering().is_empty());
+        let refresh = same && (!once || order.entering().is_empty());
         let (session, order, parent) = (session.clone(), order.clone(), parent.clone());
         Ok(Self { id, session, order, parent, places, refresh })
     }
