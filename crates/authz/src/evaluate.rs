@@ -133,20 +133,20 @@ fn version(
     request: &EvaluateRequest,
 ) -> Result<KeyVersion, Denied> {
     let id = key.key_id();
+    // Also one that heads have differently: which of them was made is in the node's certificate.
     let known = |number: u32| {
         KeyVersion::new(number)
-            .and_then(|number| key.version(number))
+            .filter(|number| key.has_version(*number))
             .ok_or(Denied::KeyVersionUnknown { key: id, version: number })
     };
-    let entry = known(request.key_version)?;
-    let version = entry.number;
+    let version = known(request.key_version)?;
     let newest = made
         .newest
         .filter(|newest| version <= *newest)
         .ok_or(Denied::KeyNotReady { key: id, version })?;
     match action {
         Action::Rewrap => {
-            let from = known(request.from_version)?.number;
+            let from = known(request.from_version)?;
             if from >= version {
                 return Err(Denied::RewrapNotNewer { from, to: version });
             }
@@ -161,7 +161,10 @@ fn version(
     }
     let protects = action != Action::Decrypt;
     // Of the committee that has the shares, and not of the one that made the key.
-    let fragile = made.dealt.map_or(entry.order.fragile(), |of| of.n() > 1 && of.spare() == 0);
+    let fragile = made.dealt.map_or_else(
+        || key.version(version).is_none_or(|entry| entry.order.fragile()),
+        |of| of.n() > 1 && of.spare() == 0,
+    );
     if protects && fragile && !key.allow_fragile() {
         return Err(Denied::Fragile { key: id });
     }

@@ -1,6 +1,8 @@
 //! The heads of one document: the newest versions that count. One as a rule; several after a race,
 //! and then allowed is only what every head allows.
 
+use std::collections::BTreeSet;
+
 use quorate_types::{
     Action, Digest, DocumentId, KeyId, KeySpec, KeyState, KeyVersion, PrincipalId, TenantId,
     UnixSeconds,
@@ -392,17 +394,45 @@ impl Heads<Key> {
         })
     }
 
-    /// The key version, where every head has it alike.
+    /// The key version, where the heads that have it have it alike. A head that has it not takes it from nobody: whoever
+    /// may change the key could else stand on an old version of its document, and end what was sealed since.
     #[must_use]
     pub fn version(&self, number: KeyVersion) -> Option<&KeyVersionEntry> {
-        let version = self.first.body.version(number)?;
-        self.rest.iter().all(|head| head.body.version(number) == Some(version)).then_some(version)
+        let mut having = self.bodies().filter_map(|key| key.version(number));
+        let version = having.next()?;
+        having.all(|other| other == version).then_some(version)
     }
 
-    /// The newest key version that every head has alike, made or not.
+    /// The newest key version that the heads that have it have alike, made or not.
     #[must_use]
     pub fn newest_version(&self) -> Option<&KeyVersionEntry> {
-        self.first.body.versions.iter().rev().find_map(|v| self.version(v.number))
+        self.version_numbers().rev().find_map(|number| self.version(number))
+    }
+
+    /// Whether any head has a version of this number, also where they have it differently. One that was made is in use all
+    /// the same: its certificate says which it is.
+    #[must_use]
+    pub fn has_version(&self, number: KeyVersion) -> bool {
+        self.bodies().any(|key| key.version(number).is_some())
+    }
+
+    /// The greatest number of a version that any head has.
+    #[must_use]
+    pub fn newest_number(&self) -> Option<KeyVersion> {
+        self.bodies().filter_map(|key| key.versions.last()).map(|version| version.number).max()
+    }
+
+    /// The numbers of all versions that any head has.
+    pub fn version_numbers(&self) -> impl DoubleEndedIterator<Item = KeyVersion> + use<> {
+        let numbers: BTreeSet<KeyVersion> =
+            self.bodies().flat_map(|key| &key.versions).map(|version| version.number).collect();
+        numbers.into_iter()
+    }
+
+    /// Key versions that heads have differently: one that was made counts, and no other.
+    #[must_use]
+    pub fn contended_versions(&self) -> Vec<KeyVersion> {
+        self.version_numbers().filter(|number| self.version(*number).is_none()).collect()
     }
 
     /// Whether every head allows encrypting to a committee with N = T > 1.

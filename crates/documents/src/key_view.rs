@@ -378,7 +378,7 @@ pub fn verify(
     insert_all(&mut set, waiting)?;
     roster_believed(&set, now)?;
     let heads: Heads<Key> = set.heads(&id.into()).ok_or(KeyViewError::NotCounted)?;
-    let mut versions = agreed_versions(&heads, &set, now);
+    let mut versions = agreed_versions(&heads, &set, views, now);
     // Those of the DKGs first: the others are judged by them.
     for made in [true, false] {
         for (view, shown) in views.iter().enumerate() {
@@ -434,18 +434,23 @@ fn roster_believed(set: &DocumentSet, now: UnixSeconds) -> Result<(), KeyViewErr
 fn agreed_versions(
     heads: &Heads<Key>,
     set: &DocumentSet,
+    views: &[v1::KeyView],
     now: UnixSeconds,
 ) -> Vec<VerifiedVersion> {
-    let numbers = heads.newest_version().map(|v| v.number.get()).unwrap_or(0);
-    (1..=numbers)
-        .filter_map(KeyVersion::new)
-        .filter_map(|number| heads.version(number))
-        .filter_map(|entry: &KeyVersionEntry| {
-            let orders = set.orders(heads, entry.number)?;
-            let orders = orders.naming(|member| state::in_some_roster(set, member));
-            let orders = orders.doubting(|orders, lost| believed(set, orders, lost, now));
+    let named = state::named(set);
+    let in_some_roster = |member: &Member| named.contains(&(member.node, member.identity_key));
+    heads
+        .version_numbers()
+        .filter_map(|number| {
+            heads.version(number).or_else(|| made_version(heads, number, views, in_some_roster))
+        })
+        .map(|entry: &KeyVersionEntry| {
+            let orders = set.orders_below(heads.key_id(), entry);
+            let orders = orders.naming(in_some_roster);
+            let orders =
+                orders.doubting(|orders, lost| believed(set, in_some_roster, orders, lost, now));
             let in_force = orders.newest().err().and_then(|none| none.stranger);
-            Some(VerifiedVersion {
+            VerifiedVersion {
                 number: entry.number,
                 order: entry.order.clone(),
                 root: None,
@@ -454,9 +459,30 @@ fn agreed_versions(
                 adopted_next: None,
                 stranger: in_force.or_else(|| orders.stranger(&orders.first_digest())),
                 orders,
-            })
+            }
         })
         .collect()
+}
+
+/// Of versions that heads have differently, the one that was made, where its certificate is shown and that of no other: whoever
+/// adds another in the same place takes nothing that was sealed under it from anybody.
+fn made_version<'a>(
+    heads: &'a Heads<Key>,
+    number: KeyVersion,
+    views: &[v1::KeyView],
+    in_some_roster: impl Fn(&Member) -> bool,
+) -> Option<&'a KeyVersionEntry> {
+    let shown: Vec<&v1::Envelope> = views.iter().flat_map(|view| &view.certificates).collect();
+    let made = |entry: &&KeyVersionEntry| {
+        shown.iter().any(|envelope| {
+            Certificate::verify((*envelope).clone(), heads.key_id(), number, &entry.order).is_ok()
+        })
+    };
+    // Whoever invents a node has its keys, and could complete the other.
+    let all = heads.iter().filter_map(|head| head.body().version(number));
+    let mut all = all.filter(|it| it.order.members().iter().all(&in_some_roster)).filter(made);
+    let version = all.next()?;
+    all.all(|other| other == version).then_some(version)
 }
 
 /// Whether every roster in force accepts the identity key that an order gives a member.
@@ -479,10 +505,15 @@ fn accepted(set: &DocumentSet, member: &Member, now: UnixSeconds) -> bool {
 /// Of orders that administrators who were removed date back as they like, anybody could else complete the
 /// certificate with nodes that lie, with keys of his own, or with keys that were replaced because they had been stolen: of
 /// those there may be more over the years than T, of nodes that lie at one time there are not.
-fn believed(set: &DocumentSet, orders: &Orders, lost: &Order, now: UnixSeconds) -> bool {
+fn believed(
+    set: &DocumentSet,
+    in_some_roster: impl Fn(&Member) -> bool,
+    orders: &Orders,
+    lost: &Order,
+    now: UnixSeconds,
+) -> bool {
     let now_accepted = lost.members().iter().filter(|member| accepted(set, member, now)).count();
-    now_accepted >= usize::from(orders.largest_t())
-        && lost.members().iter().all(|member| state::in_some_roster(set, member))
+    now_accepted >= usize::from(orders.largest_t()) && lost.members().iter().all(in_some_roster)
 }
 
 fn add_certificate(

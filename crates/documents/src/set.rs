@@ -10,7 +10,7 @@ use crate::body::{Kind, Roster};
 use crate::document::{FrontierEntry, SignedDocument};
 use crate::grant::{Grant, Policy};
 use crate::heads::{BodyOf, Heads};
-use crate::key::Key;
+use crate::key::{Key, KeyVersionEntry};
 use crate::key_order::{KeyOrder, Orders};
 use crate::lookup::{Lookup, StateCache};
 use crate::principal::Principal;
@@ -135,18 +135,22 @@ impl DocumentSet {
     /// not ([`Orders::lost`]).
     #[must_use]
     pub fn orders(&self, key: &Heads<Key>, version: KeyVersion) -> Option<Orders> {
-        let entry = key.version(version)?;
+        Some(self.orders_below(key.key_id(), key.version(version)?))
+    }
+
+    /// The same of a version that is known to be the one that counts.
+    pub(crate) fn orders_below(&self, key: KeyId, entry: &KeyVersionEntry) -> Orders {
         let (mut heads, mut versions) = (Vec::new(), Vec::new());
         for id in self.ids(Kind::KeyOrder) {
             // No version of an order is of another key.
             let all = self.versions(&id);
             let body = all.first().and_then(|version| KeyOrder::of(version.body()));
-            if body.is_some_and(|order| order.key == key.key_id()) {
+            if body.is_some_and(|order| order.key == key) {
                 heads.extend(self.heads::<KeyOrder>(&id).map(|h| h.digests()).unwrap_or_default());
                 versions.extend(all.into_iter().map(SignedDocument::document));
             }
         }
-        Some(Orders::new(key.key_id(), entry, &heads, versions))
+        Orders::new(key, entry, &heads, versions)
     }
 
     /// What the next version of a roster or tenant lists to keep everything that counts under it.

@@ -300,6 +300,61 @@ fn a_version_of_invented_nodes_hides_no_other() {
     assert_eq!(strangers, [false, true, false]);
 }
 
+/// Whoever may change a key stands on an old version of its document, and leaves out a version, or puts another in its place.
+/// What was made stays in use: by the heads that have it, and of several by the certificate.
+///
+/// Fails where every head must have a version alike, and where a certificate does not say which was made (tried, both).
+#[test]
+fn a_version_that_was_made_is_not_taken_by_a_fork() {
+    let c = Cluster::new();
+    let second = KeyVersion::new(2).unwrap();
+    let with = |order: Order| {
+        let mut body = key_of(&c.key);
+        body.versions.push(KeyVersionEntry { number: second, created_at: UnixSeconds(NOW), order });
+        next(&[&c.key], Body::Key(body), Some(&c.tenant), vec![], &[10])
+    };
+    let (made, other) = (order(2, &[1, 2, 3]), order(3, &[1, 2, 3]));
+    let certificate = |order: &Order| {
+        let threshold = usize::from(order.threshold().t());
+        let statement = Statement::of_dkg(
+            c.key.id().into(),
+            second,
+            order,
+            SUITE_RISTRETTO255_SHA512,
+            vec![[9; 32]; threshold],
+            Generation::from_bytes([9; 32]),
+        );
+        envelope(&statement.unwrap(), &[1, 2, 3])
+    };
+    let mut named = key_of(&c.key);
+    named.alias = "another".to_owned();
+    let without = next(&[&c.key], Body::Key(named), Some(&c.tenant), vec![], &[10]);
+    let show = |documents: &[&SignedDocument], certificates: &[v1::Envelope]| {
+        let mut shown = view(&c);
+        shown.documents.extend(documents.iter().map(|it| it.envelope().clone()));
+        shown.certificates.extend(certificates.iter().cloned());
+        key_view::verify(&known(&c), &[shown], AT).unwrap()
+    };
+    let newest = |key: &key_view::VerifiedKey| key.newest_certified().map(|(v, _)| v.number);
+    let (a, b) = (with(made.clone()), with(other.clone()));
+
+    let key = show(&[&a, &without], &[certificate(&made)]);
+    assert_eq!(newest(&key), Some(second));
+    assert_eq!(key.heads().contended_versions(), []);
+
+    let key = show(&[&a, &b], &[certificate(&made)]);
+    assert_eq!(newest(&key), Some(second));
+    assert_eq!(key.version(second).unwrap().order, made);
+    assert_eq!(key.heads().contended_versions(), [second]);
+
+    // Neither is made: neither counts. Both are: nobody can say which.
+    for certificates in [vec![], vec![certificate(&made), certificate(&other)]] {
+        let key = show(&[&a, &b], &certificates);
+        assert_eq!(newest(&key), Some(KeyVersion::FIRST));
+        assert!(key.version(second).is_none());
+    }
+}
+
 /// One honest view among several is enough to learn of a new version.
 #[test]
 fn views_are_taken_together() {

@@ -119,7 +119,7 @@ fn newest_certified(
     encrypts: bool,
 ) -> Result<Option<KeyVersion>, Unread> {
     let (Some(key), Some(asked)) = (key, asked) else { return Ok(None) };
-    let newest = key.newest_version().map_or(asked, |entry| entry.number);
+    let newest = key.newest_number().unwrap_or(asked);
     let last = if encrypts { newest.max(asked) } else { asked };
     let mut found = None;
     let mut unread = false;
