@@ -110,8 +110,12 @@ fn named<L: Lookup + ?Sized>(candidate: &SignedDocument, lookup: &L) -> Result<(
         Body::KeyOrder(order) => vec![&order.order],
         _ => Vec::new(),
     };
-    let mut members = orders.into_iter().flat_map(Order::members);
-    match members.find(|member| !state::in_some_roster(lookup, member)) {
+    let mut members = orders.into_iter().flat_map(Order::members).peekable();
+    if members.peek().is_none() {
+        return Ok(());
+    }
+    let named = state::named(lookup);
+    match members.find(|member| !named.contains(&(member.node, member.identity_key))) {
         Some(stranger) => Err(AdmitError::StrangeMember(stranger.node)),
         None => Ok(()),
     }

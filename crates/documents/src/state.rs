@@ -1,16 +1,16 @@
 //! What a set of admitted versions adds up to. Pure functions of the set.
 
 use std::cell::LazyCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use quorate_types::{Digest, DocumentId};
+use quorate_types::{Digest, DocumentId, NodeId};
+use quorate_wire::PublicKey;
 
 use crate::body::{Kind, Roster};
 use crate::document::{Document, SignedDocument};
 use crate::heads::{BodyOf, Heads};
 use crate::key_order::KeyOrder;
 use crate::lookup::{Line, Lookup};
-use crate::order::Member;
 use crate::say::Say;
 
 /// Versions of its own document that a principal may add at a node, each its next key, before administrators sign
@@ -45,15 +45,11 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Whether some roster of the chain names a member with the identity key that its order gives it: the newest may have
-/// rotated it since.
-pub(crate) fn in_some_roster<L: Lookup + ?Sized>(lookup: &L, member: &Member) -> bool {
-    lookup
-        .versions(&lookup.cluster().into())
-        .into_iter()
-        .filter_map(|version| Roster::of(version.body()))
-        .filter_map(|roster| roster.node(&member.node))
-        .any(|node| node.identity_key == member.identity_key)
+/// Every node of every roster of the chain, with each identity key that one gives it: the newest may have rotated it since.
+pub(crate) fn named<L: Lookup + ?Sized>(lookup: &L) -> BTreeSet<(NodeId, PublicKey)> {
+    let rosters = lookup.versions(&lookup.cluster().into());
+    let rosters = rosters.into_iter().filter_map(|version| Roster::of(version.body()));
+    rosters.flat_map(|roster| &roster.nodes).map(|node| (node.id, node.identity_key)).collect()
 }
 
 /// What is in force of a roster or a tenant.
