@@ -52,6 +52,7 @@ mod keys;
 mod leaving;
 mod lifecycle;
 mod listing;
+mod managed;
 mod marks;
 mod membership;
 mod new_tenants;
@@ -121,6 +122,7 @@ pub use keys::{CreatedKey, Key, KeySpecRequest, KeyVersionInfo, OrderInfo, Progr
 pub use leaving::{Leaving, NamedAs, NamedBy, OldShares, Unconfirmed};
 pub use lifecycle::{DestructionStatus, KeyChange, KeyFate};
 pub use listing::UnverifiedKey;
+pub use managed::{RefusedOrder, SignedOrders};
 pub use membership::{
     CommitteeChange, CommitteeError, CommitteePlan, LeftOut, Obstacle, PlannedOrder,
 };

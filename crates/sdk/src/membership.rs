@@ -16,8 +16,9 @@ use crate::client::Client;
 use crate::cluster::NodeCard;
 use crate::error::{ClusterError, Error, ProfileError, RequestError};
 use crate::keys::Key;
+use crate::managed::SignedOrders;
 use crate::nodes::with_nodes;
-use crate::orders::{OrderChange, OrderReport, Room, Whose};
+use crate::orders::{OrderChange, Room, Whose};
 use crate::profile::{AdminKey, Profile, read_kept};
 
 /// Orders that are signed at once: as many as one change may hold, for other administrators to sign.
@@ -380,7 +381,9 @@ impl Client {
     /// they were until each key version is reshared.
     ///
     /// Those that this client's principal may sign alone are in force first. Of those that take several administrators
-    /// one change holds as many as it may, and says how many more changes may be to come.
+    /// one change holds as many as it may, and says how many more changes may be to come. Keys of other tenants, as of those
+    /// that this administrator manages, have their orders signed under their own tenants; each that cannot be is among
+    /// [`SignedOrders::refused`], and holds up no other.
     ///
     /// # Errors
     /// As [`Self::new_order`]; and [`RequestError::Invalid`], before anything is signed, where the tenant would have more
@@ -390,7 +393,7 @@ impl Client {
         plan: &CommitteePlan,
         keys: &[Key],
         administrator: Option<&AdminKey>,
-    ) -> Result<Vec<OrderReport>, Error> {
+    ) -> Result<SignedOrders, Error> {
         let keys: BTreeMap<KeyId, &Key> = keys.iter().map(|key| (key.id(), key)).collect();
         let wanted: Vec<_> = plan
             .orders
@@ -412,9 +415,11 @@ impl Client {
         &self,
         wanted: &[(Key, KeyVersion, OrderChange)],
         administrator: Option<&AdminKey>,
-    ) -> Result<Vec<OrderReport>, Error> {
-        let room = self.room_for_orders(wanted).await?;
-        let (mut reports, mut unfinished) = (Vec::with_capacity(wanted.len()), None);
+    ) -> Result<SignedOrders, Error> {
+        let (wanted, others) = self.own_and_others(wanted);
+        let room = self.room_for_orders(&wanted).await?;
+        let mut all = self.orders_of_others(&others, administrator).await?;
+        let mut unfinished = None;
         for (at, some) in wanted.chunks(ORDERS_AT_ONCE).enumerate() {
             let later = wanted.len().div_ceil(ORDERS_AT_ONCE).saturating_sub(at + 1);
             // What others must sign is one change, and the next one is made when this one was submitted.
@@ -436,12 +441,12 @@ impl Client {
                 signed = self.orders_of(some, administrator, of).await;
             }
             match signed {
-                Ok(signed) => reports.extend(signed),
+                Ok(signed) => all.in_force.extend(signed),
                 Err(Error::Unfinished(change)) => unfinished = Some(change),
                 Err(error) => return Err(error),
             }
         }
-        unfinished.map_or(Ok(reports), |change| Err(Error::Unfinished(change)))
+        unfinished.map_or(Ok(all), |change| Err(Error::Unfinished(change)))
     }
 
     /// This client's roster with the nodes of these cards too: the next one, where [`crate::Admin::change_nodes`] signs

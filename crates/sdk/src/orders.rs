@@ -99,11 +99,11 @@ fn room(new: usize, orders: usize, others: usize) -> Result<Room, Error> {
 }
 
 /// An order that is to be signed.
-struct Drafted {
-    key: KeyId,
-    version: KeyVersion,
-    documents: Vec<SignedDocument>,
-    report: OrderReport,
+pub(crate) struct Drafted {
+    pub(crate) key: KeyId,
+    pub(crate) version: KeyVersion,
+    pub(crate) documents: Vec<SignedDocument>,
+    pub(crate) report: OrderReport,
     by_administrators: bool,
 }
 
@@ -112,12 +112,17 @@ fn invalid(why: impl Into<String>) -> Error {
 }
 
 /// What signing takes.
-struct Signing<'a> {
-    at: UnixSeconds,
-    authority: Option<Digest>,
-    critical: bool,
-    own: Option<quorate_documents::Heads<Principal>>,
-    administrator: Option<&'a AdminKey>,
+pub(crate) struct Signing<'a> {
+    pub(crate) at: UnixSeconds,
+    /// The version of the keys' tenant that is in force.
+    pub(crate) authority: Option<Digest>,
+    pub(crate) critical: bool,
+    /// This client's principal, where it is one of that tenant.
+    pub(crate) own: Option<quorate_documents::Heads<Principal>>,
+    /// One who may sign for that tenant.
+    pub(crate) administrator: Option<&'a AdminKey>,
+    /// Why there is none, where it is more than that the profile has no key of one.
+    pub(crate) without: Option<Error>,
 }
 
 impl Client {
@@ -148,14 +153,34 @@ impl Client {
     /// The same for many key versions. One document each; those of sixty-four are handed over together.
     ///
     /// # Errors
-    /// As [`Self::new_order`], at the first; nothing is signed unless all can be. Where more administrators must sign,
-    /// those that this client's principal signs alone are in force all the same.
+    /// As [`Self::new_order`], at the first; nothing is signed of keys of this client's tenant unless all can be. Where more
+    /// administrators must sign, those that this client's principal signs alone are in force all the same. Of other tenants'
+    /// keys [`ClusterError::NotAdministrator`] where this administrator alone may not sign.
     pub async fn new_orders(
         &self,
         wanted: &[(Key, KeyVersion, OrderChange)],
         administrator: Option<&AdminKey>,
     ) -> Result<Vec<OrderReport>, Error> {
-        self.orders_of(wanted, administrator, Whose::All { later: 0 }).await
+        let (own, others) = self.own_and_others(wanted);
+        let mut reports = match own.as_slice() {
+            [] => Vec::new(),
+            own => self.orders_of(own, administrator, Whose::All { later: 0 }).await?,
+        };
+        let signed = self.orders_of_others(&others, administrator).await?;
+        if let Some(refused) = signed.refused.into_iter().next() {
+            return Err(refused.error);
+        }
+        reports.extend(signed.in_force);
+        Ok(reports)
+    }
+
+    /// Those of keys of this client's own tenant, and those of others.
+    #[expect(clippy::type_complexity, reason = "two of what is given")]
+    pub(crate) fn own_and_others(
+        &self,
+        wanted: &[(Key, KeyVersion, OrderChange)],
+    ) -> (Vec<(Key, KeyVersion, OrderChange)>, Vec<(Key, KeyVersion, OrderChange)>) {
+        wanted.iter().cloned().partition(|(key, ..)| key.tenant() == self.tenant())
     }
 
     /// The same, or those alone that take no administrator.
@@ -175,6 +200,7 @@ impl Client {
                 || matches!(whose, Whose::Administrators { .. }),
             own: set.heads::<Principal>(&DocumentId::from(self.principal())),
             administrator,
+            without: None,
         };
         let (mut reports, mut drafted) = (Vec::with_capacity(wanted.len()), Vec::new());
         for (key, version, change) in wanted {
@@ -281,7 +307,7 @@ impl Client {
     }
 
     /// The order that is wanted, signed; without documents where the one in force says it already.
-    fn draft(
+    pub(crate) fn draft(
         &self,
         key: &Key,
         version: KeyVersion,
@@ -365,10 +391,12 @@ impl Client {
             (false, _) => &self.inner.key,
             (true, Some(administrator)) => administrator.signing_key(),
             (true, None) => {
-                return Err(invalid(format!(
-                    "to order the shares of {} anew takes the tenant's administrators, and this profile has no administrator's key",
-                    key.alias()
-                )));
+                return Err(signing.without.clone().unwrap_or_else(|| {
+                    invalid(format!(
+                        "to order the shares of {} anew takes the tenant's administrators, and this profile has no administrator's key",
+                        key.alias()
+                    ))
+                }));
             }
         };
         let document = |draft: Result<Draft, quorate_documents::DocumentError>| {
@@ -680,6 +708,7 @@ pub(crate) fn next_order_for_tests(
         critical: false,
         own: None,
         administrator: Some(&administrator),
+        without: None,
     };
     Ok(client.draft(key, version, &OrderChange::default(), &signing)?.documents)
 }

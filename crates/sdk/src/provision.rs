@@ -7,9 +7,7 @@ use std::sync::Arc;
 use data_encoding::BASE32_NOPAD;
 use prost::Message;
 use quorate_coordinator::ceremony::{Certified, Dkg, Finish, FinishOutcome, Outcome, new_session};
-use quorate_documents::{
-    Authority, Body, DocumentSet, Draft, Kind, Lookup, Order, SignedDocument, Tenant,
-};
+use quorate_documents::{Body, DocumentSet, Draft, Kind, Lookup, Order, SignedDocument, Tenant};
 use quorate_types::limits::{
     MAX_CEREMONIES_PER_REQUEST, MAX_DOCUMENTS_PER_REQUEST, PRINCIPAL_DAYS,
 };
@@ -30,6 +28,7 @@ use crate::error::{CeremonyError, ClusterError, Error, InvitationError, RequestE
 use crate::invitation::Invitation;
 use crate::kept::{self, KeepDealings, KeptDkg};
 use crate::keys::{KeySpecRequest, fingerprint};
+use crate::managed::authority_of;
 use crate::profile::AdminKey;
 use crate::rng::os_rng;
 use crate::transport::{CallError, FanOut, Method, Unreachable};
@@ -338,14 +337,7 @@ impl Admin<'_> {
                 }
                 None => return Err(ClusterError::TenantUnknown(tenant).into()),
             };
-            let Authority::Settled(version) = quorate_documents::authority(&id, &set) else {
-                return Err(ClusterError::NotAdministrator(tenant).into());
-            };
-            let own = [self.key().public()];
-            if version.body().administrators().is_none_or(|all| !all.quorum_of(&own)) {
-                return Err(ClusterError::NotAdministrator(tenant).into());
-            }
-            let authority = version.digest();
+            let authority = authority_of(&set, &id, self.key(), &tenant)?;
             let new = NewKeyOrder { tenant: id.into(), authority, key, coordinator, principals };
             let signed = KeyOrder::sign(client, self.key(), new, at)?;
             Ok(match before {

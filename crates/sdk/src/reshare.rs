@@ -11,7 +11,7 @@ use quorate_documents::{KeyPurpose, Member, NodeEntry};
 use quorate_types::limits::SESSION_PLACE_SECONDS;
 use quorate_types::{Digest, Generation, KeyId, KeyVersion, NodeId, Threshold};
 use quorate_wire::RefusalCode;
-use quorate_wire::proto::v1::Envelope;
+use quorate_wire::proto::v1::{Envelope, KeyView};
 use rand_core::Rng;
 
 use crate::client::{Client, Warning};
@@ -170,9 +170,21 @@ impl Client {
             shown.extend(self.views_at(id, &missing).await);
         }
         let key = self.cache_key(&self.verify_views(id, &shown).await?);
+        let everybody: Vec<NodeId> = self.roster().nodes.iter().map(|entry| entry.id).collect();
+        self.bring_shown(id, &shown, &everybody).await;
+        Ok((key, shown.into_iter().map(|(node, _)| node).collect()))
+    }
+
+    /// Brings these nodes what they lack of what others show of a key.
+    pub(crate) async fn bring_shown(
+        &self,
+        id: KeyId,
+        shown: &[(NodeId, Vec<KeyView>)],
+        to: &[NodeId],
+    ) {
         let mut has: BTreeMap<NodeId, BTreeSet<Digest>> = BTreeMap::new();
         let mut all = BTreeMap::new();
-        for (node, views) in &shown {
+        for (node, views) in shown {
             let views = views.iter().filter(|view| view.id == id.as_bytes());
             for envelope in views.flat_map(|view| view.authority.iter().chain(&view.documents)) {
                 let digest = quorate_wire::digests::document_digest(&envelope.payload);
@@ -183,8 +195,7 @@ impl Client {
         let lacks = |node: &NodeId| {
             has.get(node).is_none_or(|has| all.keys().any(|digest| !has.contains(digest)))
         };
-        let nodes: Vec<NodeId> =
-            self.roster().nodes.iter().map(|entry| entry.id).filter(lacks).collect();
+        let nodes: Vec<NodeId> = to.iter().copied().filter(lacks).collect();
         if !nodes.is_empty() {
             let parsed = all
                 .into_values()
@@ -195,7 +206,6 @@ impl Client {
             // Whoever does not take them refuses the rounds, and says why.
             self.put_each(each).await;
         }
-        Ok((key, shown.into_iter().map(|(node, _)| node).collect()))
     }
 
     /// What drives a reshare of this key version.

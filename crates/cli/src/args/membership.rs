@@ -12,6 +12,10 @@ pub struct DealtArgs {
     /// Only this key, by alias or id; give it again for more [default: all keys of this profile's tenant].
     #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<String>,
+    /// Only the keys that a file names by their ids, one a line; also as `key create --batch` prints them. For keys of
+    /// other tenants that this profile's administrator manages and whose coordinator this principal is.
+    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    pub file: Option<PathBuf>,
     /// Deal the shares of at most so many keys a second, beside what the nodes serve.
     #[arg(long, value_name = "KEYS")]
     pub rate: Option<f64>,
@@ -51,7 +55,7 @@ A key that may not have shares where a new node is keeps its committee.")]
         #[arg(long, short)]
         output: Option<PathBuf>,
         /// Put the nodes into the roster, and leave all keys where they are.
-        #[arg(long, conflicts_with_all = ["keys", "rate", "lower", "threshold"])]
+        #[arg(long, conflicts_with_all = ["keys", "file", "rate", "lower", "threshold"])]
         no_keys: bool,
         #[command(flatten)]
         dealt: DealtArgs,
@@ -76,7 +80,7 @@ Examples:
         #[arg(long, short)]
         threshold: Option<u16>,
         /// Drop the nodes from the roster though other tenants may have shares there.
-        #[arg(long, conflicts_with = "keys")]
+        #[arg(long, conflicts_with_all = ["keys", "file"])]
         drop: bool,
         #[command(flatten)]
         dealt: DealtArgs,
@@ -106,7 +110,7 @@ Example:
         output: Option<PathBuf>,
         /// Drop the old node from the roster though other tenants may have shares there; at once, where it gives no answer
         /// and the others would be too few.
-        #[arg(long, conflicts_with = "keys")]
+        #[arg(long, conflicts_with_all = ["keys", "file"])]
         drop: bool,
         #[command(flatten)]
         dealt: DealtArgs,
@@ -135,11 +139,15 @@ Examples:
 #[derive(Debug, Args)]
 pub struct MoveArgs {
     /// The keys, by alias or id.
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "file"])]
     pub keys: Vec<String>,
     /// All keys of this profile's tenant.
     #[arg(long, conflicts_with = "keys")]
     pub all: bool,
+    /// The keys that a file names by their ids, one a line; also as `key create --batch` prints them. For keys of
+    /// other tenants that this profile's administrator manages and whose coordinator this principal is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "all", "jurisdiction"])]
+    pub file: Option<PathBuf>,
     /// Exactly these nodes, by name or id [default: those that it has].
     #[arg(long, value_delimiter = ',', value_name = "NODES")]
     pub nodes: Vec<String>,
@@ -149,7 +157,8 @@ pub struct MoveArgs {
     /// Nodes to leave out.
     #[arg(long, value_delimiter = ',', value_name = "NODES", conflicts_with = "nodes")]
     pub without: Vec<String>,
-    /// A node in the place of another; give it again for more. With --all, keys that it may not have shares of stay.
+    /// A node in the place of another; give it again for more. With --all or --file, keys that it may not have shares of
+    /// stay.
     #[arg(long, value_name = "OLD=NEW", conflicts_with = "nodes")]
     pub replace: Vec<String>,
     /// How many nodes must answer from then on [default: as many as before].

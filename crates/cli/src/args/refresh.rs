@@ -14,7 +14,8 @@ pub struct ChosenArgs {
     #[arg(long, conflicts_with_all = ["tenant", "file"])]
     pub all: bool,
     /// The keys that a file names by their ids, one a line; also as `key create --batch` prints them. For keys of
-    /// other tenants whose coordinator this principal is.
+    /// other tenants whose coordinator this principal is; what takes an order is signed where this profile's
+    /// administrator manages the tenant.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Deal the shares of at most so many keys a second, beside what the nodes serve.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
-use quorate_sdk::{Client, CommitteePlan, KeyId, KeyVersion, Leaving, NamedAs, NamedBy, NodeId};
+use quorate_sdk::{
+    Client, CommitteePlan, KeyId, KeyVersion, Leaving, NamedAs, NamedBy, NodeId, UnverifiedKey,
+};
 
 use crate::app::App;
 use crate::commands::dealt::{LISTED, Left, ShownKey, ShownOldShares};
@@ -11,6 +13,9 @@ use crate::failure::{Code, Failure, Outcome};
 
 /// Key versions that are named of those whose erasure is not confirmed.
 const FIRST: usize = 8;
+
+/// The code of what is wrong with a key that does not verify.
+pub const KEY_INVALID: &str = "key_invalid";
 
 /// The names of nodes in the roster.
 pub fn names(client: &Client, nodes: &[NodeId]) -> Vec<String> {
@@ -75,12 +80,31 @@ pub fn named(client: &Client, leaving: &Leaving) -> Vec<Left> {
         };
         Left { key: shown(it.key, alias, it.version), code: None, why }
     };
-    let unverified = leaving.unverified.iter().map(|key| Left {
+    leaving.named.iter().map(version).chain(unverified(&leaving.unverified)).collect()
+}
+
+/// Keys that do not verify, of which nothing can be done.
+pub fn unverified(keys: &[UnverifiedKey]) -> impl Iterator<Item = Left> + '_ {
+    keys.iter().map(|key| Left {
         key: shown(key.id, &key.id.to_string(), KeyVersion::FIRST),
-        code: None,
+        code: Some(KEY_INVALID.to_owned()),
         why: format!("nobody can say who has its shares, since it does not verify: {}", key.why),
-    });
-    leaving.named.iter().map(version).chain(unverified).collect()
+    })
+}
+
+/// Adds what there is to know of nodes by other keys.
+pub fn add(all: &mut Leaving, more: Leaving) {
+    all.named.extend(more.named);
+    all.unverified.extend(more.unverified);
+    for old in more.old {
+        match all.old.iter_mut().find(|known| known.node == old.node) {
+            Some(known) => {
+                known.confirmed += old.confirmed;
+                known.unconfirmed.extend(old.unconfirmed);
+            }
+            None => all.old.push(old),
+        }
+    }
 }
 
 /// What became of the shares that nodes had which go.

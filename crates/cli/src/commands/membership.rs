@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quorate_sdk::{
-    BulkOptions, Client, CommitteeChange, CommitteePlan, Delivered, Jurisdiction, Key, KeyChange,
-    KeyId, NodeCard, NodeFailure, NodeId, NodeStatus, RefusalCode, Reshared, Roster,
+    BulkOptions, Client, CommitteeChange, CommitteePlan, Delivered, Error, Jurisdiction, Key,
+    KeyChange, KeyId, KeyVersion, Leaving, NodeCard, NodeFailure, NodeId, NodeStatus, RefusalCode,
+    Reshared, Roster,
 };
 
 use crate::app::App;
@@ -17,6 +18,7 @@ use crate::commands::confirmed::Confirmed;
 use crate::commands::dealt::{Dealt, Done, Left, ShownKey};
 use crate::commands::healed::ShownHealing;
 use crate::commands::leaving::{self, agree};
+use crate::commands::listed::{self, Part, parts};
 use crate::failure::{Code, Failure, Outcome};
 
 /// How long to wait before it is looked again whether a node is there.
@@ -75,12 +77,15 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
         .collect::<Result<_, _>>()
         .map_err(|e| Failure::new(Code::Usage, format!("--jurisdiction: {e}")))?;
     let client = newest(app).await?;
-    app.carry(&client).await;
+    // Nodes are brought what they lack of the keys that a file names with each of them.
+    if args.file.is_none() {
+        app.carry(&client).await;
+    }
     let mut change = CommitteeChange {
         add: named(&client, &args.add).await?,
         remove: named(&client, &args.without).await?,
         threshold: args.threshold,
-        where_allowed: args.all,
+        where_allowed: args.all || args.file.is_some(),
         ..CommitteeChange::default()
     };
     for pair in &args.replace {
@@ -97,39 +102,45 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
     if !laws.is_empty() {
         change.jurisdictions = Some(laws.clone());
     }
-    let nothing = CommitteeChange { where_allowed: args.all, ..CommitteeChange::default() };
+    let where_allowed = change.where_allowed;
+    let nothing = CommitteeChange { where_allowed, ..CommitteeChange::default() };
     if change == nothing {
         let why = "nothing says where to: give --nodes, --add, --without, --replace, --threshold or --jurisdiction";
         return Err(Failure::new(Code::Usage, why));
     }
-    let mut keys = selected(&client, &args.keys).await?;
+    let mut done = Done::default();
+    let chosen = Selection { names: &args.keys, parts: parts(args.file.as_deref())? };
     // What stands in the way is said before any document is signed.
-    let plan = client.plan_committees(client.roster(), &keys, &change)?;
-    agree(app, &plan, args.lower)?;
+    let lowered = chosen.look(&client, client.roster(), &change).await?;
+    agree(app, &lowered, args.lower)?;
     if !laws.is_empty() {
         let admin = app.profile()?.admin_key().ok();
         let mut wanted = laws;
         wanted.sort_unstable();
         wanted.dedup();
+        let keys = chosen.keys(&client, &Part::Chosen, &[], &mut Done::default()).await?;
         for key in keys.iter().filter(|key| key.jurisdictions() != wanted) {
             let to = KeyChange::Jurisdictions(wanted.clone());
             let delivered = client.change_key(key, &to, admin.as_ref()).await?;
             app.settle(&client, delivered, args.wait).await?;
         }
-        keys = selected(&client, &args.keys).await?;
     }
-    let plan = client.plan_committees(client.roster(), &keys, &change)?;
-    let mut done = Done::default();
-    deal(app, &client, &plan, &keys, (args.rate, args.wait), &mut done).await?;
-    // Of those that were moved before nobody may have told the nodes that they left.
     let went = change.remove.iter().chain(change.replace.iter().map(|(old, _)| old));
     let went: Vec<NodeId> = went.filter(|id| client.roster().node(id).is_some()).copied().collect();
-    if !went.is_empty() {
-        let dealt: BTreeSet<KeyId> = plan.orders.iter().map(|order| order.key).collect();
-        let before: Vec<Key> = keys.into_iter().filter(|key| !dealt.contains(&key.id())).collect();
-        let found = client.leaving_keys(&went, &before).await;
-        done.old_shares = leaving::old_shares(&client, &found).await;
+    let (come, mut found) = (come(&client, &change), Leaving::default());
+    for part in &chosen.parts {
+        let keys = chosen.keys(&client, part, &come, &mut done).await?;
+        let plan = client.plan_committees(client.roster(), &keys, &change)?;
+        deal(app, &client, &plan, &keys, (args.rate, args.wait), &mut done).await?;
+        // Of those that were moved before nobody may have told the nodes that they left.
+        if !went.is_empty() {
+            let dealt: BTreeSet<KeyId> = plan.orders.iter().map(|order| order.key).collect();
+            let before = keys.into_iter().filter(|key| !dealt.contains(&key.id()));
+            let before: Vec<Key> = before.collect();
+            leaving::add(&mut found, client.leaving_keys(&went, &before).await);
+        }
     }
+    done.old_shares = leaving::old_shares(&client, &found).await;
     app.warnings(&client);
     done.print(app)
 }
@@ -153,16 +164,64 @@ async fn named(client: &Client, nodes: &[String]) -> Outcome<Vec<NodeId>> {
     Ok(found)
 }
 
-/// The keys that are named; all that the profile sees where none is.
-async fn selected(client: &Client, keys: &[String]) -> Outcome<Vec<Key>> {
-    if keys.is_empty() {
-        return Ok(client.list_keys().await?);
+/// Nodes that may get shares by a change. Those that have just come know nothing of other tenants' keys.
+fn come(client: &Client, change: &CommitteeChange) -> Vec<NodeId> {
+    let replace = change.replace.iter().map(|(_, new)| new);
+    let nodes = change.add.iter().chain(replace).chain(change.exactly.iter().flatten());
+    nodes.filter(|id| client.roster().node(id).is_some()).copied().collect()
+}
+
+/// The keys that a command is about: those that are named, those of a file, or all that the profile sees.
+struct Selection<'a> {
+    names: &'a [String],
+    parts: Vec<Part>,
+}
+
+impl Selection<'_> {
+    /// Those of one part. Of those that the profile sees or a file names, what does not verify or is not there has failed.
+    async fn keys(
+        &self,
+        client: &Client,
+        part: &Part,
+        to: &[NodeId],
+        done: &mut Done,
+    ) -> Outcome<Vec<Key>> {
+        if let Part::Listed(ids) = part {
+            let (keys, failed) = listed::found(client, ids, to).await;
+            done.failed.extend(failed.into_iter().map(|(key, error)| {
+                let (alias, version) = (key.to_string(), KeyVersion::FIRST.get());
+                let key = ShownKey { key: key.to_string(), alias, version };
+                Left { key, code: Some(error.code().to_owned()), why: error.to_string() }
+            }));
+            return Ok(keys);
+        }
+        if self.names.is_empty() {
+            let (keys, unverified) = client.all_keys().await?;
+            done.failed = leaving::unverified(&unverified).collect();
+            return Ok(keys);
+        }
+        let mut found = Vec::with_capacity(self.names.len());
+        for key in self.names {
+            found.push(client.key(key).await?);
+        }
+        Ok(found)
     }
-    let mut found = Vec::with_capacity(keys.len());
-    for key in keys {
-        found.push(client.key(key).await?);
+
+    /// Which orders would let fewer nodes be enough. Fails where a key stands in the way of the change; nothing is signed.
+    async fn look(
+        &self,
+        client: &Client,
+        roster: &Roster,
+        change: &CommitteeChange,
+    ) -> Outcome<CommitteePlan> {
+        let mut lowered = CommitteePlan::default();
+        for part in &self.parts {
+            let keys = self.keys(client, part, &[], &mut Done::default()).await?;
+            let plan = client.plan_committees(roster, &keys, change)?;
+            lowered.orders.extend(plan.orders.into_iter().filter(|order| order.lowers.is_some()));
+        }
+        Ok(lowered)
     }
-    Ok(found)
 }
 
 /// Nodes that come.
@@ -188,6 +247,9 @@ impl Work {
         let client = newest(app).await?;
         let mut done = Done::default();
         let mut agreed = self.dealt.lower;
+        let parts =
+            if self.comes.no_keys { Vec::new() } else { parts(self.dealt.file.as_deref())? };
+        let chosen = Selection { names: &self.dealt.keys, parts };
         let named = |card: &NodeCard| client.roster().node(&card.entry().id).is_some();
         let client = if !self.comes.cards.is_empty() && self.comes.cards.iter().all(named) {
             // Said again: nobody can do anything before they are there.
@@ -197,29 +259,27 @@ impl Work {
             app.carry(&client).await;
             // What stands in the way is said before anything is signed.
             let future = client.roster_with(&self.comes.cards)?;
-            let keys = self.keys(&client).await?;
-            let plan = client.plan_committees(&future, &keys, &self.change)?;
-            agree(app, &plan, self.dealt.lower)?;
+            let lowered = chosen.look(&client, &future, &self.change).await?;
+            agree(app, &lowered, self.dealt.lower)?;
             agreed = true;
             self.announce(app, client, &future, &mut done).await?
         };
         if done.waiting_for.is_empty() {
             app.carry(&client).await;
-            let keys = self.keys(&client).await?;
-            let plan = client.plan_committees(client.roster(), &keys, &self.change)?;
             if !agreed {
-                agree(app, &plan, false)?;
+                let lowered = chosen.look(&client, client.roster(), &self.change).await?;
+                agree(app, &lowered, false)?;
             }
-            let how = (self.dealt.rate, self.wait);
-            deal(app, &client, &plan, &keys, how, &mut done).await?;
-            self.let_go(app, &client, &mut done).await?;
+            let (how, come) = ((self.dealt.rate, self.wait), come(&client, &self.change));
+            for part in &chosen.parts {
+                let keys = chosen.keys(&client, part, &come, &mut done).await?;
+                let plan = client.plan_committees(client.roster(), &keys, &self.change)?;
+                deal(app, &client, &plan, &keys, how, &mut done).await?;
+            }
+            self.let_go(app, &client, &chosen, &mut done).await?;
         }
         app.warnings(&client);
         done.print(app)
-    }
-
-    async fn keys(&self, client: &Client) -> Outcome<Vec<Key>> {
-        if self.comes.no_keys { Ok(Vec::new()) } else { selected(client, &self.dealt.keys).await }
     }
 
     /// Puts those that come into the roster. Returns a client of that roster.
@@ -346,7 +406,13 @@ impl Work {
 
     /// Drops those that go from the roster, where no key names them any more. What they had before they are told to
     /// erase: nobody can ask them afterwards.
-    async fn let_go(&self, app: &App, client: &Client, done: &mut Done) -> Outcome {
+    async fn let_go(
+        &self,
+        app: &App,
+        client: &Client,
+        chosen: &Selection<'_>,
+        done: &mut Done,
+    ) -> Outcome {
         let goes: Vec<NodeId> =
             self.goes.iter().filter(|id| client.roster().node(id).is_some()).copied().collect();
         if goes.is_empty() {
@@ -356,13 +422,16 @@ impl Work {
         let keep =
             |why: String| Some(format!("the roster names {} still: {why}", names.join(", ")));
         // All of them anew: what was made, ordered or taken back since the command began counts too.
-        let all = self.dealt.keys.is_empty();
-        let found = if all {
-            client.leaving(&goes).await?
+        let all = self.dealt.keys.is_empty() && self.dealt.file.is_none();
+        let mut found = Leaving::default();
+        if all {
+            found = client.leaving(&goes).await?;
         } else {
-            let keys = selected(client, &self.dealt.keys).await?;
-            client.leaving_keys(&goes, &keys).await
-        };
+            for part in &chosen.parts {
+                let keys = chosen.keys(client, part, &[], &mut Done::default()).await?;
+                leaving::add(&mut found, client.leaving_keys(&goes, &keys).await);
+            }
+        }
         done.old_shares = leaving::old_shares(client, &found).await;
         if !all {
             done.kept = keep("only some keys were chosen".to_owned());
@@ -421,36 +490,46 @@ async fn deal(
     done: &mut Done,
 ) -> Outcome {
     let admin = app.profile()?.admin_key().ok();
-    let reports = client.order_committees(plan, keys, admin.as_ref()).await?;
+    let signed = client.order_committees(plan, keys, admin.as_ref()).await?;
     let mut last: Option<&Delivered> = None;
-    for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
+    for delivered in signed.in_force.iter().filter_map(|report| report.delivered.as_ref()) {
         // Many were handed over together.
         if last.is_none_or(|last| last.documents != delivered.documents) {
             app.settle(client, delivered.clone(), wait).await?;
         }
         last = Some(delivered);
     }
-    done.ordered = reports.iter().filter(|report| report.delivered.is_some()).count();
-    done.already = plan.done;
-    done.left_out = plan
-        .left_out
-        .iter()
-        .map(|left| Left {
-            key: ShownKey {
-                key: left.key.to_string(),
-                alias: left.alias.clone(),
-                version: left.version.get(),
-            },
-            code: None,
-            why: left.why.clone(),
-        })
-        .collect();
-    let total = u64::try_from(plan.orders.len()).unwrap_or(u64::MAX);
+    done.ordered += signed.in_force.iter().filter(|report| report.delivered.is_some()).count();
+    done.already += plan.done;
+    done.left_out.extend(plan.left_out.iter().map(|left| Left {
+        key: ShownKey {
+            key: left.key.to_string(),
+            alias: left.alias.clone(),
+            version: left.version.get(),
+        },
+        code: None,
+        why: left.why.clone(),
+    }));
+    // Of those of which no order was signed nothing is dealt.
+    let mut orders = Vec::with_capacity(plan.orders.len());
+    let refused = signed.refused.into_iter().map(|it| ((it.key, it.version), it.error));
+    let refused: BTreeMap<(KeyId, KeyVersion), Error> = refused.collect();
+    for order in &plan.orders {
+        let Some(error) = refused.get(&(order.key, order.version)) else {
+            orders.push(order);
+            continue;
+        };
+        let (key, alias, version) = (order.key, order.alias.clone(), order.version.get());
+        let key = ShownKey { key: key.to_string(), alias, version };
+        let code = Some(error.code().to_owned());
+        done.failed.push(Left { key, code, why: error.to_string() });
+    }
+    let total = u64::try_from(orders.len()).unwrap_or(u64::MAX);
     let bar = app.out.counter(total, "shares");
-    let wanted = plan.orders.iter().map(|order| (order.key, order.version)).collect();
+    let wanted = orders.iter().map(|order| (order.key, order.version)).collect();
     let options = BulkOptions { rate, ..BulkOptions::default() };
     let names = client.node_names().await;
-    let mut results = Vec::with_capacity(plan.orders.len());
+    let mut results = Vec::with_capacity(orders.len());
     let told = |at, result| {
         bar.inc(1);
         results.push((at, result));
@@ -459,7 +538,7 @@ async fn deal(
     // As they were asked for, and not as they came.
     results.sort_by_key(|(at, _)| *at);
     for (at, result) in results {
-        let Some(order) = plan.orders.get(at) else { continue };
+        let Some(order) = orders.get(at) else { continue };
         let key = ShownKey {
             key: order.key.to_string(),
             alias: order.alias.clone(),

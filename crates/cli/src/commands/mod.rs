@@ -22,6 +22,7 @@ pub mod healed;
 pub mod inspect;
 pub mod key;
 pub mod leaving;
+pub mod listed;
 pub mod membership;
 pub mod monitored;
 pub mod node;

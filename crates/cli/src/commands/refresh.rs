@@ -3,13 +3,13 @@
 
 mod repair;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use quorate_sdk::{
     BulkOptions, Client, Error, Key, KeyId, KeyVersion, KeyVersionInfo, NodeId, OrderChange,
-    RefusalCode, Reshared,
+    RefusalCode, RefusedOrder, Reshared, SignedOrders,
 };
 use serde::Serialize;
 
@@ -17,6 +17,8 @@ use crate::app::App;
 use crate::args::{ChosenArgs, RefreshArgs};
 use crate::commands::encrypt::is_dash;
 use crate::commands::healed::{self, ShownHealing};
+use crate::commands::leaving::KEY_INVALID;
+use crate::commands::listed::{self, Part, parts};
 use crate::commands::membership::newest;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
@@ -221,11 +223,13 @@ impl Done {
     }
 }
 
-/// The keys that were chosen: those that are named, those of a file, or all.
+/// The keys that were chosen: those that are named, those of a part of a file, or all. These nodes are brought what they
+/// lack of those of a file.
 async fn choose(
     client: &Client,
     names: &[String],
-    chosen: &ChosenArgs,
+    (chosen, part): (&ChosenArgs, &Part),
+    to: &[NodeId],
     done: &mut Done,
 ) -> Outcome<Vec<Key>> {
     let mut keys = Vec::new();
@@ -240,20 +244,21 @@ async fn choose(
             ));
         }
     }
-    if let Some(path) = &chosen.file {
-        for id in ids(path)? {
-            match client.key(id.to_string()).await {
-                Ok(key) => keys.push(key),
-                Err(error) => {
-                    let chosen =
-                        Chosen { key: id, alias: id.to_string(), version: KeyVersion::FIRST };
-                    done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
-                }
-            }
-        }
+    if let Part::Listed(ids) = part {
+        let (found, failed) = listed::found(client, ids, to).await;
+        keys = found;
+        done.failed.extend(failed.into_iter().map(|(key, error)| {
+            let chosen = Chosen { key, alias: key.to_string(), version: KeyVersion::FIRST };
+            Left::new(&chosen, Some(error.code()), error.to_string())
+        }));
     } else if names.is_empty() {
-        client.each_key(|key| keys.push(key)).await?;
-        keys.sort_by(|a, b| (a.alias(), a.id()).cmp(&(b.alias(), b.id())));
+        let (verified, unverified) = client.all_keys().await?;
+        keys = verified;
+        // Whoever heals a theft must not believe that all is healed.
+        done.failed.extend(unverified.iter().map(|key| {
+            let (alias, version) = (key.id.to_string(), KeyVersion::FIRST);
+            Left::new(&Chosen { key: key.id, alias, version }, Some(KEY_INVALID), &key.why)
+        }));
     } else {
         for name in names {
             keys.push(client.key(name).await?);
@@ -298,6 +303,12 @@ pub fn ids(path: &Path) -> Outcome<Vec<KeyId>> {
 /// That orders of a key version contend, and the command that signs one which follows them all and changes nothing of who
 /// has the shares.
 fn contend(client: &Client, alias: &str, version: &KeyVersionInfo) -> String {
+    if let Some(node) = version.stranger {
+        return format!(
+            "an order of it names {node}, which no roster names, and is not followed; `quorate key refresh {alias} --now` by an \
+             administrator signs one that takes its place"
+        );
+    }
     let nodes: Vec<String> = version.members.iter().map(|node| node_name(client, node)).collect();
     format!(
         "its orders contend, since some were signed by people who did not know of the others. `quorate key move {alias} \
@@ -306,8 +317,14 @@ fn contend(client: &Client, alias: &str, version: &KeyVersionInfo) -> String {
     )
 }
 
-/// The versions of keys whose shares can be dealt anew.
-fn versions<'a>(client: &Client, keys: &'a [Key], done: &mut Done) -> Vec<(Chosen, &'a Key)> {
+/// The versions of keys whose shares can be dealt anew; where an order is signed first, also those of which the newest names
+/// a node that there is not.
+fn versions<'a>(
+    client: &Client,
+    keys: &'a [Key],
+    signs: bool,
+    done: &mut Done,
+) -> Vec<(Chosen, &'a Key)> {
     let mut all = Vec::new();
     for key in keys {
         for version in key.versions() {
@@ -319,12 +336,20 @@ fn versions<'a>(client: &Client, keys: &'a [Key], done: &mut Done) -> Vec<(Chose
                 let why = "is destroyed: too few nodes have a share";
                 done.left_out.push(Left::new(&chosen, None, why));
             } else if version.generation.is_none() {
-                let why = format!(
-                    "is not made yet: finish it with `quorate key create {} --resume`",
-                    key.alias()
-                );
+                let why = match version.stranger {
+                    Some(node) => {
+                        format!("is never made: it was to be held by {node}, which no roster names")
+                    }
+                    None => format!(
+                        "is not made yet: finish it with `quorate key create {} --resume`",
+                        key.alias()
+                    ),
+                };
                 done.left_out.push(Left::new(&chosen, None, why));
-            } else if version.order.is_none() && !version.unadopted {
+            } else if version.order.is_none()
+                && !version.unadopted
+                && !(signs && version.stranger.is_some())
+            {
                 done.failed.push(Left::new(&chosen, None, contend(client, key.alias(), &version)));
             } else {
                 all.push((chosen, key));
@@ -334,20 +359,42 @@ fn versions<'a>(client: &Client, keys: &'a [Key], done: &mut Done) -> Vec<(Chose
     all
 }
 
-/// Signs these orders, and says how many were.
+/// Key versions of which no order was signed.
+type Refused = BTreeSet<(KeyId, KeyVersion)>;
+
+/// Signs these orders. Of those that could not be it is said why, and none is dealt anew.
 async fn order(
     app: &App,
     client: &Client,
     wanted: &[(Key, KeyVersion, OrderChange)],
-) -> Outcome<usize> {
+    done: &mut Done,
+) -> Outcome<Refused> {
     let admin = app.profile()?.admin_key().ok();
-    let mut signed = 0;
-    let reports = client.sign_orders(wanted, admin.as_ref()).await?;
-    for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
+    let signed = client.sign_orders(wanted, admin.as_ref()).await?;
+    let keys = wanted.iter().map(|(key, ..)| key);
+    ordered(app, signed, keys, done)
+}
+
+/// Takes note of what came of orders of these keys.
+fn ordered<'a>(
+    app: &App,
+    signed: SignedOrders,
+    keys: impl IntoIterator<Item = &'a Key>,
+    done: &mut Done,
+) -> Outcome<Refused> {
+    for delivered in signed.in_force.iter().filter_map(|report| report.delivered.as_ref()) {
         app.keep_undelivered(delivered)?;
-        signed += 1;
+        done.ordered += 1;
     }
-    Ok(signed)
+    let aliases: BTreeMap<KeyId, &str> = keys.into_iter().map(|k| (k.id(), k.alias())).collect();
+    let mut refused = Refused::new();
+    for RefusedOrder { key, version, error } in signed.refused {
+        let alias = aliases.get(&key).map_or_else(|| key.to_string(), |alias| (*alias).to_owned());
+        let chosen = Chosen { key, alias, version };
+        done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
+        refused.insert((key, version));
+    }
+    Ok(refused)
 }
 
 /// What a standing order refuses, and another may allow.
@@ -406,53 +453,17 @@ async fn deal(
 pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
     // A session is for the roster in force, which administrators of another tenant may have handed over.
     let client = newest(app).await?;
-    app.carry(&client).await;
-    let mut done = Done::default();
-    let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
-    let all = versions(&client, &keys, &mut done);
-    let change = |key: &Key, version: KeyVersion, anew: bool| {
-        let versions = key.versions();
-        let info = versions.iter().find(|v| v.number == version);
-        // Of what counts no more the next order says the same: whoever has the shares keeps them.
-        let members = info.and_then(|info| match &info.order {
-            Some(order) => Some(order.members.clone()),
-            None => info.unadopted.then(|| info.members.clone()),
-        });
-        let members = members.unwrap_or_default();
-        let refresh_seconds = args.every;
-        (key.clone(), version, OrderChange { members, refresh_seconds, anew, ..Default::default() })
-    };
-    let unadopted = |chosen: &Chosen, key: &Key| {
-        key.versions().iter().any(|v| v.number == chosen.version && v.unadopted)
-    };
-    // An order that the tenant's documents do not keep is adopted by the next one; nothing is dealt before.
-    let wanted: Vec<_> = all
-        .iter()
-        .filter(|(chosen, key)| args.every.is_some() || unadopted(chosen, key))
-        .map(|(chosen, key)| change(key, chosen.version, args.now))
-        .collect();
-    if !wanted.is_empty() {
-        done.ordered += order(app, &client, &wanted).await?;
+    // What the rounds of a key lack is brought with them; thousands of other tenants are not looked at for it.
+    if args.chosen.file.is_none() {
+        app.carry(&client).await;
     }
-    let chosen: Vec<Chosen> = all.iter().map(|(chosen, _)| chosen.clone()).collect();
-    let rate = args.chosen.rate;
-    // Another order is due at once, and nodes count their promises under it anew.
-    let returned: &[_] = if args.now { &TAKES_AN_ORDER } else { &NOT_DUE };
-    let mut not_due = deal(app, &client, &chosen, rate, returned, &mut done).await;
-    if args.now && !not_due.is_empty() {
-        let wanted: Vec<_> = not_due
-            .iter()
-            .filter_map(|(chosen, error)| {
-                let (_, key) =
-                    all.iter().find(|(c, _)| (c.key, c.version) == (chosen.key, chosen.version))?;
-                let (key, version, wanted) = change(key, chosen.version, true);
-                let used_up = error.code() == RefusalCode::AttemptsExhausted.code();
-                Some((key, version, OrderChange { used_up, ..wanted }))
-            })
-            .collect();
-        let again: Vec<Chosen> = not_due.into_iter().map(|(chosen, _)| chosen).collect();
-        done.ordered += order(app, &client, &wanted).await?;
-        not_due = deal(app, &client, &again, rate, &NOT_DUE, &mut done).await;
+    let mut done = Done::default();
+    let (mut not_due, mut waiting) = (Vec::new(), 0);
+    for part in parts(args.chosen.file.as_deref())? {
+        let of = (&args.chosen, &part);
+        let keys = choose(&client, &args.keys, of, &[], &mut done).await?;
+        not_due = refresh_some(app, &client, &args, &keys, &mut done).await?;
+        waiting += not_due.len();
     }
     app.warnings(&client);
     // Whoever names a key wants it done; of all keys, those that are not due wait.
@@ -468,6 +479,68 @@ pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
         );
         return Err(Failure::from(error.clone()).next(next));
     }
-    done.not_due = Some(not_due.len());
+    done.not_due = Some(waiting);
     done.print(app, "refreshed")
+}
+
+/// Deals the shares of these keys anew. Returns those that are not due.
+async fn refresh_some(
+    app: &App,
+    client: &Client,
+    args: &RefreshArgs,
+    keys: &[Key],
+    done: &mut Done,
+) -> Outcome<Vec<(Chosen, Error)>> {
+    let mut all = versions(client, keys, args.now || args.every.is_some(), done);
+    let change = |key: &Key, version: KeyVersion, anew: bool| {
+        let versions = key.versions();
+        let info = versions.iter().find(|v| v.number == version);
+        // Of what counts no more the next order says the same: whoever has the shares keeps them.
+        let members = info.and_then(|info| match &info.order {
+            Some(order) => Some(order.members.clone()),
+            None => (info.unadopted || info.stranger.is_some()).then(|| info.members.clone()),
+        });
+        let members = members.unwrap_or_default();
+        let refresh_seconds = args.every;
+        (key.clone(), version, OrderChange { members, refresh_seconds, anew, ..Default::default() })
+    };
+    let unadopted = |chosen: &Chosen, key: &Key| {
+        let versions = key.versions();
+        let mut of = versions.iter().filter(|v| v.number == chosen.version);
+        of.any(|v| v.unadopted || (v.order.is_none() && v.stranger.is_some()))
+    };
+    // An order that the tenant's documents do not keep is adopted by the next one, and one of a node that there is not is
+    // followed; nothing is dealt before.
+    let wanted: Vec<_> = all
+        .iter()
+        .filter(|(chosen, key)| args.every.is_some() || unadopted(chosen, key))
+        .map(|(chosen, key)| change(key, chosen.version, args.now))
+        .collect();
+    if !wanted.is_empty() {
+        let refused = order(app, client, &wanted, done).await?;
+        all.retain(|(chosen, _)| !refused.contains(&(chosen.key, chosen.version)));
+    }
+    let chosen: Vec<Chosen> = all.iter().map(|(chosen, _)| chosen.clone()).collect();
+    let rate = args.chosen.rate;
+    // Another order is due at once, and nodes count their promises under it anew.
+    let returned: &[_] = if args.now { &TAKES_AN_ORDER } else { &NOT_DUE };
+    let mut not_due = deal(app, client, &chosen, rate, returned, done).await;
+    if args.now && !not_due.is_empty() {
+        let wanted: Vec<_> = not_due
+            .iter()
+            .filter_map(|(chosen, error)| {
+                let (_, key) =
+                    all.iter().find(|(c, _)| (c.key, c.version) == (chosen.key, chosen.version))?;
+                let (key, version, wanted) = change(key, chosen.version, true);
+                let used_up = error.code() == RefusalCode::AttemptsExhausted.code();
+                Some((key, version, OrderChange { used_up, ..wanted }))
+            })
+            .collect();
+        let refused = order(app, client, &wanted, done).await?;
+        let again = not_due.into_iter().map(|(chosen, _)| chosen);
+        let again: Vec<Chosen> =
+            again.filter(|it| !refused.contains(&(it.key, it.version))).collect();
+        not_due = deal(app, client, &again, rate, &NOT_DUE, done).await;
+    }
+    Ok(not_due)
 }

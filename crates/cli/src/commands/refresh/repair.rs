@@ -8,10 +8,11 @@ use quorate_sdk::{
     ShareAccount, ShareState,
 };
 
-use super::{Chosen, Done, Left, NOT_DUE, choose, deal, order, versions};
+use super::{Chosen, Done, Left, NOT_DUE, Refused, choose, deal, order, ordered, versions};
 use crate::app::App;
 use crate::args::RepairArgs;
 use crate::commands::leaving;
+use crate::commands::listed::parts;
 use crate::commands::membership::newest;
 use crate::failure::{Code, Failure, Outcome};
 
@@ -103,8 +104,9 @@ async fn let_in(
     app: &App,
     client: &Client,
     wanted: BTreeMap<Vec<NodeId>, Vec<(Chosen, Key)>>,
-) -> Outcome<usize> {
-    let mut signed = 0;
+    done: &mut Done,
+) -> Outcome<Refused> {
+    let mut refused = Refused::new();
     for (entering, wanted) in wanted {
         app.out.note(&format!(
             "let in without a share, each where it is in the key's committee: {}",
@@ -117,13 +119,10 @@ async fn let_in(
             wanted.iter().any(|(it, _)| (it.key, it.version) == (order.key, order.version))
         });
         let admin = app.profile()?.admin_key().ok();
-        let reports = client.order_committees(&plan, &keys, admin.as_ref()).await?;
-        for delivered in reports.iter().filter_map(|report| report.delivered.as_ref()) {
-            app.keep_undelivered(delivered)?;
-            signed += 1;
-        }
+        let signed = client.order_committees(&plan, &keys, admin.as_ref()).await?;
+        refused.extend(ordered(app, signed, &keys, done)?);
     }
-    Ok(signed)
+    Ok(refused)
 }
 
 /// `quorate cluster repair`.
@@ -150,8 +149,38 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
         }
     }
     let mut done = Done { held: Some(0), ..Done::default() };
-    let keys = choose(&client, &args.keys, &args.chosen, &mut done).await?;
-    let all = versions(&client, &keys, &mut done);
+    let mut others: Vec<NodeId> = Vec::new();
+    for part in parts(args.chosen.file.as_deref())? {
+        let of = (&args.chosen, &part);
+        let keys = choose(&client, &args.keys, of, &nodes, &mut done).await?;
+        let rate = args.chosen.rate;
+        others.extend(repair_some(app, &client, &nodes, &keys, rate, &mut done).await?);
+    }
+    app.warnings(&client);
+    let ended =
+        done.print(app, &format!("repaired at {}", leaving::names(&client, &nodes).join(", ")));
+    if others.is_empty() {
+        return ended;
+    }
+    let next = format!(
+        "Look at what happened to {}. Who has a node's keys and not its share says that it lost it, so let in only nodes that \
+         you know have: then say `{}`.",
+        leaving::names(&client, &in_order(others.clone())).join(", "),
+        with(&client, &nodes, &others)
+    );
+    ended.map_err(|failure| failure.next(next))
+}
+
+/// Deals the shares of these keys anew that the nodes lost. Returns other nodes that say that they lost theirs.
+async fn repair_some(
+    app: &App,
+    client: &Client,
+    nodes: &[NodeId],
+    keys: &[Key],
+    rate: Option<f64>,
+    done: &mut Done,
+) -> Outcome<Vec<NodeId>> {
+    let all = versions(client, keys, false, done);
     let bar = app.out.counter(u64::try_from(all.len()).unwrap_or(u64::MAX), "looked at");
     let (mut lost, mut restored) = (Vec::new(), Vec::new());
     let mut others: Vec<NodeId> = Vec::new();
@@ -184,7 +213,7 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
             client.bring_certificate(key, chosen.version).await?;
         }
         let enters = |node: &NodeId| order.entering.contains(node) && !order.fulfilled;
-        match needs(&client, &account, &named, enters) {
+        match needs(client, &account, &named, enters) {
             Needs::Nothing => done.held = done.held.map(|n| n + 1),
             Needs::Other => {
                 let members = order.members.clone();
@@ -195,8 +224,8 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
             Needs::Others(unknown) => {
                 let why = format!(
                     "{} says that it lost its share too, and was not named: it takes `{}`",
-                    leaving::names(&client, &unknown).join(", "),
-                    with(&client, &nodes, &unknown)
+                    leaving::names(client, &unknown).join(", "),
+                    with(client, nodes, &unknown)
                 );
                 let code = RefusalCode::ShareNotHeld.code();
                 done.failed.push(Left::new(&chosen, Some(code), why));
@@ -211,36 +240,25 @@ pub async fn repair(app: &App, args: RepairArgs) -> Outcome {
         }
     }
     bar.finish_and_clear();
-    done.ordered += let_in(app, &client, signed).await?;
+    let refused = let_in(app, client, signed, done).await?;
+    lost.retain(|it| !refused.contains(&(it.key, it.version)));
     // The standing order may allow it now; where it does not, one is signed.
     let all: Vec<Chosen> = restored.iter().map(|(chosen, _)| chosen.clone()).collect();
-    let not_due = deal(app, &client, &all, args.chosen.rate, &NOT_DUE, &mut done).await;
+    let not_due = deal(app, client, &all, rate, &NOT_DUE, done).await;
     if !not_due.is_empty() {
         let is =
             |one: &Chosen, other: &Chosen| (one.key, one.version) == (other.key, other.version);
         restored.retain(|(chosen, _)| not_due.iter().any(|(other, _)| is(chosen, other)));
         let wanted: Vec<(Key, KeyVersion, OrderChange)> =
             restored.into_iter().map(|(_, order)| order).collect();
-        done.ordered += order(app, &client, &wanted).await?;
-        lost.extend(not_due.into_iter().map(|(chosen, _)| chosen));
+        let refused = order(app, client, &wanted, done).await?;
+        let again = not_due.into_iter().map(|(chosen, _)| chosen);
+        lost.extend(again.filter(|it| !refused.contains(&(it.key, it.version))));
     }
-    let dealt = deal(app, &client, &lost, args.chosen.rate, &NOT_DUE, &mut done).await;
-    for (chosen, error) in dealt {
+    for (chosen, error) in deal(app, client, &lost, rate, &NOT_DUE, done).await {
         done.failed.push(Left::new(&chosen, Some(error.code()), error.to_string()));
     }
-    app.warnings(&client);
-    let ended =
-        done.print(app, &format!("repaired at {}", leaving::names(&client, &nodes).join(", ")));
-    if others.is_empty() {
-        return ended;
-    }
-    let next = format!(
-        "Look at what happened to {}. Who has a node's keys and not its share says that it lost it, so let in only nodes that \
-         you know have: then say `{}`.",
-        leaving::names(&client, &in_order(others.clone())).join(", "),
-        with(&client, &nodes, &others)
-    );
-    ended.map_err(|failure| failure.next(next))
+    Ok(others)
 }
 
 fn in_order(mut nodes: Vec<NodeId>) -> Vec<NodeId> {
