@@ -49,6 +49,6 @@ pub use sight::first_sight;
 pub use standing::{Rung, StandingError, TenantStanding, standing};
 pub use state::{
     Authority, MAX_OWN_VERSIONS, MAX_VERSIONS_BY_PRINCIPALS, authority, by_principals, counts,
-    frontier_present, heads, kept_by_some, left_out, restrictable,
+    frontier_present, heads, kept_by_some, left_out, orders_by_principals, restrictable,
 };
 pub use tenant::{Quota, Tenant, Terms};

@@ -418,6 +418,23 @@ pub fn by_principals<'a, L: Lookup + ?Sized>(
     versions
 }
 
+/// Of versions of order documents of one key, those that principals signed, and that none of the others stands on or
+/// settles which administrators signed and which counts: as [`by_principals`], of all orders of a key.
+#[must_use]
+pub fn orders_by_principals<'a, L: Lookup + ?Sized>(
+    mut versions: Vec<&'a SignedDocument>,
+    lookup: &L,
+) -> Vec<&'a SignedDocument> {
+    let vouching = |v: &&&SignedDocument| signed_by_administrators(v, lookup) && counts(v, lookup);
+    let behind = versions.iter().filter(vouching).flat_map(|v| {
+        let order = KeyOrder::of(v.body()).into_iter();
+        order.flat_map(|order| order.settles.iter().map(|it| it.digest)).chain([v.digest()])
+    });
+    let vouched = lines(behind, lookup);
+    versions.retain(|v| !vouched.contains(&v.digest()) && !signed_by_administrators(v, lookup));
+    versions
+}
+
 /// Whether a version that administrators signed and that counts stands on this one, or settles it: they have looked at
 /// it, and nobody takes theirs without it.
 pub(crate) fn followed_by_administrators<L: Lookup + ?Sized>(

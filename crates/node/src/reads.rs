@@ -4,6 +4,7 @@
 //! other uses, so a decision never needs a row that was not planned.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::log::{LogAnswer, LogRead};
@@ -18,18 +19,20 @@ pub(crate) struct Unread;
 pub(crate) struct Reads<'v> {
     view: &'v View,
     missing: RefCell<ReadSet>,
+    /// The same: a frontier asks for thousands at once.
+    noted: RefCell<HashSet<Read>>,
     used: RefCell<Vec<Arc<Entry>>>,
 }
 
 impl<'v> Reads<'v> {
     pub(crate) fn new(view: &'v View) -> Self {
-        Self { view, missing: RefCell::default(), used: RefCell::default() }
+        let (missing, noted, used) = Default::default();
+        Self { view, missing, noted, used }
     }
 
     fn note<T>(&self, read: Read) -> Result<T, Unread> {
-        let mut missing = self.missing.borrow_mut();
-        if !missing.contains(&read) {
-            missing.push(read);
+        if self.noted.borrow_mut().insert(read.clone()) {
+            self.missing.borrow_mut().push(read);
         }
         Err(Unread)
     }

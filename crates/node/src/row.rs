@@ -208,6 +208,12 @@ impl RowKey {
         Self::of(Table::Complete, &[version.as_bytes()])
     }
 
+    /// Which entry of its frontier an authority version waits for: the first that was not here.
+    #[must_use]
+    pub fn waits(version: Digest) -> Self {
+        Self::of(Table::Complete, &[version.as_bytes(), &[1]])
+    }
+
     /// A named fact about the cluster.
     #[must_use]
     pub fn cluster(name: &str) -> Self {

@@ -44,6 +44,21 @@ pub const MAX_ORDERS_PER_TENANT: u32 = 10_000;
 /// of one another.
 pub const MAX_ORDERS_PER_KEY: usize = 1024;
 
+/// Orders of one key version that principals sign before administrators follow them: more than a year of one each
+/// week. Standing refreshes take none.
+pub const MAX_ORDER_VERSIONS_BY_PRINCIPALS: usize = 64;
+
+/// Of these, those that no other follows: as many as one order of administrators settles. One is enough where people
+/// know of one another.
+pub const MAX_ORDER_HEADS_BY_PRINCIPALS: usize = 16;
+
+/// Bytes of such orders of one key, all its versions together: a sixteenth of a reply that shows the key with them. A
+/// key of 250 versions at three nodes is moved twice in it.
+pub const MAX_ORDER_BYTES_BY_PRINCIPALS: usize = 512 * 1024;
+
+/// Keys of one alias in a tenant that a node shows when it is asked for the alias; where there are more, it shows none.
+pub const MAX_KEYS_PER_ALIAS: usize = 32;
+
 /// Documents under one tenant at a node, whether they count or not, in use or over. What an authority
 /// version left out stays stored, so a tenant whose credentials were stolen can shed what was made with them
 /// three times over before its node's operator is asked; and one that makes and revokes ten a day goes on for ten years.

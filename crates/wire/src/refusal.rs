@@ -90,6 +90,9 @@ codes! {
     /// No such key for this caller: unknown and foreign keys answer alike.
     KeyUnknown, "key_unknown", NotFound, "Nothing was changed.",
         "Run `quorate key list` to see the keys that you may use.";
+    /// More keys have this alias than one answer shows.
+    AliasShared, "alias_shared", Conflict, "Nothing was changed.",
+        "Name the key by its id: `quorate key list` shows ids. Have the other keys of that name renamed or destroyed by the tenant's administrators, and find out who made them.";
     /// The key has no such version.
     KeyVersionUnknown, "key_version_unknown", NotFound, "Nothing was changed.",
         "Run `quorate key show` to see the key's versions.";
@@ -144,6 +147,9 @@ codes! {
     /// A document's signers may not sign it.
     DocumentUnauthorized, "document_unauthorized", Denied, "No document was stored.",
         "Have it signed by those whom the message names.";
+    /// A principal gives a key an alias that another key of its tenant has.
+    AliasTaken, "alias_taken", Conflict, "No document was stored.",
+        "Choose another alias; or have an administrator of the tenant rename one of the keys, and run `quorate cluster sync`.";
     /// A document names another that is not here.
     DocumentMissing, "document_missing", Conflict, "No document was stored.",
         "Send the document that the message names first.";

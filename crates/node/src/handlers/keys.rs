@@ -2,7 +2,7 @@
 
 use quorate_authz::Caller;
 use quorate_documents::{Key, Kind, Lookup};
-use quorate_types::limits::MAX_REPLY_BYTES;
+use quorate_types::limits::{MAX_KEYS_PER_ALIAS, MAX_REPLY_BYTES};
 use quorate_types::{DocumentId, KeyId};
 use quorate_wire::RefusalCode;
 use quorate_wire::proto::store::v1::LineageRow;
@@ -20,9 +20,6 @@ use crate::row::{RowKey, Table, alias_prefix};
 use crate::rows;
 use crate::rules::KeyRules;
 use crate::view::Read;
-
-/// Keys that one alias may name: heads of a race, and keys of one name in one tenant.
-const MAX_KEYS_PER_ALIAS: usize = 32;
 
 /// Keys of one page of a list; with all their documents and certificates they fit a reply.
 const KEYS_PER_PAGE: usize = 64;
@@ -204,8 +201,13 @@ pub(crate) mod get {
                     table: Table::Aliases,
                     prefix,
                     after: None,
-                    limit: MAX_KEYS_PER_ALIAS,
+                    limit: MAX_KEYS_PER_ALIAS + 1,
                 })?;
+                // Whose ids are chosen by those who make them, and come first in order.
+                if entries.len() > MAX_KEYS_PER_ALIAS {
+                    let message = format!("more than {MAX_KEYS_PER_ALIAS} keys have this alias");
+                    return Err(Refused::new(RefusalCode::AliasShared, message).into());
+                }
                 let id = |entry: &std::sync::Arc<crate::Entry>| {
                     let id = entry.key().key.get(length..).map(KeyId::from_slice);
                     id.and_then(Result::ok).ok_or_else(|| rows::damaged(entry))
@@ -226,9 +228,8 @@ pub(crate) mod get {
             let bytes = self.shown.iter().map(|shown| size(&shown.view)).sum::<usize>();
             // Some of the keys of an alias would be a wrong answer.
             if self.shown.len() > 1 && bytes > REPLY_BYTES {
-                let message =
-                    "the keys of this alias are too large together; ask for one by its id";
-                return Err(Refused::new(RefusalCode::TooLarge, message));
+                let message = "the keys of this alias are too large together for one answer";
+                return Err(Refused::new(RefusalCode::AliasShared, message));
             }
             let now = deciding.now;
             for Shown { rules, view } in self.shown {

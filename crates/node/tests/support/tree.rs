@@ -9,6 +9,8 @@
     reason = "a test that does not come this far has failed"
 )]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use prost::Message;
 use quorate_documents::{
     Administrators, Body, Draft, Grant, Key, KeyVersionEntry, Kind, Order, Permission, Policy,
@@ -23,6 +25,9 @@ use quorate_wire::proto::v1;
 use quorate_wire::{EncryptionContext, PublicKey, SigningKey, digests, strict};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+
+/// Keys that were called what no tenant's key is.
+static ALIASES: AtomicUsize = AtomicUsize::new(0);
 
 /// Whoever answers: a core, or a node behind sockets. Nobody asks where there is no key.
 pub trait Answers {
@@ -920,7 +925,13 @@ impl Tree {
                 vec![put("grant to it", self.signed(Body::Grant(grant), own, &own.tenant))]
             }
             Identifier::Alias => {
-                let key = Body::Key(Key { alias: format!("alias of {}", target.name), ..key });
+                // One's own keys that have it are looked at, and those of this were made here again and again.
+                let again = match std::ptr::eq(target, &self.nowhere) {
+                    true => format!(" {}", ALIASES.fetch_add(1, Ordering::Relaxed)),
+                    false => String::new(),
+                };
+                let alias = format!("alias of {}{again}", target.name);
+                let key = Body::Key(Key { alias, ..key });
                 vec![put("key of that alias", self.signed(key, own, &own.tenant))]
             }
             Identifier::PublicKey => {

@@ -182,17 +182,6 @@ fn keys_named(payload: &[u8]) -> Vec<PublicKey> {
     principal.into_iter().flat_map(Principal::named_keys).collect()
 }
 
-/// Authority versions that may take effect from now on, whatever their frontiers hold.
-pub(super) fn completed(loaded: &Loaded) -> Vec<Write> {
-    let authorities = loaded.documents_of(&[Kind::Roster, Kind::Tenant]);
-    let versions = authorities.iter().flat_map(|id| loaded.versions(id));
-    versions
-        .filter(|v| !v.frontier().is_empty() && !loaded.complete_before(&v.digest()))
-        .filter(|v| rules::frontier_present(v, loaded))
-        .map(|v| Write::Put(RowKey::complete(v.digest()), Vec::new()))
-        .collect()
-}
-
 /// The rows derived from a document, where they change. `before` is its row of heads. Says whether they do.
 pub(super) fn update(
     before: Option<&HeadsRow>,

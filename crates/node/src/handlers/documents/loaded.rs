@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use quorate_documents::{
     Body, BodyOf, Document, Grant, Key, KeyOrder, Kind, Lookup, Principal, SignedDocument,
-    StateCache,
+    StateCache, Tenant,
 };
 use quorate_types::{ClusterId, Digest, DocumentId, KeyId, PrincipalId, TenantId};
 use quorate_wire::proto::store::v1::DocumentRow;
 use quorate_wire::{PublicKey, stored};
 
+use super::frontier::Frontiers;
 use crate::reads::{Reads, Unread};
 use crate::refused::{Refused, Stop};
 use crate::row::{RowKey, Table};
@@ -37,8 +38,8 @@ pub(crate) struct Loaded {
     holders: BTreeMap<PublicKey, DocumentId>,
     /// Documents of which all versions are here; of others only what a frontier names.
     complete: BTreeSet<DocumentId>,
-    /// Authority versions whose frontier was here before.
-    frontiers: BTreeSet<Digest>,
+    /// What is here of what authority versions keep.
+    pub(super) frontiers: Frontiers,
     cache: StateCache,
 }
 
@@ -88,6 +89,12 @@ impl Loaded {
         self.cache.clear();
     }
 
+    /// Takes in what was found out of frontiers.
+    pub(super) fn know(&mut self, found: impl FnOnce(&mut Frontiers)) {
+        found(&mut self.frontiers);
+        self.cache.clear();
+    }
+
     /// Versions of principals that name a key, as theirs, as the one offered, or as one they had.
     pub(super) fn naming(&self, key: &PublicKey) -> impl Iterator<Item = &SignedDocument> {
         self.by_key.get(key).into_iter().flatten().filter_map(|digest| self.version(digest))
@@ -96,6 +103,14 @@ impl Loaded {
     /// Whose a public key was before, by its row.
     pub(super) fn holder(&self, key: &PublicKey) -> Option<DocumentId> {
         self.holders.get(key).copied()
+    }
+
+    /// All versions of orders of a key that are here.
+    pub(super) fn orders(&self, key: KeyId) -> Vec<&SignedDocument> {
+        let of_key = |version: &&SignedDocument| {
+            KeyOrder::of(version.body()).is_some_and(|order| order.key == key)
+        };
+        self.versions.values().map(Arc::as_ref).filter(of_key).collect()
     }
 
     pub(super) fn count(&self, id: &DocumentId) -> usize {
@@ -130,7 +145,7 @@ impl Lookup for Loaded {
     }
 
     fn complete_before(&self, version: &Digest) -> bool {
-        self.frontiers.contains(version)
+        self.frontiers.are_here(version, |digest| self.version(digest))
     }
 
     fn cache(&self) -> &StateCache {
@@ -186,8 +201,10 @@ pub(super) fn naming(key: PublicKey) -> Read {
 
 /// Loads documents and what they refer to, asking for as much as possible in each round.
 pub(crate) struct Loader<'a, 'v> {
-    reads: &'a Reads<'v>,
+    pub(super) reads: &'a Reads<'v>,
     pub(crate) loaded: Loaded,
+    /// The versions that came, which may be here once they are judged.
+    pub(super) came: BTreeSet<Digest>,
     done: BTreeSet<DocumentId>,
     signers: BTreeSet<PublicKey>,
     queue: Vec<DocumentId>,
@@ -204,6 +221,7 @@ impl<'a, 'v> Loader<'a, 'v> {
         Self {
             reads,
             loaded: Loaded::new(cluster),
+            came: BTreeSet::new(),
             done: BTreeSet::new(),
             signers: BTreeSet::new(),
             queue: vec![cluster.into()],
@@ -259,26 +277,8 @@ impl<'a, 'v> Loader<'a, 'v> {
 
     /// Queues what a version refers to.
     pub(super) fn refer(&mut self, document: &Document, signers: &[PublicKey]) -> Result<(), Stop> {
-        let frontier = if self.frontiers { document.frontier() } else { &[] };
-        // What was here once is here still, and ten thousand entries are not read again for each change.
-        let known = !frontier.is_empty()
-            && self.attempt(self.reads.row(&RowKey::complete(document.digest()))).is_none_or(
-                |row| {
-                    let complete = row.bytes().is_some();
-                    if complete {
-                        self.loaded.frontiers.insert(document.digest());
-                        self.loaded.cache.clear();
-                    }
-                    complete
-                },
-            );
-        for entry in if known { &[] } else { frontier } {
-            let key = RowKey::document(entry.id, entry.version, entry.digest);
-            if let Some(row) = self.attempt(self.reads.row(&key))
-                && let Some(kept) = version(row)?
-            {
-                self.loaded.insert(kept);
-            }
+        if self.frontiers {
+            self.frontier(document)?;
         }
         match document.body() {
             Body::Roster(_) => {}
@@ -300,7 +300,7 @@ impl<'a, 'v> Loader<'a, 'v> {
                     self.signer(*signer)?;
                 }
                 if let Body::Grant(grant) = document.body() {
-                    self.first_version(grant.key.into())?;
+                    let _ = self.first_version(grant.key.into())?;
                 }
             }
             Body::KeyOrder(order) => {
@@ -320,20 +320,26 @@ impl<'a, 'v> Loader<'a, 'v> {
                 }
             }
             Body::Policy(policy) => self.want(policy.tenant.into()),
-            Body::Terms(terms) => self.want(terms.tenant.into()),
+            // Of the tenant that they are of, who is above it: none of its own versions says anything of them.
+            Body::Terms(terms) => {
+                let parent = self.first_version(terms.tenant.into())?;
+                if let Some(parent) = parent.and_then(|first| Tenant::of(first.body())?.parent) {
+                    self.want(parent.into());
+                }
+            }
         }
         Ok(())
     }
 
     /// Loads the first version of a document, without the others.
-    fn first_version(&mut self, id: DocumentId) -> Result<(), Stop> {
+    fn first_version(&mut self, id: DocumentId) -> Result<Option<Arc<SignedDocument>>, Stop> {
         let key = RowKey::document(id, 1, Digest::from_bytes(*id.as_bytes()));
-        if let Some(row) = self.attempt(self.reads.row(&key))
-            && let Some(first) = version(row)?
-        {
-            self.loaded.insert(first);
+        let Some(row) = self.attempt(self.reads.row(&key)) else { return Ok(None) };
+        let first = version(row)?;
+        if let Some(first) = &first {
+            self.loaded.insert(Arc::clone(first));
         }
-        Ok(())
+        Ok(first)
     }
 
     /// Queues all principals of which some version names a public key.

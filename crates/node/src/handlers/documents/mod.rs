@@ -1,9 +1,12 @@
 //! Documents: taking them in, giving them out.
 
+mod aliases;
 mod derived;
+mod frontier;
 pub(crate) mod get;
 mod loaded;
 mod named;
+mod orders;
 pub(crate) mod places;
 pub(crate) mod put;
 mod quota;

@@ -14,6 +14,7 @@ use super::loaded::{all_versions, naming, version};
 use super::put::Candidate;
 use crate::reads::Reads;
 use crate::refused::{Refused, Stop};
+use crate::row::RowKey;
 use crate::rows;
 
 type Versions = Vec<Arc<SignedDocument>>;
@@ -23,6 +24,8 @@ struct Near<'a, 'v> {
     reads: &'a Reads<'v>,
     came: Vec<Arc<SignedDocument>>,
     read: BTreeMap<DocumentId, Versions>,
+    /// First versions of tenants of which nothing else is asked.
+    firsts: BTreeMap<DocumentId, Option<Arc<SignedDocument>>>,
     named: BTreeMap<PublicKey, Vec<DocumentId>>,
     unread: bool,
 }
@@ -44,8 +47,8 @@ pub(super) fn here(
 ) -> Result<Vec<Candidate>, Stop> {
     let came: Vec<_> =
         candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()).map(Arc::clone).collect();
-    let (read, named) = (BTreeMap::new(), BTreeMap::new());
-    let mut near = Near { reads, came: came.clone(), read, named, unread: false };
+    let (read, firsts, named) = Default::default();
+    let mut near = Near { reads, came: came.clone(), read, firsts, named, unread: false };
     let roster = DocumentId::from(cluster);
     near.stored(roster)?;
     for document in &came {
@@ -53,8 +56,14 @@ pub(super) fn here(
         for signer in document.signers() {
             near.principals(*signer)?;
         }
-        if let Some(tenant) = document.body().tenant() {
-            near.stored(tenant.into())?;
+        match document.body() {
+            // Those above say them, who need not read what the tenant's own administrators have signed.
+            Body::Terms(terms) => near.stored_first(terms.tenant.into())?,
+            body => {
+                if let Some(tenant) = body.tenant() {
+                    near.stored(tenant.into())?;
+                }
+            }
         }
         if let Some(key) = key_named(document.body()) {
             near.stored(key.into())?;
@@ -102,6 +111,16 @@ impl Near<'_, '_> {
         Ok(())
     }
 
+    /// Reads the first version of a document.
+    fn stored_first(&mut self, id: DocumentId) -> Result<(), Stop> {
+        let key = RowKey::document(id, 1, Digest::from_bytes(*id.as_bytes()));
+        match self.reads.row(&key) {
+            Ok(row) => drop(self.firsts.insert(id, version(row)?)),
+            Err(_) => self.unread = true,
+        }
+        Ok(())
+    }
+
     /// Reads the principals of which some version names a key.
     fn principals(&mut self, key: PublicKey) -> Result<(), Stop> {
         if self.named.contains_key(&key) {
@@ -125,7 +144,8 @@ impl Near<'_, '_> {
 
     /// Versions of a document, stored or brought.
     fn versions(&self, id: DocumentId) -> impl Iterator<Item = &SignedDocument> {
-        let stored = self.read.get(&id).into_iter().flatten();
+        let first = self.firsts.get(&id).filter(|_| !self.read.contains_key(&id));
+        let stored = self.read.get(&id).into_iter().flatten().chain(first.into_iter().flatten());
         let came = self.came.iter().filter(move |document| document.id() == id);
         stored.chain(came).map(Arc::as_ref)
     }
@@ -138,7 +158,8 @@ impl Near<'_, '_> {
     /// only brought says so if somebody signed it who was one.
     fn administrators(&self, id: DocumentId) -> BTreeSet<PublicKey> {
         let mut all = BTreeSet::new();
-        let stored = self.read.get(&id).map_or(0, Vec::len);
+        let first = usize::from(self.firsts.get(&id).is_some_and(Option::is_some));
+        let stored = self.read.get(&id).map_or(first, Vec::len);
         for (at, version) in self.versions(id).enumerate() {
             let believed = at < stored
                 || version.version() == 1

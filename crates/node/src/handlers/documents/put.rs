@@ -20,11 +20,14 @@ use quorate_wire::proto::store::v1::HeadsRow;
 use quorate_wire::proto::v1;
 use quorate_wire::{PublicKey, RefusalCode};
 
-use super::derived::{SAID_BELOW, completed, derive, having, store, update};
+use super::aliases::Aliases;
+use super::derived::{SAID_BELOW, derive, having, store, update};
+use super::frontier::completed;
 use super::loaded::{
     Loaded, Loader, MAX_VERSIONS_PER_DOCUMENT, VERSIONS_FOR_RESTRICTIONS, principal_of, version,
 };
 use super::named;
+use super::orders;
 use super::places::Place;
 use super::quota::Quotas;
 use super::together::Together;
@@ -103,6 +106,7 @@ pub(crate) struct Ready<'a> {
     affected: BTreeSet<DocumentId>,
     quotas: Quotas,
     policies: Together,
+    aliases: Aliases,
     /// Of keys of which some version asks for destruction.
     destructions: BTreeMap<DocumentId, destruction::Before>,
     restored: Restored,
@@ -149,7 +153,8 @@ pub(crate) fn prepare<'a>(
     let candidates = named::here(reads, cluster, came.verified(reads)?.clone())?;
     // Of tenants that the caller may name only, and before anything else can be missed.
     let named = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
-    let policies = Together::gather(reads, named.map(|d| d.document()));
+    let policies = Together::gather(reads, named.clone().map(|d| d.document()));
+    let aliases = Aliases::gather(core, reads, named.map(|d| d.document()));
     let (loaded, affected) = load(reads, cluster, &candidates)?;
     let came = candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok());
     let moved = affected.iter().flat_map(|id| loaded.versions(id).into_iter().take(1));
@@ -173,6 +178,7 @@ pub(crate) fn prepare<'a>(
         affected,
         quotas,
         policies: policies?,
+        aliases: aliases?,
         destructions,
         restored: restored?,
     })
@@ -254,11 +260,16 @@ pub(crate) fn load(
     candidates: &[Candidate],
 ) -> Result<(Loaded, BTreeSet<DocumentId>), Stop> {
     let mut loader = Loader::new(reads, cluster);
+    let came = candidates.iter().filter(|(_, parsed)| parsed.is_ok());
+    loader.came = came.map(|(digest, _)| *digest).collect();
     for document in candidates.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()) {
         loader.want(document.id());
         loader.refer(document, document.signers())?;
         if let Body::Principal(principal) = document.body() {
             loader.signer(principal.public_key)?;
+        }
+        if let Body::KeyOrder(order) = document.body() {
+            loader.orders_of(order.key)?;
         }
     }
     loader.run()?;
@@ -433,6 +444,9 @@ fn admit(
         quotas.check(document, (kept, by_principal), loaded, now)?;
         if !document.kind().is_authority() && !kept {
             bounded(loaded, together, document, &admitted)?;
+            if by_principal {
+                orders::bounded(loaded, together, document)?;
+            }
         }
     }
     if document.kind().is_authority() && admitted == Admitted::ByAdministrators {
@@ -565,6 +579,7 @@ impl Ready<'_> {
             affected,
             mut quotas,
             mut policies,
+            aliases,
             destructions,
             restored,
         } = self;
@@ -587,6 +602,9 @@ impl Ready<'_> {
             // What an authority version keeps is taken in any case.
             if !rules::kept_by_some(&document, &together) {
                 policies.check(&document, &loaded)?;
+                if by_principal && loaded.get(digest).is_none() {
+                    aliases.check(&document, &loaded, &together)?;
+                }
             }
             deciding.audit.subject.extend_from_slice(digest.as_bytes());
             let (id, known) = (document.id(), loaded.get(digest).is_some());
@@ -608,9 +626,11 @@ impl Ready<'_> {
         for (digest, parsed) in &candidates {
             refusals.push(store_one(parsed, digest).err());
         }
-        // What found no place is asked once more: what came after it may have given one back.
+        // What found no place, or no name, is asked once more: what came after it may have given one back.
         for (refusal, (digest, parsed)) in refusals.iter_mut().zip(&candidates) {
-            let full = |refused: &Refused| refused.code() == RefusalCode::QuotaReached;
+            let full = |refused: &Refused| {
+                matches!(refused.code(), RefusalCode::QuotaReached | RefusalCode::AliasTaken)
+            };
             if refusal.as_ref().is_some_and(full) {
                 *refusal = store_one(parsed, digest).err();
             }
