@@ -54,10 +54,8 @@ impl Client {
         // What is wrong in itself is said before any node is asked.
         key_body(self.roster(), self.tenant(), request.clone(), UnixSeconds(0))?;
         let alias = request.alias.clone();
-        if !request.alias.is_empty()
-            && let Some(id) = self.called(&request.alias).await?.first().map(Key::id)
-        {
-            return Err(KeyError::Exists { alias: request.alias, id }.into());
+        if !request.alias.is_empty() {
+            self.called(&request.alias).await?.free(&request.alias, None)?;
         }
         let at = self.document_time().await?;
         let allow_absent = request.allow_absent;

@@ -272,12 +272,16 @@ pub enum KeyError {
     #[error("no key \"{0}\" is known to you")]
     Unknown(String),
     /// Several keys have this alias.
-    #[error("{} keys are called \"{alias}\": {}", ids.len(), joined(ids))]
+    #[error("{}", several(alias, ids, unverified, *more))]
     Ambiguous {
         /// The alias.
         alias: String,
-        /// The keys of that name.
+        /// The keys of that name that verify.
         ids: Vec<KeyId>,
+        /// Those that do not, though somebody who may has signed that they are called so.
+        unverified: Vec<KeyId>,
+        /// There are more than nodes show at once.
+        more: bool,
     },
     /// There is a key of this alias already.
     #[error("there is a key called \"{alias}\" already: {id}")]
@@ -434,8 +438,13 @@ impl CeremonyError {
     }
 }
 
-fn joined(ids: &[KeyId]) -> String {
-    ids.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
+fn several(alias: &str, ids: &[KeyId], unverified: &[KeyId], more: bool) -> String {
+    let not = unverified.iter().map(|id| format!("{id}, which does not verify"));
+    let all: Vec<String> = ids.iter().map(KeyId::to_string).chain(not).collect();
+    if more {
+        return format!("more keys are called \"{alias}\" than nodes show at once");
+    }
+    format!("{} keys are called \"{alias}\": {}", all.len(), all.join("; "))
 }
 
 /// Who did not do their part, and why.

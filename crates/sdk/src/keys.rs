@@ -16,7 +16,7 @@ use quorate_wire::Transcript;
 use quorate_wire::proto::v1::{self, Envelope, KeyView};
 
 use crate::client::{Answered, Client, NodeFailure, Warning};
-use crate::error::{ClusterError, Error, KeyError, NotQuorate, ProfileError, WrongAnswer};
+use crate::error::{ClusterError, Error, KeyError, NotQuorate, WrongAnswer};
 use crate::lifecycle::KeyFate;
 use crate::newer::LOOK_AGAIN_FOR_A_NODE;
 use crate::rng::now;
@@ -492,79 +492,8 @@ impl Client {
         if let Ok(id) = selector.parse::<KeyId>() {
             return self.key_by_id(id).await;
         }
-        let pinned = match self.alias_pins() {
-            Some(pins) => pins.read()?.get(selector).copied(),
-            None => None,
-        };
-        let found = self.called(selector).await?;
-        let key = match (found.as_slice(), pinned) {
-            (all, Some(pinned)) => match all.iter().find(|key| key.id() == pinned) {
-                Some(key) => {
-                    if all.len() > 1 {
-                        self.warn(Warning::AliasShared {
-                            alias: selector.to_owned(),
-                            used: pinned,
-                        });
-                    }
-                    key.clone()
-                }
-                None => {
-                    let [first, ..] = all else {
-                        return Err(KeyError::Unknown(selector.to_owned()).into());
-                    };
-                    let (alias, found) = (selector.to_owned(), first.id());
-                    // The alias went to another key; what this profile means by it is still there, or not.
-                    let Ok(key) = self.key_by_id(pinned).await else {
-                        return Err(KeyError::AliasMoved { alias, pinned, found }.into());
-                    };
-                    self.warn(Warning::AliasShared { alias, used: pinned });
-                    key
-                }
-            },
-            ([key], None) => {
-                match self.pin(selector, key.id()) {
-                    // A service's profile may well be read-only.
-                    Err(Error::Profile(ProfileError::Io { .. })) => {
-                        self.warn(Warning::AliasNotKept { alias: selector.to_owned() });
-                    }
-                    pinned => pinned?,
-                }
-                key.clone()
-            }
-            ([], None) => return Err(KeyError::Unknown(selector.to_owned()).into()),
-            (several, None) => {
-                let ids = several.iter().map(Key::id).collect();
-                return Err(KeyError::Ambiguous { alias: selector.to_owned(), ids }.into());
-            }
-        };
+        let key = self.key_called(selector).await?;
         Ok(self.cache_key(&key))
-    }
-
-    /// The keys of this alias that the caller sees, verified.
-    pub(crate) async fn called(&self, alias: &str) -> Result<Vec<Key>, Error> {
-        let which = v1::get_key_request::Which::Alias(alias.to_owned());
-        let views = match self.get_key(which, alias).await {
-            Err(Error::Key(KeyError::Unknown(_))) => return Ok(Vec::new()),
-            views => views?,
-        };
-        let ids: BTreeSet<KeyId> = views
-            .iter()
-            .flat_map(|(_, views)| views)
-            .filter_map(|view| KeyId::from_slice(&view.id).ok())
-            .collect();
-        let mut found = Vec::new();
-        let mut failure = None;
-        for id in ids {
-            match self.verify_views(id, &views).await {
-                Ok(key) if key.alias() == alias => found.push(key),
-                Ok(_) => {}
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            Some(error) if found.is_empty() => Err(error),
-            _ => Ok(found),
-        }
     }
 
     /// The key of this id. Kept in memory once it was verified.
@@ -634,8 +563,11 @@ impl Client {
         error.into_error()
     }
 
-    /// What most nodes show of a key.
-    async fn get_key(
+    /// What most nodes show of a key, or of all keys of an alias.
+    ///
+    /// # Errors
+    /// [`KeyError::Ambiguous`] where it takes nodes that have more keys of the alias than they show to make most of them.
+    pub(crate) async fn get_key(
         &self,
         which: v1::get_key_request::Which,
         selector: &str,
@@ -655,7 +587,7 @@ impl Client {
             .await;
         let mut views = Vec::new();
         let mut failed = BTreeMap::new();
-        let mut unknown = 0;
+        let (mut unknown, mut shared) = (0, 0);
         for (node, answer) in answers {
             match answer {
                 Ok(Answered { reply, .. }) => {
@@ -668,11 +600,19 @@ impl Client {
                     unknown += 1;
                 }
                 Err(failure) => {
+                    let code = quorate_wire::RefusalCode::AliasShared.code();
+                    if matches!(&failure, NodeFailure::Refused(it) if it.refusal.code == code) {
+                        shared += 1;
+                    }
                     failed.insert(node, failure);
                 }
             }
         }
         let answered = views.len() + unknown;
+        if answered < self.most() && shared > 0 && answered + shared >= self.most() {
+            let (alias, ids, unverified) = (selector.to_owned(), Vec::new(), Vec::new());
+            return Err(KeyError::Ambiguous { alias, ids, unverified, more: true }.into());
+        }
         if answered < self.most() {
             return Err(self.most_error("find the key", answered, failed));
         }
@@ -695,12 +635,15 @@ impl Client {
             .collect();
         let known = self.known_rosters().await?;
         let client = self.clone();
+        // Whose fault it is, is known once the others' views verify.
+        let mut wrong = Vec::new();
         let verify = move || loop {
             let only: Vec<KeyView> = views.iter().map(|(_, view)| view.clone()).collect();
             let error = match key_view::verify(&known, &only, now()) {
                 Ok(mut verified) => {
                     let shown_by: Vec<NodeId> = views.iter().map(|(node, _)| *node).collect();
                     verified.adopt_doubted(&shown_by);
+                    wrong.into_iter().for_each(|wrong| client.warn(Warning::WrongAnswer(wrong)));
                     return Key::new(verified, &only, fates(&views));
                 }
                 Err(error) => error,
@@ -716,10 +659,8 @@ impl Client {
                     if views.len() > 1 && *view < views.len() =>
                 {
                     let (node, _) = views.remove(*view);
-                    client.warn(Warning::WrongAnswer(WrongAnswer {
-                        name: client.node_name(node),
-                        what: error.to_string(),
-                    }));
+                    let name = client.node_name(node);
+                    wrong.push(WrongAnswer { name, what: error.to_string() });
                 }
                 KeyViewError::RosterExpired => return Err(ClusterError::RosterExpired.into()),
                 _ => return Err(KeyError::Invalid { id, why: error.to_string() }.into()),
@@ -736,13 +677,5 @@ impl Client {
             return Box::pin(newer.verify_views(id, shown)).await;
         }
         verified
-    }
-
-    /// Remembers what an alias means.
-    fn pin(&self, alias: &str, found: KeyId) -> Result<(), Error> {
-        let Some(pins) = self.alias_pins() else { return Ok(()) };
-        let mut all = pins.read()?;
-        all.insert(alias.to_owned(), found);
-        pins.write(&all)
     }
 }

@@ -29,6 +29,7 @@ mod admin;
 mod administrators;
 mod audit;
 mod bulk;
+mod called;
 mod ceremony;
 mod changed_fields;
 mod changes;
@@ -79,6 +80,8 @@ mod usage;
 
 #[cfg(test)]
 mod again_tests;
+#[cfg(test)]
+mod called_tests;
 #[cfg(test)]
 mod generation_tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use quorate_types::{Action, DocumentId, KeyState, KeyVersion, NodeId, UnixSecond
 use crate::admin::deliver;
 use crate::client::Client;
 use crate::documents::Delivered;
-use crate::error::{Error, KeyError, RequestError};
+use crate::error::{Error, RequestError};
 use crate::keys::Key;
 use crate::profile::AdminKey;
 
@@ -171,10 +171,8 @@ impl Client {
         administrator: Option<&AdminKey>,
     ) -> Result<Delivered, Error> {
         let key = self.fetch_key(key.id()).await?;
-        if let KeyChange::Alias(new) = change
-            && let Some(other) = self.called(new).await?.iter().find(|other| other.id() != key.id())
-        {
-            return Err(KeyError::Exists { alias: new.clone(), id: other.id() }.into());
+        if let KeyChange::Alias(new) = change {
+            self.called(new).await?.free(new, Some(key.id()))?;
         }
         let at = self.document_time().await?;
         let mut body = merged(key.heads(), change, at)?;

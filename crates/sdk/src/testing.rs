@@ -126,6 +126,8 @@ struct NodeState {
     promised: Vec<(Generation, SigningShare)>,
     wrong: Option<SigningShare>,
     view: Option<v1::KeyView>,
+    /// What it shows as well by the key's alias.
+    also: Vec<v1::KeyView>,
     tenant: TenantId,
     caller: PrincipalId,
     roster: Vec<u8>,
@@ -288,6 +290,7 @@ impl FakeCluster {
                     promised: Vec::new(),
                     wrong: Some(SigningShare::take(&mut Scalar::random(rng)).unwrap()),
                     view: Some(view.clone()),
+                    also: Vec::new(),
                     tenant: bundle.tenant,
                     caller: bundle.principal,
                     roster: bundle.digest.as_bytes().to_vec(),
@@ -473,6 +476,7 @@ impl FakeCluster {
                 promised: Vec::new(),
                 wrong: None,
                 view: state.view.clone(),
+                also: state.also.clone(),
                 tenant: state.tenant,
                 caller: state.caller,
                 roster: state.roster.clone(),
@@ -657,16 +661,20 @@ impl FakeNode {
                 self.key_fetches.fetch_add(1, Ordering::Relaxed);
                 let view = state.view.clone().unwrap();
                 let asked = v1::GetKeyRequest::decode(body).unwrap();
-                let known = match asked.which.unwrap() {
-                    v1::get_key_request::Which::Id(id) => id == view.id,
-                    v1::get_key_request::Which::Alias(alias) => alias == "test",
-                };
-                if !known {
-                    return Err(Box::new(
-                        RefusalCode::KeyUnknown.message("no such key".into(), time),
-                    ));
+                let mut keys = [vec![view], state.also.clone()].concat();
+                match asked.which.unwrap() {
+                    v1::get_key_request::Which::Id(id) => keys.retain(|view| view.id == id),
+                    v1::get_key_request::Which::Alias(alias) if alias != "test" => keys.clear(),
+                    v1::get_key_request::Which::Alias(_) => {}
                 }
-                v1::GetKeyReply { keys: vec![view] }.encode_to_vec()
+                let refused = match keys.len() {
+                    0 => RefusalCode::KeyUnknown.message("no such key".into(), time),
+                    1..=quorate_types::limits::MAX_KEYS_PER_ALIAS => {
+                        return Ok(v1::GetKeyReply { keys }.encode_to_vec());
+                    }
+                    _ => RefusalCode::AliasShared.message("too many".into(), time),
+                };
+                return Err(Box::new(refused));
             }
             "ListKeys" => {
                 let keys: Vec<v1::KeyView> = state.view.iter().cloned().collect();
@@ -876,6 +884,11 @@ impl FakeNode {
     /// Has it show something else.
     pub(crate) fn show(&self, view: v1::KeyView) {
         self.state.lock().unwrap().view = Some(view);
+    }
+
+    /// Has it show other keys as well by the alias of its own.
+    pub(crate) fn also_show(&self, views: Vec<v1::KeyView>) {
+        self.state.lock().unwrap().also = views;
     }
 
     pub(crate) fn evaluated(&self) -> usize {

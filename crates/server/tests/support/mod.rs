@@ -10,6 +10,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -162,6 +163,9 @@ pub struct Recorded {
     pub status: StatusCode,
     pub reply: Vec<u8>,
 }
+
+/// Keys that were ordered.
+static KEYS: AtomicUsize = AtomicUsize::new(0);
 
 /// Everything that clients of this process have sent and got, in order.
 pub static RECORDED: Mutex<Vec<Recorded>> = Mutex::new(Vec::new());
@@ -615,7 +619,8 @@ impl Cluster {
         let members = self.places.iter().map(|p| (p.new.entry.id, p.new.entry.identity_key));
         let key = Key {
             tenant: self.tenant.id().into(),
-            alias: "files".to_owned(),
+            // No principal gives two keys one alias.
+            alias: format!("files {}", KEYS.fetch_add(1, Ordering::Relaxed)),
             spec: KeySpec::PrfRistretto255Sha512,
             usage: KeyUsage::EncryptDecrypt,
             state: KeyState::Active,
