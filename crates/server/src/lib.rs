@@ -27,6 +27,7 @@ mod machine;
 mod metrics;
 pub mod monitoring;
 mod outgoing;
+mod reading;
 mod request;
 mod rootkey;
 mod run;

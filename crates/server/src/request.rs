@@ -24,6 +24,7 @@ use crate::lanes::{Lanes, Place, Whose};
 use crate::limits::{CORE_TIMEOUT, MAX_ATTEMPTS, MAX_INLINE_LABELS, STORAGE_TIMEOUT};
 use crate::machine::{Machine, Notices};
 use crate::metrics::Metrics;
+use crate::reading::Reading;
 use crate::turned_away::TurnedAway;
 use crate::{events, hygiene};
 
@@ -103,6 +104,8 @@ enum Unread {
     Endless,
     /// The disk did not answer in time, or the thread that asked it died.
     Late,
+    /// The disk answers, and there is more to read than there is time for.
+    Long,
     /// Every core has long computations to do.
     Busy,
 }
@@ -362,13 +365,18 @@ impl<S: Store> Node<S> {
         held: impl Send + 'static,
         patience: &mut Patience,
     ) -> Result<(View, Call), Unread> {
-        let node = Arc::clone(self);
+        let (node, progress) = (Arc::clone(self), Arc::new(Reading::new()));
+        let noted = Arc::clone(&progress);
         let reading = tokio::task::spawn_blocking(move || {
             let _held = held;
-            let view = node.view(|view| node.core.plan(&call, view))?;
+            let view = node.view_noting(&noted, |view| node.core.plan(&call, view))?;
             Ok((view, call))
         });
-        patience.wait(reading).await.and_then(Result::ok).unwrap_or(Err(Unread::Late))
+        match patience.wait(reading).await {
+            Some(read) => read.unwrap_or(Err(Unread::Late)),
+            None if progress.is_long() => Err(Unread::Long),
+            None => Err(Unread::Late),
+        }
     }
 
     fn view_from_cache(&self, call: &Call) -> Option<View> {
@@ -387,6 +395,15 @@ impl<S: Store> Node<S> {
 
     /// Reads until a plan asks for no more.
     fn view(&self, plan: impl Fn(&View) -> quorate_node::ReadSet) -> Result<View, Unread> {
+        self.view_noting(&Reading::new(), plan)
+    }
+
+    /// The same, and notes how far it is.
+    fn view_noting(
+        &self,
+        reading: &Reading,
+        plan: impl Fn(&View) -> quorate_node::ReadSet,
+    ) -> Result<View, Unread> {
         let mut view = View::new();
         for _ in 0..=MAX_PLAN_ROUNDS {
             let reads = plan(&view);
@@ -394,7 +411,8 @@ impl<S: Store> Node<S> {
                 return Ok(view);
             }
             for read in reads {
-                self.store.read(&read).map_err(Unread::Store)?.add_to(&read, &mut view);
+                let answer = reading.of(|| self.store.read(&read)).map_err(Unread::Store)?;
+                answer.add_to(&read, &mut view);
             }
         }
         Err(Unread::Endless)
@@ -594,6 +612,10 @@ impl<S: Store> Node<S> {
                 self.refuse(RefusalCode::Overloaded, "all of the node's cores are busy")
             }
             Unread::Late => self.refuse(RefusalCode::StorageFailed, "the node's disk hangs"),
+            Unread::Long => self.refuse(
+                RefusalCode::Overloaded,
+                "there is more to read for this than the node reads in the time of a request",
+            ),
             Unread::Store(_) => {
                 self.refuse(RefusalCode::StorageFailed, "the node's disk cannot be read")
             }
@@ -612,6 +634,7 @@ impl<S: Store> Node<S> {
             Unread::Endless => tracing::error!("a request asks for ever more rows"),
             Unread::Busy => tracing::debug!("all cores are busy"),
             Unread::Late => tracing::error!("a read took too long or was given up"),
+            Unread::Long => tracing::warn!("a request was given up: there is much to read for it"),
         }
     }
 
