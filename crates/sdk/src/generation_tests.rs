@@ -246,3 +246,76 @@ async fn newer_rosters_are_looked_for_once_where_nobody_answers() {
     }
     assert_eq!(cluster.nodes[2].fetched() - before, 1);
 }
+
+/// One node names orders that nobody has, another one each time: the key is asked for a few times and then not because of
+/// that node, which is named and asked last. Fails where the key is asked for whenever an order is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_39_a_node_that_makes_up_orders_costs_a_few_requests() {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use quorate_coordinator::evaluation::Report;
+    use quorate_types::Action;
+
+    use crate::evaluate::Job;
+
+    let cluster = FakeCluster::start(2, 3).await;
+    let client = fresh(&cluster);
+    let key = client.key("test").await.unwrap();
+    let others = &cluster.nodes[1..];
+    let fetched = || others.iter().map(|n| n.key_fetches.load(Ordering::Relaxed)).sum::<usize>();
+    let job = Arc::new(Job::new(&key, KeyVersion::FIRST, Action::Decrypt, None, &[]));
+    let before = fetched();
+    for number in 2..30 {
+        let shown = crate::testing::FakeNode::made_up(&cluster.nodes[0].view(), number);
+        let report = Report { newer: vec![(cluster.nodes[0].id, shown)], ..Report::default() };
+        let newest = client.newest_of(&job, &report, false).await;
+        assert_eq!(newest.versions()[0].height, 1);
+    }
+    assert!((1..=6).contains(&(fetched() - before)), "{}", fetched() - before);
+    let named = |warning: &Warning| {
+        matches!(warning, Warning::WrongAnswer(wrong) if wrong.name == "node-1"
+            && wrong.what.contains("under an order that it does not show"))
+    };
+    let warned = client.warnings();
+    assert!(!warned.is_empty() && warned.iter().all(named), "{warned:?}");
+    assert_eq!(client.preferred().last(), Some(&cluster.nodes[0].id));
+    // Where a request fails without it, it is asked for all the same.
+    let before = fetched();
+    let shown = crate::testing::FakeNode::made_up(&cluster.nodes[0].view(), 2);
+    let report = Report { newer: vec![(cluster.nodes[0].id, shown)], ..Report::default() };
+    client.newest_of(&job, &report, true).await;
+    assert!((1..=2).contains(&(fetched() - before)), "{}", fetched() - before);
+}
+
+/// A node that is nearer than all others and says no each time is asked once, and then last for a while. Fails where the
+/// quickest is asked first whatever it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_39_a_quick_node_that_says_no_is_not_asked_first_again() {
+    for behaviour in [Behaviour::Refuses, Behaviour::MadeUpOrders] {
+        let cluster = FakeCluster::start(2, 3).await;
+        let profile = Profile::open(cluster.profile_dir.path()).unwrap();
+        // Nobody is asked because another one is slow.
+        let hedge = std::time::Duration::from_secs(3);
+        let timeouts = crate::Timeouts { hedge, ..crate::testing::FAST };
+        let client = Client::builder(&profile).unwrap().timeouts(timeouts).build().unwrap();
+        cluster.behave(0, behaviour);
+        (1..3).for_each(|node| cluster.behave(node, Behaviour::Late(50)));
+        let key = client.key("test").await.unwrap();
+        let asked = || cluster.nodes[0].evaluated();
+        client.encrypt(&key, b"x", &context()).await.unwrap();
+        // What it showed is looked at behind the request.
+        let last = Some(cluster.nodes[0].id);
+        for _ in 0..500 {
+            if asked() == 0 || client.preferred().last().copied() == last {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let before = asked();
+        for _ in 0..10 {
+            client.encrypt(&key, b"x", &context()).await.unwrap();
+        }
+        assert_eq!(asked(), before, "{behaviour:?}");
+    }
+}
