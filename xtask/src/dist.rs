@@ -20,8 +20,10 @@ pub fn run() -> Outcome {
     let built = root().join("target").join(TARGET).join("release/quorate");
     let binary = out.join("quorate");
     fs::copy(&built, &binary).map_err(|e| format!("{}: {e}", built.display()))?;
-    fs::copy(root().join("docs/quorate-node.service"), out.join("quorate-node.service"))
-        .map_err(|e| format!("docs/quorate-node.service: {e}"))?;
+    for unit in ["quorate-node.service", "quorate-coordinator.service"] {
+        fs::copy(root().join("docs").join(unit), out.join(unit))
+            .map_err(|e| format!("docs/{unit}: {e}"))?;
+    }
     must(std::process::Command::new(&binary).args(["docs", "man"]).arg(out.join("man")))?;
     let completions = out.join("completions");
     fs::create_dir_all(&completions).map_err(|e| format!("{}: {e}", completions.display()))?;
@@ -32,7 +34,7 @@ pub fn run() -> Outcome {
     }
     let size = fs::metadata(&binary).map_err(|e| e.to_string())?.len();
     println!(
-        "target/dist: quorate ({} MiB, static), quorate-node.service, man/, completions/",
+        "target/dist: quorate ({} MiB, static), two systemd units, man/, completions/",
         size >> 20
     );
     Ok(())

@@ -526,15 +526,11 @@ impl Body {
     /// suspended, deactivated, compromised, destroyed or about to be destroyed.
     #[must_use]
     pub fn restricts(&self) -> bool {
-        use quorate_types::KeyState::{Compromised, Deactivated, Destroyed, Suspended};
         match self {
             Self::Roster(_) => false,
             Self::Tenant(tenant) => tenant.suspended,
             Self::Principal(principal) => principal.revoked,
-            Self::Key(key) => {
-                matches!(key.state, Suspended | Deactivated | Compromised | Destroyed)
-                    || key.destruction.is_some()
-            }
+            Self::Key(key) => key.restricts(),
             Self::KeyOrder(_) | Self::Policy(_) => false,
             Self::Grant(grant) => grant.revoked,
             Self::Terms(terms) => terms.suspended,

@@ -395,12 +395,20 @@ impl Heads<Key> {
     }
 
     /// The key version, where the heads that have it have it alike. A head that has it not takes it from nobody: whoever
-    /// may change the key could else stand on an old version of its document, and end what was sealed since.
+    /// may change the key could else stand on an old version of its document, and end what was sealed since. What a head
+    /// that restricts says of versions is not asked while there is another, since a restriction need not count to be one.
     #[must_use]
     pub fn version(&self, number: KeyVersion) -> Option<&KeyVersionEntry> {
-        let mut having = self.bodies().filter_map(|key| key.version(number));
-        let version = having.next()?;
-        having.all(|other| other == version).then_some(version)
+        let mut having =
+            self.bodies().filter(|key| !key.restricts()).filter_map(|key| key.version(number));
+        if let Some(version) = having.next() {
+            return having.all(|other| other == version).then_some(version);
+        }
+        if self.bodies().any(|key| !key.restricts()) {
+            return None;
+        }
+        let version = self.first.body.version(number)?;
+        self.bodies().all(|key| key.version(number) == Some(version)).then_some(version)
     }
 
     /// The newest key version that the heads that have it have alike, made or not.

@@ -111,6 +111,13 @@ fn restricts_no_less(from: KeyState, to: KeyState) -> bool {
 }
 
 impl Key {
+    /// Whether it takes the key's use away, and so counts even where an authority version left it out.
+    pub(crate) const fn restricts(&self) -> bool {
+        use KeyState::{Compromised, Deactivated, Destroyed, Suspended};
+        matches!(self.state, Suspended | Deactivated | Compromised | Destroyed)
+            || self.destruction.is_some()
+    }
+
     /// The version with this number.
     #[must_use]
     pub fn version(&self, number: KeyVersion) -> Option<&KeyVersionEntry> {

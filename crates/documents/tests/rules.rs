@@ -502,12 +502,17 @@ fn several_heads_allow_what_each_allows_until_they_are_merged() {
         k.versions.push(rotated(3));
         k.enter_state(KeyState::Deactivated, UnixSeconds(NOW));
     });
+    let other = changed(&|k| k.versions.push(rotated(3)));
     c.add(&one);
     c.add(&two);
     let heads = c.key_heads().unwrap();
     assert!(heads.single().is_none());
     assert!(!heads.state_allows(Action::Encrypt) && heads.state_allows(Action::Decrypt));
-    assert_eq!(heads.newest_version().unwrap().number, KeyVersion::FIRST);
+    // What restricts is not asked for versions while another head is there.
+    assert_eq!(heads.newest_version(), Some(&rotated(2)));
+    let parted = [&one, &other].map(|version| version.document().clone());
+    let parted = Heads::<Key>::new(parted).unwrap();
+    assert_eq!(parted.newest_version().unwrap().number, KeyVersion::FIRST);
     assert_eq!(Heads::<Key>::from_row(&heads.to_row()), Ok(heads));
     // A merge takes one of theirs, and cannot bring a third.
     let mut merged = key_of(&one);

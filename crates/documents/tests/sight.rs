@@ -179,11 +179,12 @@ fn a_principal_does_not_use_up_the_versions_of_a_key() {
     let filled = adding(&c, &vec![three.clone(); 959 - few], &[2]);
     c.add(&filled);
     c.key = filled;
-    let last = adding(&c, &[three.clone()], &[10]);
+    let last = adding(&c, std::slice::from_ref(&three), &[10]);
     assert_eq!(seen(&c.set, &[&last]), [Ok(())]);
     c.add(&last);
     c.key = last;
-    let beyond = |c: &Cluster, key: u8| seen(&c.set, &[&adding(c, &[three.clone()], &[key])]);
+    let beyond =
+        |c: &Cluster, key: u8| seen(&c.set, &[&adding(c, std::slice::from_ref(&three), &[key])]);
     assert_eq!(beyond(&c, 10), [Err(AdmitError::KeyVersions)]);
     assert_eq!(beyond(&c, 2), [Ok(())]);
     // Whoever may `change` goes on changing it.
@@ -207,7 +208,7 @@ fn a_principal_leaves_room_in_the_document() {
     assert!(filled.payload().len() > most);
     c.add(&filled);
     c.key = filled;
-    let one = |key: u8| seen(&c.set, &[&adding(&c, &[six.clone()], &[key])]);
+    let one = |key: u8| seen(&c.set, &[&adding(&c, std::slice::from_ref(&six), &[key])]);
     assert_eq!(one(10), [Err(AdmitError::KeyVersions)]);
     assert_eq!(one(2), [Ok(())]);
 }

@@ -134,10 +134,8 @@ impl Client {
         if key.committee(last).is_err() {
             return Err(KeyError::NotReady { id, version: last }.into());
         }
-        let mut body = key
-            .body()
-            .cloned()
-            .ok_or_else(|| invalid("the key's document is contested; merge it first".into()))?;
+        let at = self.document_time().await?;
+        let mut body = key.merged(false, at)?;
         let before = key.repeated_order(last)?;
         let mut members = Vec::new();
         for member in before.members() {
@@ -166,7 +164,6 @@ impl Client {
                 )));
             }
         }
-        let at = self.document_time().await?;
         body.versions.push(KeyVersionEntry {
             number: version,
             created_at: at,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use quorate_documents::{
-    Body, Certificate, Destruction, Draft, Jurisdiction, Key as KeyBody, Principal, SignedDocument,
+    Body, BodyOf, Certificate, Destruction, Draft, Jurisdiction, Key as KeyBody, KeyVersionEntry,
+    Order, Principal, SignedDocument,
 };
 use quorate_types::limits::MIN_DESTRUCTION_SECONDS;
-use quorate_types::{Action, DocumentId, KeyState, KeyVersion, NodeId, UnixSeconds};
+use quorate_types::{Action, DocumentId, KeyId, KeyState, KeyVersion, NodeId, UnixSeconds};
 
 use crate::admin::deliver;
 use crate::client::Client;
@@ -126,26 +127,31 @@ impl KeyChange {
     }
 }
 
-/// One body for all heads: where two changed the key and did not know of one another, this merges them. What
-/// they cannot both mean is for a person to say.
-fn merged(heads: &[SignedDocument], change: &KeyChange, at: UnixSeconds) -> Result<KeyBody, Error> {
-    let bodies: Vec<&KeyBody> = heads
-        .iter()
-        .filter_map(|head| match head.body() {
-            Body::Key(key) => Some(key),
-            _ => None,
-        })
-        .collect();
+/// What all heads of a key's document say together: where two changed the key and did not know of one another, this
+/// merges them. What they cannot both mean is for a person to say, where `state` is not what is being said. Of versions that
+/// they have differently, the one that was made is taken, as `made` says by its order, and otherwise one of them, the same for
+/// everybody: so nobody who adds another keeps administrators from what they say of the key.
+fn merged(
+    id: KeyId,
+    heads: &[SignedDocument],
+    made: impl Fn(KeyVersion, &Order) -> bool,
+    state: bool,
+    at: UnixSeconds,
+) -> Result<KeyBody, Error> {
+    let bodies: Vec<&KeyBody> = heads.iter().filter_map(|head| KeyBody::of(head.body())).collect();
     let longest = bodies.iter().max_by_key(|body| body.versions.len());
     let longest = longest.ok_or_else(|| invalid("no node shows the key's document"))?;
     let mut body = KeyBody::clone(longest);
-    for other in bodies {
-        if !body.versions.starts_with(&other.versions) {
-            return Err(invalid(
-                "the key's document is contested: two different versions were added",
-            ));
+    for entry in &mut body.versions {
+        let all = bodies.iter().filter_map(|body| body.version(entry.number));
+        let digest = |entry: &KeyVersionEntry| entry.order.digest(id, entry.number);
+        let best = all.min_by_key(|it| (!made(it.number, &it.order), digest(it), it.created_at));
+        if let Some(best) = best {
+            *entry = best.clone();
         }
-        if other.state != body.state && !matches!(change, KeyChange::State(_)) {
+    }
+    for other in bodies {
+        if other.state != body.state && !state {
             return Err(invalid(
                 "the key's document is contested: its state differs; say which it is to be first",
             ));
@@ -175,7 +181,7 @@ impl Client {
             self.called(new).await?.free(new, Some(key.id()))?;
         }
         let at = self.document_time().await?;
-        let mut body = merged(key.heads(), change, at)?;
+        let mut body = key.merged(matches!(change, KeyChange::State(_)), at)?;
         let before = body.clone();
         change.apply(&mut body, at)?;
         let what = change.words(key.alias());
@@ -243,6 +249,15 @@ impl Client {
 }
 
 impl Key {
+    /// What all heads of its document say together.
+    pub(crate) fn merged(&self, state: bool, at: UnixSeconds) -> Result<KeyBody, Error> {
+        let made = |number, order: &Order| {
+            let root = self.verified().version(number).and_then(|version| version.root.as_ref());
+            root.is_some_and(|root| root.statement().order() == order.digest(self.id(), number))
+        };
+        merged(self.id(), self.heads(), made, state, at)
+    }
+
     /// Since when it is in its state, where that was noted.
     #[must_use]
     pub fn state_since(&self) -> Option<UnixSeconds> {

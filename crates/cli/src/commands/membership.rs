@@ -77,10 +77,7 @@ pub async fn move_keys(app: &App, args: MoveArgs) -> Outcome {
         .collect::<Result<_, _>>()
         .map_err(|e| Failure::new(Code::Usage, format!("--jurisdiction: {e}")))?;
     let client = newest(app).await?;
-    // Nodes are brought what they lack of the keys that a file names with each of them.
-    if args.file.is_none() {
-        app.carry(&client).await;
-    }
+    app.carry(&client).await;
     let mut change = CommitteeChange {
         add: named(&client, &args.add).await?,
         remove: named(&client, &args.without).await?,

@@ -453,10 +453,7 @@ async fn deal(
 pub async fn refresh(app: &App, args: RefreshArgs) -> Outcome {
     // A session is for the roster in force, which administrators of another tenant may have handed over.
     let client = newest(app).await?;
-    // What the rounds of a key lack is brought with them; thousands of other tenants are not looked at for it.
-    if args.chosen.file.is_none() {
-        app.carry(&client).await;
-    }
+    app.carry(&client).await;
     let mut done = Done::default();
     let (mut not_due, mut waiting) = (Vec::new(), 0);
     for part in parts(args.chosen.file.as_deref())? {

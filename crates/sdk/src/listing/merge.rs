@@ -221,11 +221,14 @@ mod tests {
         ListKeysReply { keys, next: next.unwrap_or_default() }
     }
 
-    /// Merges to the end; what was found, and how often each node was asked.
+    /// The keys with how many showed each, how often each node was asked, and who was left out.
+    type Merged = (Vec<(KeyId, usize)>, BTreeMap<NodeId, usize>, Vec<NodeId>);
+
+    /// Merges to the end.
     fn run(
         merge: &mut Merge,
         mut ask: impl FnMut(NodeId, Option<KeyId>) -> Option<ListKeysReply>,
-    ) -> Option<(Vec<(KeyId, usize)>, BTreeMap<NodeId, usize>, Vec<NodeId>)> {
+    ) -> Option<Merged> {
         let (mut found, mut asked) = (Vec::new(), BTreeMap::new());
         let mut left_out = Vec::new();
         while !merge.is_over() {
@@ -251,7 +254,8 @@ mod tests {
     #[test]
     fn every_key_comes_once_with_all_who_show_it() {
         let all: Vec<u32> = (1..=500).collect();
-        let some = |by: u32| all.iter().copied().filter(|n| n % by != 0).collect::<Vec<_>>();
+        let some =
+            |by: u32| all.iter().copied().filter(|n| !n.is_multiple_of(by)).collect::<Vec<_>>();
         for sizes in [[64, 64, 64], [64, 7, 13], [8, 64, 64]] {
             let has = [all.clone(), some(2), some(3)];
             let mut merge = Merge::new((0..3).map(node), 2);
@@ -260,7 +264,8 @@ mod tests {
                 Some(honest(&has[at], after, sizes[at]))
             })
             .unwrap();
-            let expected = |n: u32| 1 + usize::from(n % 2 != 0) + usize::from(n % 3 != 0);
+            let shows = |n: u32, by| usize::from(!n.is_multiple_of(by));
+            let expected = |n: u32| 1 + shows(n, 2) + shows(n, 3);
             let expected: Vec<_> = all.iter().map(|n| (key(*n), expected(*n))).collect();
             assert_eq!(found, expected, "{sizes:?}");
             assert_eq!(left_out, []);

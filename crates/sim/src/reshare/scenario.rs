@@ -299,12 +299,15 @@ fn besides(seed: u64, rounds: &mut [Round]) {
         match below(rng, 8) {
             0 => round.forged.extend(forgery),
             1 => round.forged_after.extend(forgery),
+            // What comes about less often than it is tried.
+            2..6 if forgery.is_some_and(Forgery::is_rare) => round.forged_after.extend(forgery),
             _ => {}
         }
         let lie = lies.get(below(rng, lies.len())).copied();
         match below(rng, 25) {
             0..4 => round.tried.extend(lie),
             4..7 => round.tried_after.extend(lie),
+            7..11 if lie.is_some_and(|lie| Lie::MORE.contains(&lie)) => round.tried.extend(lie),
             _ => {}
         }
     }

@@ -203,6 +203,13 @@ pub const CHECKS: &[Check] = &[
         find: standing::principals_expiring,
     },
     Check {
+        code: "key_unverified",
+        severity: Severity::Critical,
+        meaning: "What the nodes show of a key does not verify: nobody can say who has its shares, and no command deals others.",
+        remedy: "`quorate cluster sync`; where that does not help, `quorate key show ID` says what is wrong, and `quorate audit show` who signed it.",
+        find: keys::key_unverified,
+    },
+    Check {
         code: "key_unfinished",
         severity: Severity::Warning,
         meaning: "The newest version of a key was begun and never finished.",

@@ -53,6 +53,8 @@ pub struct ClusterFacts {
     pub nodes: Vec<NodeFacts>,
     /// Its keys.
     pub keys: Vec<KeyFacts>,
+    /// Those that do not verify, and why.
+    pub unverified: Vec<(String, String)>,
     /// Its principals.
     pub principals: Vec<PrincipalFacts>,
 }
@@ -290,8 +292,10 @@ pub async fn of_cluster(app: &App, client: &Client, probe: bool) -> Facts {
         Err(error) => facts.unchecked.push(format!("the newest roster: {error}")),
     }
     principals(client, &mut facts, &mut cluster).await;
-    match client.list_keys().await {
-        Ok(keys) => {
+    match client.all_keys().await {
+        Ok((keys, unverified)) => {
+            let unverified = unverified.into_iter().map(|key| (key.id.to_string(), key.why));
+            cluster.unverified = unverified.collect();
             cluster.keys = keys.iter().map(|k| key(client, k)).collect();
             if probe {
                 if keys.len() > MAX_PROBED_KEYS {

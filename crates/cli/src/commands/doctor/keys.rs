@@ -8,6 +8,20 @@ fn newest_made(key: &KeyFacts) -> Option<&VersionFacts> {
     key.versions.iter().rev().find(|version| version.made)
 }
 
+pub(super) fn key_unverified(facts: &Facts) -> Vec<Found> {
+    let unverified = facts.cluster.iter().flat_map(|cluster| &cluster.unverified);
+    unverified
+        .map(|(key, why)| {
+            let what = format!("what the nodes show of {key} does not verify: {why}");
+            let command = format!("{} cluster sync", facts.quorate());
+            let note = "It brings the nodes the documents that they lack. Where the key does not verify after that, somebody \
+                        who was permitted to signed what does not fit: `quorate audit show` says who and when. Until then no \
+                        command refreshes, repairs or moves this key's shares.";
+            found(key, what, Remedy::here(command).note(note))
+        })
+        .collect()
+}
+
 pub(super) fn key_unfinished(facts: &Facts) -> Vec<Found> {
     all_keys(facts)
         .filter_map(|key| Some((key, key.versions.last().filter(|version| !version.made)?)))
@@ -117,10 +131,13 @@ pub(super) fn share_restored(facts: &Facts) -> Vec<Found> {
 fn down<'a>(facts: &Facts, key: &'a KeyFacts, version: &'a VersionFacts) -> Vec<&'a str> {
     let serves = |name: &str| {
         let answers = facts.node(name).is_some_and(|n| matches!(n.answer, Answer::Report(_)));
-        // What refuses a key for its state would serve it, but for a node that has destroyed its share.
+        // What refuses a key for its state, or to seal under a fragile one, serves it; but for a node that has destroyed its
+        // share.
         let destroyed = key.destroyed_by.iter().any(|(node, done)| node == name && *done);
-        let refuses =
-            |(node, code): &(String, String)| node == name && (code != "key_state" || destroyed);
+        let serves_still = ["key_state", "key_fragile"];
+        let refuses = |(node, code): &(String, String)| {
+            node == name && (destroyed || !serves_still.contains(&code.as_str()))
+        };
         answers && !key.without_share.iter().any(refuses)
     };
     version.members.iter().map(String::as_str).filter(|name| !serves(name)).collect()

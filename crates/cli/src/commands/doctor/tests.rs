@@ -57,6 +57,7 @@ fn healthy() -> Facts {
                 expires_at: NOW + 300 * DAY,
                 own: true,
             }],
+            unverified: Vec::new(),
         }),
         ..Facts::default()
     }
@@ -353,6 +354,11 @@ const FAULTS: &[Fault] = &[
         &["share_restored", "share_restored", "committee_short"],
         "node-2 has its share of \"docs\" from a backup, and evaluates nothing with it",
     ),
+    (
+        |f| cluster(f).unverified = vec![("key-x".into(), "a member is in no roster".into())],
+        &["key_unverified"],
+        "what the nodes show of key-x does not verify: a member is in no roster",
+    ),
     // 2-of-3: with one share left there is nothing to repair from.
     (
         |f| {
@@ -387,6 +393,17 @@ const FAULTS: &[Fault] = &[
         },
         &["committee_short", "node_unreachable", "node_unreachable"],
         "\"docs\" cannot be used: node-2 and node-3 do not serve it",
+    ),
+    // The probe would seal, which a fragile key is not for; it opens all the same.
+    (
+        |f| {
+            cluster(f).keys[0].versions[0].threshold = 3;
+            let refused = |node: &str| (node.to_owned(), "key_fragile".to_owned());
+            cluster(f).keys[0].without_share =
+                vec![refused("node-1"), refused("node-2"), refused("node-3")];
+        },
+        &["committee_fragile"],
+        "\"docs\" takes all 3 nodes of its committee: losing one node loses the key",
     ),
     (
         |f| cluster(f).keys[0].versions[0].threshold = 3,

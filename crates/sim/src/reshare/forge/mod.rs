@@ -85,6 +85,12 @@ impl Forgery {
     pub const fn is_long(self) -> bool {
         matches!(self, Self::Promises | Self::Places)
     }
+
+    /// Whether what it needs is often not there.
+    #[must_use]
+    pub const fn is_rare(self) -> bool {
+        matches!(self, Self::Promises | Self::OtherSecret)
+    }
 }
 
 impl Side<'_> {
