@@ -161,10 +161,8 @@ fn version(
     }
     let protects = action != Action::Decrypt;
     // Of the committee that has the shares, and not of the one that made the key.
-    let fragile = made.dealt.map_or_else(
-        || key.version(version).is_none_or(|entry| entry.order.fragile()),
-        |of| of.n() > 1 && of.spare() == 0,
-    );
+    let fragile =
+        made.dealt.map_or_else(|| key.may_be_fragile(version), |of| of.n() > 1 && of.spare() == 0);
     if protects && fragile && !key.allow_fragile() {
         return Err(Denied::Fragile { key: id });
     }

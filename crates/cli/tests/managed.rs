@@ -175,6 +175,10 @@ fn reseller_heals_repairs_and_moves_the_keys_of_tenants_that_it_manages() {
     let refused = reseller.run(["cluster", "remove-node", "node-2", "--file", "made.jsonl"]);
     assert_ne!(refused.code, Some(0));
     refused.names("has at least 3");
+    // The newcomer has the keys' documents, and those of each customer's principals from the customer.
+    shops.iter().for_each(|shop| {
+        shop.machine.run(["cluster", "sync"]).ok();
+    });
     for node in [0, 1] {
         cluster.nodes[node].stop();
         shops.iter().for_each(Shop::opens);

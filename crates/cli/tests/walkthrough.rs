@@ -52,7 +52,7 @@ fn walkthrough_of_a_reseller_and_two_customers() {
 
 #[test]
 fn chapter_on_tenants() {
-    run(Chapter::new("docs/tenants.md"), 25, 2);
+    run(Chapter::new("docs/tenants.md"), 25, 3);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn chapter_on_operating() {
             .replace("digest-a...", &format!("digest-{machine}..."))
             .replace("a.json", &format!("{machine}.json"))
     };
-    run(chapter.adapted(at), 18, 6);
+    run(chapter.adapted(at), 18, 7);
 }
 
 /// A node that is made in a chapter says nothing of how full the tester's disk is.

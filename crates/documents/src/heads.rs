@@ -424,6 +424,12 @@ impl Heads<Key> {
         self.bodies().any(|key| key.version(number).is_some())
     }
 
+    /// Whether any head has a version of this number of which every node must answer.
+    #[must_use]
+    pub fn may_be_fragile(&self, number: KeyVersion) -> bool {
+        self.bodies().filter_map(|key| key.version(number)).any(|version| version.order.fragile())
+    }
+
     /// The greatest number of a version that any head has.
     #[must_use]
     pub fn newest_number(&self) -> Option<KeyVersion> {

@@ -93,7 +93,7 @@ async fn orders_that_contend_take_back_nothing() {
     let (id, version) = (key.id(), KeyVersion::FIRST);
     let members = key.versions()[0].members.clone();
     let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
-    client.new_order(id, version, raised, None).await.unwrap();
+    client.new_order(id, version, raised, Some(&cluster.admin)).await.unwrap();
     client.reshare_key(id, version, |_| ()).await.unwrap();
     client.new_orders(&[(key.clone(), version, change(&members, 20))], None).await.unwrap();
     let contested = client.key(id.to_string()).await.unwrap();
@@ -125,7 +125,7 @@ async fn orders_that_contend_keep_the_largest_threshold_of_them() {
     let members = key.versions()[0].members.clone();
     let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
     for one in [raised, change(&members, 20)] {
-        client.new_orders(&[(key.clone(), version, one)], None).await.unwrap();
+        client.new_orders(&[(key.clone(), version, one)], Some(&cluster.admin)).await.unwrap();
     }
     let contested = client.key(id.to_string()).await.unwrap();
     assert_eq!(contested.versions()[0].order, None);
@@ -219,7 +219,7 @@ async fn a_tenant_version_that_keeps_no_order_takes_no_key() {
 
     let members = key.versions()[0].members.clone();
     let raised = OrderChange { threshold: Some(3), ..change(&members, 10) };
-    client.new_order(id, version, raised, None).await.unwrap();
+    client.new_order(id, version, raised, Some(&cluster.admin)).await.unwrap();
     let dealt = client.reshare_key(id, version, |_| ()).await.unwrap();
     assert_eq!((dealt.order, dealt.height), (2, 2));
     let delivered = client.put_documents(&[unaware.envelope().clone()]).await;
