@@ -131,7 +131,7 @@ impl DocumentSet {
         state::heads(id, self)
     }
 
-    /// All orders of a key version that count, where every head of the key document has it alike; and those that do
+    /// All orders of a key version that count, where the heads of the key document that have it have it alike; and those that do
     /// not ([`Orders::lost`]).
     #[must_use]
     pub fn orders(&self, key: &Heads<Key>, version: KeyVersion) -> Option<Orders> {

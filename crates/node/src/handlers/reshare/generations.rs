@@ -351,7 +351,7 @@ impl OrderDocuments {
         &self.ids
     }
 
-    /// The orders of one key version, where every head of the key document has it alike.
+    /// The orders of one key version, where the heads of the key document that have it have it alike.
     pub(super) fn of(&self, key: &Heads<Key>, version: KeyVersion) -> Option<Orders> {
         let entry = key.version(version)?;
         let versions = self.versions.iter().map(|version| version.document());
